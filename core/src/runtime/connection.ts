@@ -1,0 +1,217 @@
+/** The socket to the runtime: frames out in order, coalesced per tick; replies matched to requests; events to subscribers. */
+import net from "node:net";
+import { errorFromWire, RuntimeError, RuntimeLost } from "./errors.js";
+import { encodeFrame, type Frame, FrameReader } from "./protocol.js";
+
+export interface Reply {
+  result: unknown;
+  payload: Uint8Array<ArrayBuffer> | undefined;
+}
+
+interface Pending {
+  resolve: (reply: Reply) => void;
+  reject: (error: Error) => void;
+}
+
+/** Chunks up to this size are joined before they are written: one system call for many small frames. */
+const joinBelow = 16 * 1024;
+/** Queued small frames of this many bytes are written at once, without waiting for the end of the tick. */
+const flushAbove = 64 * 1024;
+const readBufferLength = 1024 * 1024;
+
+/**
+ * One client's end of the wire. Frames may be queued before the socket is there; they are sent once `open` has said hello.
+ * The socket keeps a Node process alive only while a reply or an event is awaited.
+ */
+export class Connection {
+  #socket: net.Socket | undefined;
+  #queue: Uint8Array[] = [];
+  #queuedBytes = 0;
+  #flushScheduled = false;
+  #open = false;
+  #nextRequest = 1;
+  readonly #pending = new Map<number, Pending>();
+  readonly #listeners = new Map<number, (data: unknown) => void>();
+  readonly #diagnose: () => Promise<RuntimeLost>;
+  #lost: RuntimeLost | undefined;
+  #closing = false;
+  #failure: Error | undefined;
+
+  /** `diagnose` finds out why the process at the other end is gone. */
+  constructor(diagnose: () => Promise<RuntimeLost>) {
+    this.#diagnose = diagnose;
+  }
+
+  /** Set once the connection has ended. */
+  get lost(): RuntimeLost | undefined {
+    return this.#lost;
+  }
+
+  /** Takes a connected socket, says hello, then sends what was queued. Resolves to the answer to the hello. */
+  async open(path: string, hello: object): Promise<unknown> {
+    const socket = await connectSocket(path, (chunk) => this.#read(chunk));
+    this.#socket = socket;
+    socket.on("error", (error) => {
+      this.#failure ??= error;
+    });
+    socket.on("close", () => this.#closed());
+    const answered = new Promise<Reply>((resolve, reject) => this.#pending.set(0, { resolve, reject }));
+    socket.write(encodeFrame({ op: "hello", id: 0, ...hello }));
+    const { result } = await answered;
+    this.#open = true;
+    this.#flush();
+    return result;
+  }
+
+  /** Queues a frame that has no reply. */
+  send(header: object, payload?: Uint8Array): void {
+    if (this.#lost !== undefined) return;
+    this.#enqueue(encodeFrame(header, payload?.byteLength ?? 0), payload);
+  }
+
+  /** Queues a request; the promise rejects with the runtime's error, or RuntimeLost. */
+  request(header: object, payload?: Uint8Array): Promise<Reply> {
+    if (this.#lost !== undefined) return Promise.reject(this.#lost);
+    const id = this.#nextRequest++;
+    return new Promise<Reply>((resolve, reject) => {
+      if (this.#pending.size === 0) this.#socket?.ref();
+      this.#pending.set(id, { resolve, reject });
+      this.#enqueue(encodeFrame({ ...header, id }, payload?.byteLength ?? 0), payload);
+    });
+  }
+
+  /** Calls `listener` with each event of the subscription until the result is called. */
+  listen(subscription: number, listener: (data: unknown) => void): () => void {
+    this.#listeners.set(subscription, listener);
+    this.#socket?.ref();
+    return () => {
+      this.#listeners.delete(subscription);
+      this.#idle();
+    };
+  }
+
+  /** Fails everything that waits. */
+  fail(error: RuntimeLost): void {
+    if (this.#lost !== undefined) return;
+    this.#lost = error;
+    this.#queue = [];
+    const waiting = [...this.#pending.values()];
+    this.#pending.clear();
+    this.#listeners.clear();
+    this.#socket?.destroy();
+    for (const { reject } of waiting) reject(error);
+  }
+
+  /** Ends the connection from this side once everything queued is written. */
+  close(): void {
+    this.#closing = true;
+    this.#flush();
+    this.#socket?.end();
+  }
+
+  #enqueue(frame: Buffer, payload: Uint8Array | undefined): void {
+    this.#queue.push(frame);
+    this.#queuedBytes += frame.length;
+    if (payload !== undefined && payload.byteLength > 0) {
+      this.#queue.push(payload);
+      this.#queuedBytes += payload.byteLength;
+    }
+    if (!this.#open) return;
+    if (this.#queuedBytes > flushAbove) this.#flush();
+    else if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      queueMicrotask(() => this.#flush());
+    }
+  }
+
+  #flush(): void {
+    this.#flushScheduled = false;
+    const socket = this.#socket;
+    if (!this.#open || socket === undefined || this.#queue.length === 0) return;
+    const chunks = this.#queue;
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    let small: Uint8Array[] = [];
+    socket.cork();
+    for (const chunk of chunks) {
+      if (chunk.byteLength <= joinBelow) {
+        small.push(chunk);
+        continue;
+      }
+      if (small.length > 0) socket.write(join(small));
+      small = [];
+      socket.write(chunk);
+    }
+    if (small.length > 0) socket.write(join(small));
+    socket.uncork();
+  }
+
+  readonly #reader = new FrameReader((frame) => this.#receive(frame));
+
+  #read(chunk: Buffer): void {
+    try {
+      this.#reader.push(chunk);
+    } catch (error) {
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+      this.#socket?.destroy();
+    }
+  }
+
+  #receive({ header, payload }: Frame): void {
+    if (header.id === undefined) {
+      if (header.subscription !== undefined) this.#listeners.get(header.subscription)?.(header.data);
+      return;
+    }
+    const pending = this.#pending.get(header.id);
+    if (pending === undefined) return;
+    this.#pending.delete(header.id);
+    this.#idle();
+    if (header.error !== undefined) pending.reject(errorFromWire(header.error));
+    else pending.resolve({ result: header.result, payload });
+  }
+
+  #idle(): void {
+    if (this.#pending.size === 0 && this.#listeners.size === 0 && this.#open) this.#socket?.unref();
+  }
+
+  #closed(): void {
+    if (this.#lost !== undefined) return;
+    if (this.#closing) {
+      this.fail(new RuntimeLost("this client closed its connection to the runtime", { exit: "closed" }));
+      return;
+    }
+    if (this.#failure instanceof RuntimeError) {
+      this.fail(new RuntimeLost(this.#failure.message, { exit: "protocol error", cause: this.#failure }));
+      return;
+    }
+    this.#diagnose().then(
+      (error) => this.fail(error),
+      (cause: unknown) => this.fail(new RuntimeLost("the runtime process is gone", { cause })),
+    );
+  }
+}
+
+function join(chunks: Uint8Array[]): Uint8Array {
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+}
+
+/** Connects to a Unix socket whose bytes all arrive in one reused read buffer. */
+function connectSocket(path: string, read: (chunk: Buffer) => void): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({
+      path,
+      onread: {
+        buffer: Buffer.allocUnsafeSlow(readBufferLength),
+        callback: (length, buffer) => {
+          read(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+          return true;
+        },
+      },
+    });
+    socket.once("error", reject);
+    socket.once("connect", () => {
+      socket.off("error", reject);
+      resolve(socket);
+    });
+  });
+}

@@ -1,0 +1,195 @@
+/** Attaching to the runtime process, starting it where there is none, and finding out why one is gone. */
+import { type ChildProcess, spawn } from "node:child_process";
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Connection } from "./connection.js";
+import { RuntimeLost } from "./errors.js";
+import { type Place, place, pythonCommand, runtimePackage } from "./locate.js";
+import { protocolVersion } from "./protocol.js";
+import type { RuntimeInfo } from "./types.js";
+
+export interface LaunchOptions {
+  /** Folder of the sockets; default as docs/contracts.md says. */
+  directory?: string;
+  /** Device set, e.g. `cpu:8`; default ARONNAX_DEVICES, else what the machine has. */
+  devices?: string;
+  /** Start a process if there is none. Default true. */
+  start?: boolean;
+  /** Seconds to wait for a process to start. Default 120. */
+  startTimeout?: number;
+}
+
+export interface Attachment {
+  place: Place;
+  connection: Connection;
+  info: Promise<RuntimeInfo>;
+}
+
+/** Exit status of a process that found another one holding the lock. */
+const alreadyRunning = 75;
+
+/** The connection exists at once, for frames to be queued on; `info` resolves when the runtime answers. */
+export function attach(options: LaunchOptions): Attachment {
+  const where = place(options);
+  let pid: number | undefined;
+  const connection = new Connection(() => diagnose(where, pid));
+  const info = (async () => {
+    try {
+      const answer = (await openOrStart(connection, where, options)) as RuntimeInfo;
+      pid = answer.pid;
+      return answer;
+    } catch (error) {
+      const lost =
+        error instanceof RuntimeLost
+          ? error
+          : new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error });
+      connection.fail(lost);
+      throw error;
+    }
+  })();
+  return { place: where, connection, info };
+}
+
+async function openOrStart(connection: Connection, where: Place, options: LaunchOptions): Promise<unknown> {
+  const deadline = Date.now() + (options.startTimeout ?? 120) * 1000;
+  const hello = { protocol: protocolVersion, client: `node ${process.version}`, pid: process.pid };
+  let starting: Starting | undefined;
+  for (;;) {
+    try {
+      return await connection.open(where.socket, hello);
+    } catch (error) {
+      if (!isNobodyThere(error)) throw error;
+    }
+    if (options.start === false) {
+      throw new RuntimeLost(`no runtime is running for ${where.devices}`, {
+        exit: "not running",
+        fix: "Start one with `npx aronnax runtime start`.",
+      });
+    }
+    if (starting === undefined || starting.exit === alreadyRunning) starting = start(where);
+    else if (starting.exit !== undefined) throw startFailure(where, starting);
+    if (Date.now() > deadline) {
+      throw new RuntimeLost(`the runtime for ${where.devices} did not start in time`, {
+        exit: "start time-out",
+        log: logTail(where.log),
+        fix: `Read ${where.log}; then \`npx aronnax runtime restart\`.`,
+      });
+    }
+    await sleep(20);
+  }
+}
+
+interface Starting {
+  child: ChildProcess;
+  exit: number | string | undefined;
+}
+
+function start(where: Place): Starting {
+  const log = fs.openSync(where.log, "a", 0o600);
+  const paths = [runtimePackage(), process.env.PYTHONPATH].filter((entry) => entry !== undefined);
+  try {
+    // -P: the working folder is no place to import from.
+    const child = spawn(
+      pythonCommand(),
+      ["-P", "-m", "aronnax_runtime", "--directory", where.directory, "--devices", where.devices],
+      {
+        cwd: "/",
+        detached: true,
+        stdio: ["ignore", log, log],
+        env: { ...process.env, ...(paths.length > 0 ? { PYTHONPATH: paths.join(":") } : {}) },
+      },
+    );
+    const starting: Starting = { child, exit: undefined };
+    child.on("error", (error) => {
+      starting.exit = error.message;
+    });
+    child.on("exit", (code, signal) => {
+      starting.exit = code ?? signal ?? "unknown";
+    });
+    child.unref();
+    return starting;
+  } finally {
+    fs.closeSync(log);
+  }
+}
+
+function startFailure(where: Place, { exit }: Starting): RuntimeLost {
+  const log = logTail(where.log);
+  const last = log.findLast((line) => /Error|error:/.test(line)) ?? log.at(-1) ?? "";
+  const missing = /No module named '?([\w.]+)/.exec(last)?.[1];
+  const spawnFailed = typeof exit === "string" && exit.includes("spawn");
+  return new RuntimeLost(
+    `the runtime for ${where.devices} could not be started with ${pythonCommand()}: ${spawnFailed ? exit : last || `it ended with ${exit}`}`,
+    {
+      exit: `ended with ${exit} while starting`,
+      log,
+      fix:
+        missing !== undefined
+          ? `Install it for this Python (\`pip install ${missing.split(".")[0]}\`), or set ARONNAX_PYTHON to one that has it.`
+          : spawnFailed
+            ? "Install Python 3.11 or newer, or set ARONNAX_PYTHON to an interpreter that has jaxlib."
+            : `Read ${where.log}.`,
+    },
+  );
+}
+
+/** Why the process that we were attached to is gone. Its supervisor notes the exit within milliseconds of it. */
+async function diagnose(where: Place, pid: number | undefined): Promise<RuntimeLost> {
+  let exit: string | undefined;
+  for (let tries = 0; tries < 40 && exit === undefined; tries++) {
+    exit = readExitNote(where.exitNote, pid);
+    if (exit === undefined) await sleep(10);
+  }
+  const running = exit === undefined && pid !== undefined && isAlive(pid);
+  exit ??= running ? "it closed the connection" : "it ended without leaving a note";
+  const log = logTail(where.log);
+  const tail = log.length > 0 ? `\nlast lines of its log (${where.log}):\n  ${log.join("\n  ")}` : "";
+  return new RuntimeLost(`the runtime process${pid === undefined ? "" : ` ${pid}`} is gone: ${exit}${tail}`, {
+    exit,
+    log,
+    fix: "Run the cell again: the next use starts a new runtime. Its buffers are lost; resume from a checkpoint.",
+  });
+}
+
+function readExitNote(file: string, pid: number | undefined): string | undefined {
+  try {
+    const note = JSON.parse(fs.readFileSync(file, "utf8")) as { pid: number; reason: string };
+    return note.pid === pid ? note.reason : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The last lines of a log file. */
+export function logTail(file: string, lines = 12): string[] {
+  let text: string;
+  try {
+    const size = fs.statSync(file).size;
+    const length = Math.min(size, 64 * 1024);
+    const bytes = Buffer.alloc(length);
+    const fd = fs.openSync(file, "r");
+    try {
+      fs.readSync(fd, bytes, 0, length, size - length);
+    } finally {
+      fs.closeSync(fd);
+    }
+    text = bytes.toString("utf8");
+  } catch {
+    return [];
+  }
+  return text.trimEnd().split("\n").slice(-lines);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isNobodyThere(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === "ENOENT" || code === "ECONNREFUSED";
+}

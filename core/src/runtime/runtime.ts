@@ -1,0 +1,351 @@
+/**
+ * The client of the runtime process: buffers, programs, and the queue between them (docs/contracts.md, section 1).
+ *
+ * Nothing here waits. Handles are numbers that this side allocates, frames are queued and carried out in order; a failure poisons
+ * the outputs of the operation that failed and rejects the next `await` on one of them.
+ */
+import { type DType, itemSize } from "../graph/dtype.js";
+import type { Connection, Reply } from "./connection.js";
+import { BufferDeleted, InvalidArgument, type RuntimeLost } from "./errors.js";
+import { attach, type LaunchOptions } from "./launch.js";
+import { donatedArguments } from "./signature.js";
+import type {
+  BufferOptions,
+  BufferTag,
+  CompileRequest,
+  MemoryReport,
+  ProgramInfo,
+  PutOptions,
+  RuntimeInfo,
+  Sharding,
+} from "./types.js";
+import { Workspace } from "./workspace.js";
+
+export type {
+  BufferOptions,
+  BufferTag,
+  CompileRequest,
+  MemoryReport,
+  ProgramInfo,
+  RuntimeInfo,
+  Sharding,
+} from "./types.js";
+
+let shared: Runtime | undefined;
+
+export class Runtime {
+  /** Resolves once attached; rejects with RuntimeLost if no process can be started. */
+  readonly ready: Promise<RuntimeInfo>;
+  /** Known at once, from the device set that was asked for. */
+  readonly platform: "cpu" | "cuda";
+  readonly #connection: Connection;
+  #info: RuntimeInfo | undefined;
+  #waiting: { job: (info: RuntimeInfo) => void; failed?: (error: Error) => void }[] = [];
+  #failure: Error | undefined;
+  #nextHandle = 1;
+  readonly #released: { op: "free" | "delete"; handles: number[] }[] = [];
+  readonly #collected: FinalizationRegistry<{ op: "free" | "delete"; handle: number }>;
+
+  /** The runtime of this process: attached to, or started, on first use. After it is lost the next call starts another. */
+  static default(): Runtime {
+    if (shared === undefined || shared.lost !== undefined) shared = new Runtime();
+    return shared;
+  }
+
+  constructor(options: LaunchOptions = {}) {
+    this.#collected = new FinalizationRegistry(({ op, handle }) => this.#release(op, handle));
+    const attachment = attach(options);
+    this.#connection = attachment.connection;
+    this.platform = attachment.place.devices.startsWith("cpu") ? "cpu" : "cuda";
+    this.ready = attachment.info.then(
+      (info) => {
+        this.#info = info;
+        for (const { job } of this.#waiting.splice(0)) job(info);
+        return info;
+      },
+      (error: Error) => {
+        this.#failure = error;
+        for (const { failed } of this.#waiting.splice(0)) failed?.(error);
+        throw error;
+      },
+    );
+    this.ready.catch(() => {});
+  }
+
+  /** Why the connection ended, once it has. Every operation of this object then fails with it. */
+  get lost(): RuntimeLost | undefined {
+    return this.#connection.lost;
+  }
+
+  /** Runs `job` once attached, at once if that is already so; jobs run in order. `failed` is called if attaching fails. */
+  whenReady(job: (info: RuntimeInfo) => void, failed?: (error: Error) => void): void {
+    if (this.#info !== undefined) job(this.#info);
+    else if (this.#failure !== undefined) failed?.(this.#failure);
+    else this.#waiting.push({ job, failed });
+  }
+
+  /**
+   * Sends an array, dense and row-major, to the devices. The bytes are copied before this returns, unless `transfer` is set.
+   * @throws InvalidArgument if the number of bytes is not that of the shape and dtype.
+   */
+  put(data: ArrayBufferView, options: PutOptions): DeviceBuffer {
+    this.#alive();
+    const { transfer, ...described } = options;
+    const expected = byteLength(options.shape, options.dtype);
+    if (data.byteLength !== expected) {
+      throw new InvalidArgument(
+        `put: ${data.byteLength} bytes were given for a ${options.dtype}[${options.shape.join(", ")}] of ${expected} bytes`,
+        { fix: "Pass a typed array whose element type and length match the shape and dtype." },
+      );
+    }
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const [buffer] = this.#allocate([described]);
+    this.#connection.send(
+      { op: "put", buffer: buffer!.id, ...described },
+      transfer === true ? bytes : bytes.slice(),
+    );
+    return buffer!;
+  }
+
+  /** The bytes of a buffer: dense, row-major, little-endian. Rejects with the error of whatever should have produced it. */
+  async get(buffer: DeviceBuffer): Promise<Uint8Array<ArrayBuffer>> {
+    const { payload } = await this.request({ op: "get", buffer: this.handle(buffer) });
+    return payload ?? new Uint8Array(0);
+  }
+
+  /** Compiles in the background; the program may be executed at once. Its `info` rejects with CompileError. */
+  compile(request: CompileRequest): Program {
+    this.#alive();
+    const { text, ...header } = request;
+    const id = this.#handles(1);
+    const payload = new TextEncoder().encode(text);
+    const info = this.request({ op: "compile", program: id, ...header }, payload).then(
+      ({ result }) => result as ProgramInfo,
+    );
+    info.catch(() => {});
+    const program = new Program(id, request.name ?? "program", request.outputs, donatedArguments(text), info);
+    this.#collected.register(program, { op: "delete", handle: id });
+    return program;
+  }
+
+  /**
+   * Queues one run of a program and returns its outputs at once. Inputs that the program takes by donation are dead afterwards.
+   * @throws BufferDeleted if an input is freed or donated already.
+   */
+  execute(program: Program, inputs: readonly DeviceBuffer[]): DeviceBuffer[] {
+    this.#alive();
+    const handles = new Array<number>(inputs.length);
+    for (let i = 0; i < inputs.length; i++) {
+      const input = inputs[i]!;
+      if (input.state !== "live") throw deleted(input, `input ${i} of ${program.name}`);
+      handles[i] = input.id;
+    }
+    for (const i of program.donated) inputs[i]?.markDonated(program.name);
+    const outputs = this.#allocate(program.outputs);
+    this.#connection.send({
+      op: "execute",
+      program: program.id,
+      inputs: handles,
+      outputs: outputs[0]?.id ?? 0,
+    });
+    return outputs;
+  }
+
+  /**
+   * Resolves when the buffers are computed, or rejects with the error of the first that failed. Without buffers: when everything
+   * queued so far has run; rejects with the first failure since the last such call.
+   */
+  async sync(buffers?: readonly DeviceBuffer[]): Promise<void> {
+    await this.request({ op: "sync", buffers: buffers?.map((buffer) => this.handle(buffer)) ?? null });
+  }
+
+  /** What holds memory, by device, tag and name. */
+  async memory(): Promise<MemoryReport> {
+    return (await this.request({ op: "memory" })).result as MemoryReport;
+  }
+
+  /** A named set of buffers that outlives this client. */
+  workspace(name: string): Workspace {
+    return new Workspace(this, name);
+  }
+
+  /** Round trip through the runtime's queue. */
+  async ping(): Promise<void> {
+    await this.request({ op: "ping" });
+  }
+
+  /** Ends this client's connection; the runtime frees its unnamed buffers and lives on. */
+  close(): void {
+    this.#connection.close();
+  }
+
+  /** Asks the process to end; resolves when it has taken the request. */
+  async shutdown(): Promise<void> {
+    await this.request({ op: "shutdown" });
+  }
+
+  /** Sends any request of the protocol. Other parts of the client build on it; programs use the methods above. */
+  request(header: object, payload?: Uint8Array): Promise<Reply> {
+    return this.#connection.request(header, payload);
+  }
+
+  /** Handles for buffers that a request just being sent will create. */
+  adopt(described: readonly BufferOptions[]): DeviceBuffer[] {
+    return this.#allocate(described);
+  }
+
+  /** The handle of a live buffer. @throws BufferDeleted */
+  handle(buffer: DeviceBuffer): number {
+    if (buffer.state !== "live") throw deleted(buffer, "buffer");
+    return buffer.id;
+  }
+
+  /** Calls `listener` with each event of a subscription. */
+  listen(subscription: number, listener: (data: unknown) => void): () => void {
+    return this.#connection.listen(subscription, listener);
+  }
+
+  #alive(): void {
+    const error = this.lost ?? this.#failure;
+    if (error !== undefined) throw error;
+  }
+
+  #handles(count: number): number {
+    const first = this.#nextHandle;
+    this.#nextHandle += count;
+    return first;
+  }
+
+  #allocate(described: readonly BufferOptions[]): DeviceBuffer[] {
+    const first = this.#handles(described.length);
+    const buffers = new Array<DeviceBuffer>(described.length);
+    for (let i = 0; i < described.length; i++) {
+      const buffer = new DeviceBuffer(this, first + i, described[i]!, this.#free);
+      this.#collected.register(buffer, { op: "free", handle: buffer.id }, buffer);
+      buffers[i] = buffer;
+    }
+    return buffers;
+  }
+
+  readonly #free = (buffer: DeviceBuffer): void => {
+    this.#collected.unregister(buffer);
+    this.#release("free", buffer.id);
+  };
+
+  /** Frees are gathered and sent together, before the next frame of the following tick. */
+  #release(op: "free" | "delete", handle: number): void {
+    if (this.lost !== undefined) return;
+    const last = this.#released.at(-1);
+    if (last !== undefined && last.op === op) {
+      last.handles.push(handle);
+      return;
+    }
+    if (this.#released.length === 0) {
+      queueMicrotask(() => {
+        for (const batch of this.#released.splice(0)) this.#connection.send(batch);
+      });
+    }
+    this.#released.push({ op, handles: [handle] });
+  }
+}
+
+/** An array on the devices of the runtime. Freed by `free()`, by `using`, or when it is garbage-collected. */
+export class DeviceBuffer {
+  /** The process that holds it. */
+  readonly runtime: Runtime;
+  readonly id: number;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly sharding: Sharding | undefined;
+  readonly tag: BufferTag;
+  readonly name: string | undefined;
+  #state: "live" | "donated" | "freed" = "live";
+  #takenBy: string | undefined;
+  readonly #free: (buffer: DeviceBuffer) => void;
+
+  /** Made by Runtime only. */
+  constructor(runtime: Runtime, id: number, options: BufferOptions, free: (buffer: DeviceBuffer) => void) {
+    this.runtime = runtime;
+    this.id = id;
+    this.shape = options.shape;
+    this.dtype = options.dtype;
+    this.sharding = options.sharding;
+    this.tag = options.tag ?? "other";
+    this.name = options.name;
+    this.#free = free;
+  }
+
+  get state(): "live" | "donated" | "freed" {
+    return this.#state;
+  }
+
+  /** The program that took the buffer by donation. */
+  get takenBy(): string | undefined {
+    return this.#takenBy;
+  }
+
+  /** Bytes of the whole array. */
+  get byteLength(): number {
+    return byteLength(this.shape, this.dtype);
+  }
+
+  /** Releases the device memory once the operations queued before have run. Harmless when already freed or donated. */
+  free(): void {
+    if (this.#state === "freed") return;
+    this.#state = "freed";
+    this.#free(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  /** Called by Runtime when a program takes the buffer. */
+  markDonated(program: string): void {
+    if (this.#state === "live") this.#state = "donated";
+    this.#takenBy = program;
+  }
+}
+
+/** A compiled program, or one that is being compiled. Freed in the runtime when it is garbage-collected. */
+export class Program {
+  readonly id: number;
+  readonly name: string;
+  readonly outputs: readonly BufferOptions[];
+  /** Positions of the arguments that a run takes by donation. */
+  readonly donated: readonly number[];
+  /** Rejects with CompileError. */
+  readonly info: Promise<ProgramInfo>;
+
+  /** Made by Runtime only. */
+  constructor(
+    id: number,
+    name: string,
+    outputs: readonly BufferOptions[],
+    donated: readonly number[],
+    info: Promise<ProgramInfo>,
+  ) {
+    this.id = id;
+    this.name = name;
+    this.outputs = outputs;
+    this.donated = donated;
+    this.info = info;
+  }
+}
+
+function byteLength(shape: readonly number[], dtype: DType): number {
+  let elements = 1;
+  for (const size of shape) elements *= size;
+  return elements * itemSize(dtype);
+}
+
+function deleted(buffer: DeviceBuffer, role: string): BufferDeleted {
+  const what = `${role}, a ${buffer.dtype}[${buffer.shape.join(", ")}]${buffer.name === undefined ? "" : ` named ${buffer.name}`}`;
+  return buffer.state === "donated"
+    ? new BufferDeleted(`${what}, was donated to ${buffer.takenBy ?? "a program"} and no longer exists`, {
+        fix: "Use the program's outputs from now on, or compile it without donating this argument.",
+      })
+    : new BufferDeleted(`${what}, was freed`, {
+        fix: "Keep the buffer until its last use; check scopes and `using` declarations around it.",
+      });
+}
