@@ -1,0 +1,74 @@
+/**
+ * The reversible byte alphabet of GPT-2 (Radford et al. 2019): each byte is a printable character, so that a vocabulary
+ * of byte strings can be written as JSON. Printable Latin-1 bytes stand for themselves, the others for U+0100 onwards.
+ */
+export const byteCharacters: readonly string[] = (() => {
+  const characters = new Array<string>(256);
+  let next = 256;
+  for (let byte = 0; byte < 256; byte++) {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    characters[byte] = String.fromCharCode(printable ? byte : next++);
+  }
+  return characters;
+})();
+
+/** A rule that cuts text into words; a token never crosses the border of two words. */
+export type PreTokenization = "gpt2" | "llama3";
+
+/** Llama 3's rule (as in its published tokenizer.json): contractions in any case, and at most three digits together. */
+export const llama3Pattern =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
+  "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/** The `pre_tokenizer` of tokenizer.json for a rule. */
+export function preTokenizerJson(rule: PreTokenization): object {
+  if (rule === "gpt2") {
+    return { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
+  }
+  return {
+    type: "Sequence",
+    pretokenizers: [
+      { type: "Split", pattern: { Regex: llama3Pattern }, behavior: "Isolated", invert: false },
+      { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+    ],
+  };
+}
+
+/** A whole tokenizer.json for byte-level BPE. */
+export function byteLevelJson(parts: {
+  specialTokens: readonly { content: string; id: number }[];
+  vocab: Record<string, number>;
+  merges: readonly (readonly [string, string])[];
+  preTokenization: PreTokenization;
+}) {
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: parts.specialTokens.map(({ content, id }) => ({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
+    normalizer: null,
+    pre_tokenizer: preTokenizerJson(parts.preTokenization),
+    post_processor: null,
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: parts.vocab,
+      merges: parts.merges.map(([left, right]) => [left, right] as [string, string]),
+    },
+  };
+}

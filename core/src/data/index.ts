@@ -1,0 +1,38 @@
+export type { Batch, BatchSource, DataPosition, PrepareOptions } from "./batch.js";
+export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
+export type { PreTokenization } from "./byte-level.js";
+export { byteTokenizer, endOfText } from "./byte-tokenizer.js";
+export {
+  type Corpus,
+  type TokenArray,
+  type TokenizeOptions,
+  type TokenizeProgress,
+  tokenize,
+} from "./corpus.js";
+export { DecodeStream } from "./decode-stream.js";
+export { DataError } from "./errors.js";
+export { bigramCrossEntropy, type NgramOptions, unigramCrossEntropy } from "./ngram.js";
+export { type MixturePart, type PackedOptions, PackedText, packed } from "./packed.js";
+export { permutation, Sfc32 } from "./random.js";
+export {
+  type BrokenLine,
+  documents,
+  type JsonLinesOptions,
+  type JsonLinesSource,
+  jsonLines,
+  type TextDocument,
+  type TextFileOptions,
+  type TextInput,
+  type TextSource,
+  textFiles,
+} from "./sources.js";
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  HuggingFaceTokenizer,
+  loadTokenizer,
+  type SpecialTokenPolicy,
+  type Tokenizer,
+  type TokenizerConfig,
+  type TokenizerJson,
+} from "./tokenizer.js";

@@ -1,0 +1,124 @@
+import type { Corpus, TokenArray } from "./corpus.js";
+import { DataError } from "./errors.js";
+import { permutation } from "./random.js";
+
+/** A run of documents out of a corpus: a contiguous range of its tokens. */
+export interface TokenRange {
+  start: number;
+  end: number;
+}
+
+/**
+ * Cuts a corpus in two. With enough documents for it (documents x fraction >= 1), whole documents drawn with `seed` make
+ * up the validation split until it has the fraction of the tokens; with fewer, it is the last tokens of the corpus.
+ */
+export function splitCorpus(
+  corpus: Corpus,
+  fraction: number,
+  seed: number,
+): { train: TokenRange[]; validation: TokenRange[] } {
+  const { documentEnds, tokens } = corpus;
+  if (!(fraction >= 0 && fraction < 1)) {
+    throw new DataError(`validation must be a fraction from 0 to below 1; it is ${fraction}.`);
+  }
+  if (fraction === 0) return { train: [{ start: 0, end: tokens.length }], validation: [] };
+  if (documentEnds.length * fraction < 1) {
+    const cut = Math.max(1, Math.floor(tokens.length * (1 - fraction)));
+    return { train: [{ start: 0, end: cut }], validation: [{ start: cut, end: tokens.length }] };
+  }
+  const chosen = new Set<number>();
+  let validationTokens = 0;
+  for (const document of permutation(documentEnds.length, [seed, 0x5e7])) {
+    if (validationTokens >= tokens.length * fraction || chosen.size === documentEnds.length - 1) break;
+    chosen.add(document);
+    validationTokens += documentEnds[document]! - (document === 0 ? 0 : documentEnds[document - 1]!);
+  }
+  const train: TokenRange[] = [];
+  const validation: TokenRange[] = [];
+  for (let document = 0; document < documentEnds.length; document++) {
+    const ranges = chosen.has(document) ? validation : train;
+    const start = document === 0 ? 0 : documentEnds[document - 1]!;
+    const end = documentEnds[document]!;
+    const last = ranges[ranges.length - 1];
+    if (last !== undefined && last.end === start) last.end = end;
+    else ranges.push({ start, end });
+  }
+  return { train, validation };
+}
+
+/** The tokens of the ranges, one after another. */
+export function gather(corpus: Corpus, ranges: readonly TokenRange[]): TokenArray {
+  const only = ranges[0];
+  if (ranges.length === 1 && only !== undefined) return corpus.tokens.subarray(only.start, only.end);
+  const length = ranges.reduce((sum, range) => sum + range.end - range.start, 0);
+  const out = corpus.tokens instanceof Uint16Array ? new Uint16Array(length) : new Int32Array(length);
+  let at = 0;
+  for (const { start, end } of ranges) {
+    out.set(corpus.tokens.subarray(start, end), at);
+    at += end - start;
+  }
+  return out;
+}
+
+/** Sequences in a token stream: number i holds tokens i*T to i*T + T inclusive, so that each token is a target once. */
+export function sequenceCount(tokens: TokenArray, sequenceLength: number): number {
+  return Math.max(0, Math.floor((tokens.length - 1) / sequenceLength));
+}
+
+/**
+ * Which sequence comes when. Each component is read epoch by epoch in a fresh random order; among several, the next
+ * sequence comes from the one that lags its weight most, so after n sequences each has its share to within one
+ * (the blending of Megatron-LM). The whole position is the number of sequences taken from each.
+ */
+export class Sampler {
+  readonly taken: number[];
+  private readonly shares: number[];
+  private readonly orders: { epoch: number; order: Int32Array }[] = [];
+
+  constructor(
+    private readonly lengths: readonly number[],
+    weights: readonly number[],
+    private readonly seed: number,
+    private readonly shuffle: boolean,
+  ) {
+    this.taken = lengths.map(() => 0);
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    this.shares = weights.map((weight) => weight / total);
+  }
+
+  get samples(): number {
+    return this.taken.reduce((sum, count) => sum + count, 0);
+  }
+
+  next(): { component: number; index: number } {
+    const after = this.samples + 1;
+    let component = 0;
+    let largest = Number.NEGATIVE_INFINITY;
+    this.shares.forEach((share, i) => {
+      const lag = share * after - this.taken[i]!;
+      if (lag > largest) {
+        largest = lag;
+        component = i;
+      }
+    });
+    const position = this.taken[component]!++;
+    const length = this.lengths[component]!;
+    const epoch = Math.floor(position / length);
+    const within = position % length;
+    return { component, index: this.shuffle ? this.order(component, epoch)[within]! : within };
+  }
+
+  /** The epoch of the component that is furthest on. */
+  get epoch(): number {
+    return Math.max(...this.taken.map((count, i) => Math.floor(count / this.lengths[i]!)));
+  }
+
+  private order(component: number, epoch: number): Int32Array {
+    let known = this.orders[component];
+    if (known?.epoch !== epoch) {
+      known = { epoch, order: permutation(this.lengths[component]!, [this.seed, component, epoch]) };
+      this.orders[component] = known;
+    }
+    return known.order;
+  }
+}

@@ -1,0 +1,262 @@
+import { createReadStream, statSync } from "node:fs";
+import { DataError } from "./errors.js";
+
+/** A document and how much of its source has been read with it, in the unit of `TextSource.size`. */
+export interface TextDocument {
+  text: string;
+  consumed: number;
+}
+
+/** Documents in a fixed order: the same every time, or a resumed run would read other data. */
+export interface TextSource {
+  /** Names the source in errors and progress. */
+  readonly name: string;
+  /** Bytes or documents in all, for progress; undefined if unknown. */
+  readonly size: number | undefined;
+  /** Reads from the start. */
+  documents(): AsyncIterable<TextDocument>;
+}
+
+/**
+ * What `packed` and `tokenize` read: a path (`.jsonl` and `.ndjson` as JSON lines, else plain text), documents as an
+ * array of strings, or a source.
+ */
+export type TextInput = string | readonly string[] | TextSource;
+
+export function textSource(input: TextInput): TextSource {
+  if (typeof input === "string")
+    return /\.(jsonl|ndjson)$/i.test(input) ? jsonLines(input) : textFiles(input);
+  if (Array.isArray(input)) return documents(input as readonly string[]);
+  return input as TextSource;
+}
+
+/** Each string is a document. */
+export function documents(texts: readonly string[], name = "documents"): TextSource {
+  const odd = texts.findIndex((text) => typeof text !== "string");
+  if (odd >= 0) {
+    throw new DataError(
+      `Document ${odd} of "${name}" is of type ${typeof texts[odd]}, not a string.`,
+      "Map the records to their text first, for example `records.map((record) => record.text)`.",
+    );
+  }
+  return {
+    name,
+    size: texts.length,
+    async *documents() {
+      for (let i = 0; i < texts.length; i++) yield { text: texts[i]!, consumed: i + 1 };
+    },
+  };
+}
+
+export interface TextFileOptions {
+  /** Cuts a file into documents at this string, for example `"\n\n"` or `"<|endoftext|>"`. Default: a file is one document. */
+  separator?: string;
+  /** Bytes that are not UTF-8: `"refuse"` (default) or `"replace"` with U+FFFD. */
+  invalidUtf8?: "refuse" | "replace";
+}
+
+/** Plain text files, UTF-8. Documents without any text are left out. */
+export function textFiles(paths: string | readonly string[], options: TextFileOptions = {}): TextSource {
+  const list = pathList(paths);
+  const separator = options.separator;
+  if (separator === "") throw new DataError("The separator of text files must not be empty.");
+  return {
+    name: list.join(", "),
+    size: totalBytes(list),
+    async *documents() {
+      let consumed = 0;
+      for (const path of list) {
+        const decoder = new TextDecoder("utf-8", { fatal: options.invalidUtf8 !== "replace" });
+        let text = "";
+        let offset = 0;
+        const decode = (bytes?: Uint8Array) => {
+          try {
+            return bytes === undefined ? decoder.decode() : decoder.decode(bytes, { stream: true });
+          } catch (error) {
+            throw new DataError(
+              `${path} is not UTF-8 text (near byte ${offset}).`,
+              'Convert it, or pass `invalidUtf8: "replace"`.',
+              { cause: error },
+            );
+          }
+        };
+        for await (const chunk of readBytes(path)) {
+          text += decode(chunk);
+          offset += chunk.length;
+          consumed += chunk.length;
+          if (separator === undefined) continue;
+          const parts = text.split(separator);
+          text = parts.pop()!;
+          for (const part of parts) if (part.trim() !== "") yield { text: part, consumed };
+        }
+        text += decode();
+        for (const part of separator === undefined ? [text] : text.split(separator)) {
+          if (part.trim() !== "") yield { text: part, consumed };
+        }
+      }
+    },
+  };
+}
+
+/** A line of a JSON-lines file that gave no document. Lines count from 1. */
+export interface BrokenLine {
+  path: string;
+  line: number;
+  reason: string;
+}
+
+export interface JsonLinesOptions {
+  /** The field that holds the text, or a function from the record to the text. Default `"text"`. */
+  text?: string | ((record: Record<string, unknown>) => string);
+  /** `"refuse"` (default) stops at the first broken line; `"skip"` leaves broken lines out and counts them. */
+  broken?: "refuse" | "skip";
+  onBroken?: (line: BrokenLine) => void;
+}
+
+export interface JsonLinesSource extends TextSource {
+  /** Broken lines of the last reading, the first 100 of them in full. */
+  readonly broken: { count: number; lines: BrokenLine[] };
+}
+
+/** JSON lines: an object a line, UTF-8. Blank lines are no records and no errors. */
+export function jsonLines(
+  paths: string | readonly string[],
+  options: JsonLinesOptions = {},
+): JsonLinesSource {
+  const list = pathList(paths);
+  const field = options.text ?? "text";
+  const broken = { count: 0, lines: [] as BrokenLine[] };
+  return {
+    name: list.join(", "),
+    size: totalBytes(list),
+    broken,
+    async *documents() {
+      broken.count = 0;
+      broken.lines.length = 0;
+      let done = 0;
+      for (const path of list) {
+        let line = 0;
+        for await (const { bytes, end } of readLines(path)) {
+          line++;
+          const record = readRecord(bytes, field);
+          if (record === undefined) continue;
+          if ("text" in record) {
+            yield { text: record.text, consumed: done + end };
+            continue;
+          }
+          const problem = { path, line, reason: record.reason };
+          if (options.broken !== "skip") {
+            throw new DataError(
+              `${path}, line ${line}: ${record.reason}.`,
+              'Mend the line, or pass `broken: "skip"` to leave such lines out and have them counted.',
+            );
+          }
+          broken.count++;
+          if (broken.lines.length < 100) broken.lines.push(problem);
+          options.onBroken?.(problem);
+        }
+        done += fileBytes(path);
+      }
+    },
+  };
+}
+
+function readRecord(
+  bytes: Uint8Array,
+  field: string | ((record: Record<string, unknown>) => string),
+): { text: string } | { reason: string } | undefined {
+  let source: string;
+  try {
+    source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return { reason: "the line is not UTF-8" };
+  }
+  if (source.trim() === "") return undefined;
+  let record: unknown;
+  try {
+    record = JSON.parse(source);
+  } catch (error) {
+    return { reason: `not valid JSON: ${(error as Error).message}` };
+  }
+  if (typeof record !== "object" || record === null || Array.isArray(record)) {
+    return {
+      reason: `the record is ${Array.isArray(record) ? "an array" : `${record === null ? "null" : typeof record}`}, not an object`,
+    };
+  }
+  const object = record as Record<string, unknown>;
+  if (typeof field === "function") {
+    try {
+      const text = field(object);
+      return typeof text === "string" ? { text } : { reason: `the text function returned ${typeof text}` };
+    } catch (error) {
+      return { reason: `the text function threw: ${(error as Error).message}` };
+    }
+  }
+  const text = object[field];
+  if (typeof text === "string") return { text };
+  const fields = Object.keys(object).slice(0, 8).join(", ");
+  return {
+    reason:
+      text === undefined
+        ? `the record has no field "${field}" (it has: ${fields || "none"})`
+        : `the field "${field}" is ${text === null ? "null" : typeof text}, not a string`,
+  };
+}
+
+/** The lines of a file as bytes without their `\n`; `end` is the offset after the line. */
+async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; end: number }> {
+  // Parts of a line that began in an earlier chunk.
+  let begun: Buffer[] = [];
+  let end = 0;
+  for await (const chunk of readBytes(path)) {
+    let start = 0;
+    for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, start)) {
+      const part = chunk.subarray(start, at);
+      yield { bytes: begun.length === 0 ? part : Buffer.concat([...begun, part]), end: end + at + 1 };
+      begun = [];
+      start = at + 1;
+    }
+    if (start < chunk.length) begun.push(chunk.subarray(start));
+    end += chunk.length;
+  }
+  if (begun.length > 0) yield { bytes: Buffer.concat(begun), end };
+}
+
+async function* readBytes(path: string): AsyncIterable<Buffer> {
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) yield chunk as Buffer;
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+function pathList(paths: string | readonly string[]): string[] {
+  const list = typeof paths === "string" ? [paths] : [...paths];
+  if (list.length === 0) throw new DataError("The list of files is empty.");
+  return list;
+}
+
+function totalBytes(paths: readonly string[]): number {
+  let bytes = 0;
+  for (const path of paths) bytes += fileBytes(path);
+  return bytes;
+}
+
+function fileBytes(path: string): number {
+  try {
+    const stats = statSync(path);
+    if (stats.isDirectory()) throw new Error("it is a folder");
+    return stats.size;
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+function unreadable(path: string, error: unknown): Error {
+  if (error instanceof DataError) return error;
+  return new DataError(
+    `The file ${path} cannot be read: ${(error as Error).message}`,
+    `Paths are relative to ${process.cwd()}.`,
+    { cause: error },
+  );
+}

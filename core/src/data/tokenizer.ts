@@ -1,0 +1,251 @@
+import { readFileSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { DecodeStream } from "./decode-stream.js";
+import { DataError } from "./errors.js";
+
+/** How `encode` treats special tokens written out in the text, such as `<|endoftext|>`. */
+export type SpecialTokenPolicy = "parse" | "text";
+
+export interface EncodeOptions {
+  /** Add what the tokenizer's post-processor adds (a BOS token, `[CLS]` ...). Default false. */
+  addSpecialTokens?: boolean;
+  /** `"parse"` (default) reads a written special token as that token; `"text"` reads it as ordinary text. */
+  special?: SpecialTokenPolicy;
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default false. */
+  skipSpecialTokens?: boolean;
+}
+
+/** Text to token ids and back. Ids are integers in [0, vocabSize). */
+export interface Tokenizer {
+  /** One more than the largest id: the rows that an embedding needs. */
+  readonly vocabSize: number;
+  /** Special tokens by their text. */
+  readonly specialTokens: ReadonlyMap<string, number>;
+  /** The token that ends a document, if the tokenizer has one. */
+  readonly eosId: number | undefined;
+  /** The token that begins a document, if the tokenizer has one. */
+  readonly bosId: number | undefined;
+  readonly padId: number | undefined;
+  encode(text: string, options?: EncodeOptions): Int32Array;
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
+  /** Decodes ids as they arrive, and never cuts a character in two. */
+  stream(options?: DecodeOptions): DecodeStream;
+  idOf(token: string): number | undefined;
+  tokenOf(id: number): string | undefined;
+  /** The content of `tokenizer.json`. */
+  toJSON(): TokenizerJson;
+  /** Writes `tokenizer.json` and `tokenizer_config.json` into `folder`. */
+  save(folder: string): Promise<void>;
+}
+
+export interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
+  single_word?: boolean;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  normalized?: boolean;
+}
+
+/** The parts of Hugging Face's `tokenizer.json` that are read here; the rest is kept as it is. */
+export interface TokenizerJson {
+  version: string;
+  added_tokens: AddedToken[];
+  normalizer: object | null;
+  pre_tokenizer: object | null;
+  post_processor: object | null;
+  decoder: object | null;
+  model: { type?: string; [key: string]: unknown };
+  [key: string]: unknown;
+}
+
+/** `tokenizer_config.json`: names of the special tokens, the chat template and the like. */
+export type TokenizerConfig = Record<string, unknown>;
+
+/** A tokenizer in Hugging Face's format: BPE, byte-level BPE, Unigram or WordPiece, run by `@huggingface/tokenizers`. */
+export class HuggingFaceTokenizer implements Tokenizer {
+  readonly vocabSize: number;
+  readonly specialTokens: ReadonlyMap<string, number>;
+  readonly eosId: number | undefined;
+  readonly bosId: number | undefined;
+  readonly padId: number | undefined;
+  private readonly library: Library;
+  private literalLibrary: Library | undefined;
+
+  constructor(
+    private readonly json: TokenizerJson,
+    readonly config: TokenizerConfig = {},
+  ) {
+    for (const part of [
+      "model",
+      "added_tokens",
+      "normalizer",
+      "pre_tokenizer",
+      "post_processor",
+      "decoder",
+    ]) {
+      if (!(part in json)) {
+        throw new DataError(
+          `This is no tokenizer.json: the field "${part}" is missing.`,
+          "Save it with tokenizers >= 0.10 (`tokenizer.save(path)`), or with transformers' `save_pretrained`.",
+        );
+      }
+    }
+    try {
+      this.library = new Library(json, config);
+    } catch (error) {
+      throw new DataError(
+        `The tokenizer (model type ${json.model.type ?? "unknown"}) cannot be built: ${(error as Error).message}`,
+        undefined,
+        { cause: error },
+      );
+    }
+    let largest = -1;
+    for (const id of this.library.get_vocab().values()) largest = Math.max(largest, id);
+    for (const token of json.added_tokens) largest = Math.max(largest, token.id);
+    this.vocabSize = largest + 1;
+    this.specialTokens = new Map(
+      json.added_tokens.filter((token) => token.special).map((token) => [token.content, token.id]),
+    );
+    this.eosId = this.namedId("eos_token", ["<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "[SEP]"]);
+    this.bosId = this.namedId("bos_token", ["<s>", "<bos>", "<|begin_of_text|>", "[CLS]"]);
+    this.padId = this.namedId("pad_token", ["<pad>", "[PAD]", "<|pad|>"]);
+  }
+
+  encode(text: string, options: EncodeOptions = {}): Int32Array {
+    const library = options.special === "text" ? this.literal() : this.library;
+    const { ids } = library.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
+    const out = new Int32Array(ids.length);
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i];
+      if (id === undefined) {
+        throw new DataError(
+          `The tokenizer has no token for a part of ${JSON.stringify(excerpt(text))}, and no unknown token.`,
+          "Use a byte-level tokenizer, or one with an unknown token.",
+        );
+      }
+      out[i] = id;
+    }
+    return out;
+  }
+
+  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    if (ids.length === 0) return "";
+    const list = Array.from(ids);
+    for (const id of list) {
+      if (this.library.id_to_token(id) === undefined) {
+        throw new DataError(
+          `Token id ${id} is not in the vocabulary of ${this.vocabSize} tokens.`,
+          "The ids come from another tokenizer, or from a model whose vocabulary is padded: mask the unused ids.",
+        );
+      }
+    }
+    return this.library.decode(list, {
+      skip_special_tokens: options.skipSpecialTokens ?? false,
+      clean_up_tokenization_spaces: this.config.clean_up_tokenization_spaces === true,
+    });
+  }
+
+  stream(options: DecodeOptions = {}): DecodeStream {
+    return new DecodeStream(this, options);
+  }
+
+  idOf(token: string): number | undefined {
+    return this.library.token_to_id(token);
+  }
+
+  tokenOf(id: number): string | undefined {
+    return this.library.id_to_token(id);
+  }
+
+  toJSON(): TokenizerJson {
+    return this.json;
+  }
+
+  async save(folder: string): Promise<void> {
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, "tokenizer.json"), `${JSON.stringify(this.json, null, 2)}\n`);
+    await writeFile(join(folder, "tokenizer_config.json"), `${JSON.stringify(this.config, null, 2)}\n`);
+  }
+
+  /** The same tokenizer without its special tokens, so that they are read as text. */
+  private literal(): Library {
+    this.literalLibrary ??= new Library(
+      {
+        ...this.json,
+        added_tokens: this.json.added_tokens.filter((token) => !token.special),
+        post_processor: null,
+      },
+      this.config,
+    );
+    return this.literalLibrary;
+  }
+
+  private namedId(key: string, usual: readonly string[]): number | undefined {
+    const named = this.config[key];
+    // tokenizer_config.json holds either the text or an AddedToken object.
+    const content = typeof named === "object" && named !== null ? (named as AddedToken).content : named;
+    if (typeof content === "string") return this.library.token_to_id(content);
+    for (const token of usual) {
+      const id = this.specialTokens.get(token);
+      if (id !== undefined) return id;
+    }
+    return undefined;
+  }
+}
+
+/**
+ * Reads a tokenizer from a `tokenizer.json`, or from a folder that holds one. A `tokenizer_config.json` beside it names
+ * the special tokens.
+ */
+export async function loadTokenizer(path: string): Promise<HuggingFaceTokenizer> {
+  const file = path.endsWith(".json") ? path : join(path, "tokenizer.json");
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    throw new DataError(
+      `The tokenizer ${file} cannot be read: ${(error as Error).message}`,
+      "Give the path of a tokenizer.json, or of the folder that holds it.",
+      { cause: error },
+    );
+  }
+  return new HuggingFaceTokenizer(parseJson(text, file) as TokenizerJson, readConfig(dirname(file)));
+}
+
+function readConfig(folder: string): TokenizerConfig {
+  const file = join(folder, "tokenizer_config.json");
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw error;
+  }
+  return parseJson(text, file) as TokenizerConfig;
+}
+
+function parseJson(text: string, file: string): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new DataError(`${file} is not valid JSON: ${(error as Error).message}`, undefined, {
+      cause: error,
+    });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new DataError(`${file} must hold a JSON object.`);
+  }
+  return value;
+}
+
+function excerpt(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
+}
