@@ -1,12 +1,35 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+// A browser, a notebook or a fresh environment fills two cores by itself: those files run one at a time, after the rest.
+const heavy = ["test/lab/**/*.test.ts", "test/notebooks/**/*.test.ts", "test/setup/**/*.test.ts"];
+
 export default defineConfig({
   resolve: { alias: { aronnax: fileURLToPath(new URL("core/src/index.ts", import.meta.url)) } },
   test: {
-    include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    maxWorkers: 2,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "parts",
+          include: ["test/**/*.test.ts"],
+          exclude: heavy,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "whole",
+          include: heavy,
+          fileParallelism: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

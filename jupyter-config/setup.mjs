@@ -1,0 +1,3 @@
+import { start } from "./setup/node-version.mjs";
+
+start(() => import("./setup/setup.mjs"));
