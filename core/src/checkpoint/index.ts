@@ -1,0 +1,10 @@
+export {
+  type Checkpoint,
+  type CheckpointContent,
+  CheckpointStore,
+  type StoreOptions,
+  tensorsOf,
+} from "./checkpoint-store.js";
+export { CheckpointError, SafetensorsError } from "./errors.js";
+export { type NamedTensor, SafetensorsFile, type WrittenFile, writeSafetensors } from "./safetensors-file.js";
+export type { SafetensorsHeader, TensorDescription, TensorEntry } from "./safetensors-header.js";

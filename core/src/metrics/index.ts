@@ -1,0 +1,12 @@
+export { RunError } from "./errors.js";
+export {
+  createMetricsHub,
+  type MetricsEvent,
+  type MetricsHub,
+  type MetricsRow,
+  metricsHub,
+  type RunRecord,
+  type RunStatus,
+} from "./hub.js";
+export { listRuns, type RunFile, type RunState, readRun, readRunState } from "./run-reader.js";
+export { type RunOptions, RunWriter, standardColumns } from "./run-writer.js";
