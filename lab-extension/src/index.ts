@@ -1,1 +1,15 @@
-export const version = "0.1.0";
+import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { filesPlugin } from "./plugins/files.js";
+import { outputsPlugin } from "./plugins/outputs.js";
+import { panelPlugin } from "./plugins/panel.js";
+import { environmentPlugin, feedsPlugin } from "./plugins/services.js";
+
+const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  feedsPlugin,
+  environmentPlugin,
+  panelPlugin,
+  outputsPlugin,
+  filesPlugin,
+];
+
+export default plugins;

@@ -1,0 +1,110 @@
+import type { TranslationBundle } from "@jupyterlab/translation";
+import type { Run } from "./run.js";
+import { X_AXES } from "./viewOptions.js";
+
+export type Unit = "number" | "rate" | "bytes" | "fraction" | "seconds";
+
+export interface ChartLine {
+  readonly column: string;
+  readonly label: string;
+  /** Whether the moving average applies: to what is noisy from step to step. */
+  readonly smooth?: boolean;
+  /** Drawn as a line over the stack of a stacked chart. */
+  readonly overlay?: boolean;
+}
+
+/** A chart: which columns it shows, and how. */
+export interface ChartSpec {
+  readonly id: string;
+  readonly title: string;
+  readonly unit: Unit;
+  readonly lines: readonly ChartLine[];
+  readonly stacked?: boolean;
+  /** Takes twice the width. */
+  readonly wide?: boolean;
+}
+
+/** The charts of the columns that every run has a name for. */
+function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
+  return [
+    {
+      id: "loss",
+      title: trans.__("Loss"),
+      unit: "number",
+      wide: true,
+      lines: [
+        { column: "loss", label: trans.__("Training"), smooth: true },
+        { column: "valid_loss", label: trans.__("Validation") },
+      ],
+    },
+    {
+      id: "throughput",
+      title: trans.__("Tokens per second"),
+      unit: "rate",
+      lines: [{ column: "tokens_per_second", label: trans.__("Tokens/s"), smooth: true }],
+    },
+    {
+      id: "learning_rate",
+      title: trans.__("Learning rate"),
+      unit: "number",
+      lines: [{ column: "learning_rate", label: trans.__("Learning rate") }],
+    },
+    {
+      id: "gradient_norm",
+      title: trans.__("Gradient norm"),
+      unit: "number",
+      lines: [{ column: "gradient_norm", label: trans.__("Gradient norm"), smooth: true }],
+    },
+    {
+      id: "memory",
+      title: trans.__("Device memory"),
+      unit: "bytes",
+      stacked: true,
+      lines: [
+        { column: "memory_parameters", label: trans.__("Parameters") },
+        { column: "memory_optimizer", label: trans.__("Optimizer") },
+        { column: "memory_data", label: trans.__("Data") },
+        { column: "memory_total", label: trans.__("Total"), overlay: true },
+      ],
+    },
+    {
+      id: "mfu",
+      title: trans.__("Model FLOPs utilization"),
+      unit: "fraction",
+      lines: [{ column: "mfu", label: trans.__("MFU"), smooth: true }],
+    },
+    {
+      id: "step_seconds",
+      title: trans.__("Step time"),
+      unit: "seconds",
+      lines: [{ column: "step_seconds", label: trans.__("Seconds"), smooth: true }],
+    },
+  ];
+}
+
+/** The charts that have something to show, each column that no chart knows in one of its own. */
+export function chartsOf(runs: readonly Run[], trans: TranslationBundle): readonly ChartSpec[] {
+  const columns = new Set(runs.flatMap((run) => run.columns));
+  const charts: ChartSpec[] = [];
+  for (const axis of X_AXES) {
+    columns.delete(axis);
+  }
+  for (const chart of knownCharts(trans)) {
+    const lines = chart.lines.filter((line) => columns.has(line.column));
+    for (const line of lines) {
+      columns.delete(line.column);
+    }
+    if (lines.length > 0) {
+      charts.push({ ...chart, lines });
+    }
+  }
+  for (const column of columns) {
+    charts.push({
+      id: column,
+      title: column,
+      unit: "number",
+      lines: [{ column, label: column, smooth: true }],
+    });
+  }
+  return charts;
+}

@@ -1,0 +1,92 @@
+/** The messages of the `aronnax.metrics` comm (docs/contracts.md §2). */
+
+export const COMM_TARGET = "aronnax.metrics";
+export const PROTOCOL_VERSION = 1;
+
+export type RunStatus = "running" | "interrupted" | "finished" | "failed";
+
+/** What is known of a run besides its rows. */
+export interface RunInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Milliseconds since the epoch, by the kernel's clock. */
+  readonly startedAt: number;
+  readonly totalSteps?: number;
+  readonly status: RunStatus;
+  /** Why it failed or was interrupted. */
+  readonly message?: string;
+  /** The folder or file of the run, as the kernel sees it. */
+  readonly path?: string;
+}
+
+/** One run's part of a message. */
+export interface RunUpdate extends RunInfo {
+  /** Index of the first row of the buffer in the run. */
+  readonly firstRow: number;
+  /** Index of the run's Arrow IPC stream among the message's buffers, or null when it brings no rows. */
+  readonly buffer: number | null;
+}
+
+/** A message from the kernel: everything so far, or what came since the last one. */
+export interface MetricsMessage {
+  readonly type: "snapshot" | "batch";
+  readonly seq: number;
+  readonly runs: readonly RunUpdate[];
+}
+
+const STATUSES: readonly string[] = ["running", "interrupted", "finished", "failed"] satisfies RunStatus[];
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function optionalNumber(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}
+
+function optionalString(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function parseRun(value: unknown): RunUpdate {
+  if (!isRecord(value) || typeof value.id !== "string") {
+    throw new Error("The kernel sent metrics of a run without an id.");
+  }
+  const status = optionalString(value.status) ?? "running";
+  return {
+    id: value.id,
+    name: optionalString(value.name) ?? value.id,
+    startedAt: optionalNumber(value.startedAt) ?? 0,
+    totalSteps: optionalNumber(value.totalSteps),
+    status: STATUSES.includes(status) ? (status as RunStatus) : "running",
+    message: optionalString(value.message),
+    path: optionalString(value.path),
+    firstRow: optionalNumber(value.firstRow) ?? 0,
+    buffer: optionalNumber(value.buffer) ?? null,
+  };
+}
+
+/**
+ * Reads the data of a `comm_msg`.
+ *
+ * @throws Error when it is not a metrics message of a version that this extension reads.
+ */
+export function parseMetricsMessage(data: unknown): MetricsMessage {
+  if (!isRecord(data)) {
+    throw new Error("The kernel sent metrics that are not an object.");
+  }
+  if (data.version !== PROTOCOL_VERSION) {
+    throw new Error(
+      `The kernel sent metrics of version ${String(data.version)}, this extension reads version ${PROTOCOL_VERSION}: ` +
+        "install the kernel and the extension from the same release.",
+    );
+  }
+  if (data.type !== "snapshot" && data.type !== "batch") {
+    throw new Error(`The kernel sent metrics of the unknown type ${JSON.stringify(data.type)}.`);
+  }
+  const seq = optionalNumber(data.seq);
+  if (seq === undefined || !Array.isArray(data.runs)) {
+    throw new Error("The kernel sent metrics without a sequence number or runs.");
+  }
+  return { type: data.type, seq, runs: data.runs.map(parseRun) };
+}

@@ -1,0 +1,79 @@
+import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { PageConfig, PathExt } from "@jupyterlab/coreutils";
+import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
+import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
+import type { IRenderMime } from "@jupyterlab/rendermime-interfaces";
+import type { Contents } from "@jupyterlab/services";
+import { FileSource } from "../model/fileSource.js";
+import type { RunSource } from "../model/source.js";
+import { IRunFeeds, IViewEnvironment } from "../tokens.js";
+import type { ViewEnvironment } from "../widgets/environment.js";
+import { RUN_MIME_TYPE, type RunLookup, RunOutput } from "../widgets/runOutput.js";
+
+// Before text/html (50), which the run brings along for front ends without this extension.
+const RANK = 10;
+
+/** Draws a run inside a cell's output. */
+export const outputsPlugin: JupyterFrontEndPlugin<void> = {
+  id: "@aronnax/lab:outputs",
+  description: "Draws a training run inside a cell's output.",
+  autoStart: true,
+  requires: [IRenderMimeRegistry, IViewEnvironment],
+  optional: [INotebookTracker, IRunFeeds],
+  activate: (
+    app: JupyterFrontEnd,
+    rendermime: IRenderMimeRegistry,
+    environment: ViewEnvironment,
+    notebooks: INotebookTracker | null,
+    feeds: IRunFeeds | null,
+  ) => {
+    const { contents } = app.serviceManager;
+    const factory = (lookup: RunLookup): IRenderMime.IRendererFactory => ({
+      safe: true,
+      mimeTypes: [RUN_MIME_TYPE],
+      createRenderer: () => new RunOutput(lookup, environment),
+    });
+    const withoutKernel: RunLookup = { live: null, ready: Promise.resolve(), stored: async () => null };
+    rendermime.addFactory(factory(withoutKernel), RANK);
+    // A renderer does not know its kernel: each notebook gets a factory of its own, which does.
+    notebooks?.widgetAdded.connect((_, notebook) => {
+      const lookup = feeds && notebookLookup(notebook, feeds, contents);
+      if (lookup) {
+        notebook.content.rendermime.addFactory(factory(lookup), RANK);
+      }
+    });
+  },
+};
+
+function notebookLookup(notebook: NotebookPanel, feeds: IRunFeeds, contents: Contents.IManager): RunLookup {
+  return {
+    get live() {
+      return feeds.of(notebook.sessionContext);
+    },
+    ready: notebook.sessionContext.ready,
+    stored: (path) => loadRun(contents, notebook.context.path, path),
+  };
+}
+
+/** A run's file by the path that the kernel knows it by: relative to the notebook, or absolute below the server's root. */
+async function loadRun(
+  contents: Contents.IManager,
+  notebookPath: string,
+  runPath: string,
+): Promise<RunSource | null> {
+  const root = PageConfig.getOption("serverRoot");
+  const below = root && runPath.startsWith(`${root}/`) ? runPath.slice(root.length + 1) : null;
+  if (below === null && runPath.startsWith("/")) {
+    return null;
+  }
+  const path = below ?? PathExt.join(PathExt.dirname(notebookPath), runPath);
+  const file = path.endsWith(".arrow") ? path : PathExt.join(path, "metrics.arrow");
+  try {
+    const model = await contents.get(file, { type: "file", format: "base64", content: true });
+    const source = new FileSource();
+    await source.load(model.content as string, file);
+    return source.state === "stored" ? source : null;
+  } catch {
+    return null; // no such file: the output's text is what is left
+  }
+}
