@@ -4,8 +4,8 @@ import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { syncFolder } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
-import { isAlive } from "../files/process.js";
-import { CheckpointError, SafetensorsError } from "./errors.js";
+import { isAlive, processStart } from "../files/process.js";
+import { CheckpointError } from "./errors.js";
 import {
   fileChecksum,
   type NamedTensor,
@@ -44,9 +44,18 @@ interface Manifest {
 }
 
 const manifestName = "manifest.json";
+let unfinishedCounter = 0;
 const finalName = /^step-(\d{6,})$/;
-/** `.tmp-` while it is written, `.old-` while another takes its place or it is deleted; then the owner's process id. */
-const unfinishedName = /^\.(tmp|old)-(step-\d{6,})-(\d+)-/;
+/** `.tmp-` while it is written, `.old-` while another takes its place, `.del-` while it is deleted; by which process. */
+const unfinishedName = /^\.(tmp|old|del)-(step-\d{6,})-(\d+)\.(\d+)-/;
+
+/** A checkpoint folder under its final name, as far as its manifest and the sizes of its files tell. */
+interface Found {
+  step: number;
+  /** Milliseconds since the epoch. */
+  savedAt: number;
+  damage?: CheckpointError;
+}
 
 export interface StoreOptions {
   /** Checkpoints to keep; older ones are deleted after each save. Default: all. */
@@ -65,7 +74,6 @@ export class CheckpointStore {
   private readonly keep: number;
   private readonly warn: (warning: string) => void;
   private saving: Promise<unknown> = Promise.resolve();
-  private counter = 0;
 
   constructor(folder: string, options: StoreOptions = {}) {
     const { keep = Number.POSITIVE_INFINITY } = options;
@@ -82,11 +90,15 @@ export class CheckpointStore {
     return saved;
   }
 
-  /** The newest whole checkpoint; damaged ones are passed over with a warning. Undefined if there is none. */
+  /**
+   * The whole checkpoint that was saved last; damaged ones are passed over with a warning. Undefined if there is none.
+   * The last saved need not have the highest step: a run may have been continued from an earlier one.
+   */
   async latest(): Promise<Checkpoint | undefined> {
-    for (const step of (await this.steps()).reverse()) {
+    await this.saving;
+    for (const found of (await this.scan()).reverse()) {
       try {
-        return await this.open(step);
+        return await this.open(found.step);
       } catch (error) {
         if (!(error instanceof CheckpointError)) throw error;
         this.warn(`Checkpoint passed over: ${error.message}`);
@@ -98,21 +110,17 @@ export class CheckpointStore {
   /** The checkpoint of a step, after checking every byte of it against its manifest. */
   async open(step: number): Promise<Checkpoint> {
     const folder = join(this.folder, stepName(step));
+    if (!existsSync(folder)) {
+      throw new CheckpointError(
+        `${this.folder} has no checkpoint of step ${step}; it has: ${(await this.steps()).join(", ") || "none"}.`,
+      );
+    }
     const manifest = await readManifest(folder, step);
     const files: Record<string, string> = {};
     let trainer: JsonValue | undefined;
+    await checkSizes(folder, manifest);
     for (const [name, expected] of Object.entries(manifest.files)) {
       const path = join(folder, name);
-      const size = await stat(path).then(
-        (stats) => stats.size,
-        () => undefined,
-      );
-      if (size === undefined) throw new CheckpointError(`${folder} is damaged: ${name} is missing.`);
-      if (size !== expected.bytes) {
-        throw new CheckpointError(
-          `${folder} is damaged: ${name} has ${size} bytes instead of ${expected.bytes}.`,
-        );
-      }
       if ((await fileChecksum(path)) !== expected.crc32) {
         throw new CheckpointError(
           `${folder} is damaged: the content of ${name} does not match its checksum.`,
@@ -125,14 +133,37 @@ export class CheckpointStore {
     return { step, folder, trainer, files };
   }
 
-  /** The steps of all checkpoints, whole or not, ascending. */
+  /** The steps of the checkpoints whose files are all there, in the order of saving. */
   async steps(): Promise<number[]> {
+    return (await this.scan()).filter((found) => found.damage === undefined).map((found) => found.step);
+  }
+
+  /** All checkpoint folders in the order of saving, after clearing up what a crash left. */
+  private async scan(): Promise<Found[]> {
     await this.recover();
-    const names = await readdir(this.folder).catch((error: NodeJS.ErrnoException) => {
+    const found: Found[] = [];
+    for (const name of await this.names()) {
+      const match = finalName.exec(name);
+      if (match === null) continue;
+      const step = Number(match[1]);
+      const folder = join(this.folder, name);
+      try {
+        const manifest = await readManifest(folder, step);
+        await checkSizes(folder, manifest);
+        found.push({ step, savedAt: manifest.savedAt });
+      } catch (error) {
+        if (!(error instanceof CheckpointError)) throw error;
+        found.push({ step, savedAt: (await stat(folder)).mtimeMs, damage: error });
+      }
+    }
+    return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
+  }
+
+  private names(): Promise<string[]> {
+    return readdir(this.folder).catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return [];
       throw error;
     });
-    return names.flatMap((name) => finalName.exec(name)?.slice(1, 2).map(Number) ?? []).sort((a, b) => a - b);
   }
 
   private async write(content: CheckpointContent): Promise<Checkpoint> {
@@ -140,8 +171,9 @@ export class CheckpointStore {
     if (!Number.isSafeInteger(step) || step < 0) throw new CheckpointError(`The step ${step} is no step.`);
     const trainer = Buffer.from(strictJson(content.trainer, "trainer", 2));
     const parts = Object.entries(content.tensors).map(([key, tensors]) => {
-      if (!/^[\w-]+$/.test(key))
+      if (!/^[\w-]+$/.test(key)) {
         throw new CheckpointError(`A tensor file cannot be named ${JSON.stringify(key)}.`);
+      }
       return { key, tensors, bytes: layOut(tensors, content.metadata).fileSize };
     });
     const needed = trainer.length + parts.reduce((sum, part) => sum + part.bytes, 0);
@@ -149,10 +181,11 @@ export class CheckpointStore {
     const temporary = this.unfinished("tmp", step);
     try {
       await mkdir(this.folder, { recursive: true });
-      await this.recover();
+      const last = (await this.scan()).at(-1)?.savedAt ?? 0;
       await this.requireSpace(needed);
       await mkdir(temporary);
-      const manifest: Manifest = { version: 1, step, savedAt: Date.now(), files: {} };
+      // Later than the last one, even when the clock went back.
+      const manifest: Manifest = { version: 1, step, savedAt: Math.max(Date.now(), last + 1), files: {} };
       for (const { key, tensors } of parts) {
         const name = `${key}.safetensors`;
         manifest.files[name] = await writeSafetensors(join(temporary, name), tensors, content.metadata);
@@ -180,17 +213,16 @@ export class CheckpointStore {
     if (aside !== undefined) await rm(aside, { recursive: true, force: true });
   }
 
-  /** Deletes the oldest checkpoints beyond `keep`. Only whole ones count as kept. */
+  /** Deletes the oldest checkpoints beyond `keep`; damaged ones do not count, and go when they are old. */
   private async deleteOld(): Promise<void> {
     let kept = 0;
-    for (const step of (await this.steps()).reverse()) {
+    for (const { step, damage } of (await this.scan()).reverse()) {
       if (kept < this.keep) {
-        const whole = await readManifest(join(this.folder, stepName(step)), step).catch(() => undefined);
-        if (whole !== undefined) kept++;
+        if (damage === undefined) kept++;
         continue;
       }
-      const aside = this.unfinished("old", step);
       // A crash during the deletion must not leave half a checkpoint under a final name.
+      const aside = this.unfinished("del", step);
       await rename(join(this.folder, stepName(step)), aside);
       await rm(aside, { recursive: true, force: true });
     }
@@ -198,15 +230,13 @@ export class CheckpointStore {
 
   /** Removes what dead processes left, and brings back a checkpoint that was moved aside and never replaced. */
   private async recover(): Promise<void> {
-    const names = await readdir(this.folder).catch(() => []);
-    for (const name of names) {
-      const match = unfinishedName.exec(name);
-      if (match === null || isAlive(Number(match[3]))) continue;
+    for (const name of await this.names()) {
+      const [, kind, target, pid, start] = unfinishedName.exec(name) ?? [];
+      if (kind === undefined || target === undefined) continue;
+      if (isAlive(Number(pid)) && (processStart(Number(pid)) ?? "0") === start) continue;
       const path = join(this.folder, name);
-      const target = join(this.folder, match[2]!);
-      const wasReplaced = existsSync(target);
-      if (match[1] === "old" && !wasReplaced && existsSync(join(path, manifestName)))
-        await rename(path, target);
+      const final = join(this.folder, target);
+      if (kind === "old" && !existsSync(final)) await rename(path, final);
       else await rm(path, { recursive: true, force: true });
     }
   }
@@ -227,16 +257,16 @@ export class CheckpointStore {
         { cause: error },
       );
     }
-    if (error instanceof CheckpointError || error instanceof SafetensorsError || error instanceof TypeError)
-      return error;
+    // Only errors of the system have a code; ours name what was wrong already.
     if (code === undefined) return error;
     return new CheckpointError(`The checkpoint ${target} cannot be saved: ${message}`, undefined, {
       cause: error,
     });
   }
 
-  private unfinished(kind: "tmp" | "old", step: number): string {
-    return join(this.folder, `.${kind}-${stepName(step)}-${process.pid}-${this.counter++}`);
+  private unfinished(kind: "tmp" | "old" | "del", step: number): string {
+    const owner = `${process.pid}.${processStart(process.pid) ?? "0"}`;
+    return join(this.folder, `.${kind}-${stepName(step)}-${owner}-${unfinishedCounter++}`);
   }
 }
 
@@ -255,9 +285,9 @@ function stepName(step: number): string {
 }
 
 async function readManifest(folder: string, step: number): Promise<Manifest> {
-  let manifest: Manifest;
+  let manifest: Partial<Manifest> | null;
   try {
-    manifest = JSON.parse(await readFile(join(folder, manifestName), "utf8")) as Manifest;
+    manifest = JSON.parse(await readFile(join(folder, manifestName), "utf8")) as Partial<Manifest> | null;
   } catch (error) {
     throw new CheckpointError(
       `${folder} is damaged: its ${manifestName} cannot be read (${(error as Error).message}).`,
@@ -265,20 +295,37 @@ async function readManifest(folder: string, step: number): Promise<Manifest> {
       { cause: error },
     );
   }
-  const { version, files } = manifest;
-  if (version !== 1) {
+  const version = manifest?.version;
+  if (typeof version === "number" && version !== 1) {
     throw new CheckpointError(`${folder} has the format version ${version}; this program reads version 1.`);
   }
   const wellFormed =
-    manifest.step === step &&
-    typeof files === "object" &&
-    files !== null &&
-    Object.entries(files).every(
-      ([name, file]) => /^[\w-]+\.\w+$/.test(name) && file.bytes >= 0 && file.crc32 >= 0,
+    version === 1 &&
+    manifest?.step === step &&
+    Number.isFinite(manifest.savedAt) &&
+    typeof manifest.files === "object" &&
+    Object.entries(manifest.files ?? {}).every(
+      ([name, file]) => /^[\w-]+\.\w+$/.test(name) && file?.bytes >= 0 && file?.crc32 >= 0,
     );
-  if (!wellFormed)
+  if (!wellFormed) {
     throw new CheckpointError(`${folder} is damaged: its ${manifestName} does not describe it.`);
-  return manifest;
+  }
+  return manifest as Manifest;
+}
+
+async function checkSizes(folder: string, manifest: Manifest): Promise<void> {
+  for (const [name, expected] of Object.entries(manifest.files)) {
+    const size = await stat(join(folder, name)).then(
+      (stats) => stats.size,
+      () => undefined,
+    );
+    if (size === undefined) throw new CheckpointError(`${folder} is damaged: ${name} is missing.`);
+    if (size !== expected.bytes) {
+      throw new CheckpointError(
+        `${folder} is damaged: ${name} has ${size} bytes instead of ${expected.bytes}.`,
+      );
+    }
+  }
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

@@ -166,9 +166,8 @@ function readEntry(name: string, value: unknown, dataStart: number): TensorEntry
 function sizes(value: unknown, what: string): number[] {
   if (!Array.isArray(value)) throw new SafetensorsError(`${what} is not an array.`);
   for (const size of value) {
-    if (typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) {
+    if (typeof size !== "number")
       throw new SafetensorsError(`${what} holds ${JSON.stringify(size)}, which is no size.`);
-    }
   }
   return value as number[];
 }

