@@ -1,0 +1,135 @@
+"""Buffers: an array on the devices, or the error of what should have produced it; and what they hold in all."""
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .errors import BufferDeleted, Fault, OutOfDeviceMemory
+from .xla import Aval
+
+
+class Buffer:
+    """Clients and workspaces refer to buffers by handle and by name; the memory goes with the last reference."""
+
+    __slots__ = ("array", "aval", "fault", "name", "pins", "tag", "taken_by")
+
+    def __init__(self, array: Any, aval: Aval | None, tag: str, name: str) -> None:
+        self.array = array
+        self.aval = aval
+        self.tag = tag
+        self.name = name
+        self.fault: Fault | None = None
+        self.taken_by: str | None = None
+        self.pins = 0
+
+    @classmethod
+    def poisoned(cls, fault: Fault) -> "Buffer":
+        buffer = cls(None, None, "other", "")
+        buffer.fault = fault
+        return buffer
+
+    def live(self) -> Any:
+        """The array. Raises the fault of its producer, or BufferDeleted after a donation."""
+        if self.array is not None:
+            return self.array
+        if self.fault is not None:
+            raise self.fault
+        label = f" {self.name}" if self.name else ""
+        raise BufferDeleted(
+            f"buffer{label} was donated to {self.taken_by} and no longer exists",
+            "Use the program's outputs from now on, or compile it without donating this argument.",
+        )
+
+    def take(self, program: str) -> None:
+        """Marks the buffer as donated."""
+        self.array = None
+        self.taken_by = program
+
+
+class Pins:
+    """Keeps buffers from being donated while something still reads them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+
+    def add(self, buffers: Iterable[Buffer]) -> None:
+        with self._changed:
+            for buffer in buffers:
+                buffer.pins += 1
+
+    def remove(self, buffers: Iterable[Buffer]) -> None:
+        with self._changed:
+            for buffer in buffers:
+                buffer.pins -= 1
+            self._changed.notify_all()
+
+    def wait_free(self, buffer: Buffer) -> None:
+        with self._changed:
+            while buffer.pins:
+                self._changed.wait()
+
+
+def memory_by_device(buffers: Iterable[Buffer]) -> dict[int, dict[str, int]]:
+    """Bytes by device id and tag."""
+    totals: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for buffer in buffers:
+        if buffer.array is not None and buffer.aval is not None:
+            for device in buffer.aval.layout.devices:
+                totals[device.id][buffer.tag] += buffer.aval.shard_nbytes
+    return totals
+
+
+def memory_table(buffers: Iterable[Buffer]) -> list[dict[str, Any]]:
+    """What holds memory, by tag and name over all devices, largest first."""
+    rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for buffer in buffers:
+        if buffer.array is not None and buffer.aval is not None:
+            row = rows[(buffer.tag, buffer.name)]
+            row[0] += 1
+            row[1] += buffer.aval.shard_nbytes * len(buffer.aval.layout.devices)
+    table = [{"tag": tag, "name": name, "buffers": count, "bytes": size} for (tag, name), (count, size) in rows.items()]
+    return sorted(table, key=lambda row: -row["bytes"])
+
+
+def host_memory() -> dict[str, int]:
+    """Bytes of this process, and those available and in all on the host or in its cgroup."""
+    memory = psutil.virtual_memory()
+    available, total = memory.available, memory.total
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "inactive_file":  # Page cache that the kernel gives back.
+                    used -= int(value)
+            total = min(total, int(limit))
+            available = min(available, max(0, int(limit) - used))
+    except (OSError, ValueError):
+        pass
+    resident = psutil.Process(os.getpid()).memory_info().rss
+    return {"processBytes": resident, "availableBytes": available, "totalBytes": total}
+
+
+# Requests below this are not worth asking the kernel for.
+_CHECK_ABOVE = 256 << 20
+# Left for everything else on the host.
+_RESERVE = 256 << 20
+
+
+def require_host_memory(size: int, what: str) -> None:
+    """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch."""
+    if size < _CHECK_ABOVE:
+        return
+    available = host_memory()["availableBytes"]
+    if size + _RESERVE > available:
+        raise OutOfDeviceMemory(
+            f"{what}: {size / 2**30:.1f} GiB are needed and {available / 2**30:.1f} GiB are available on the host",
+            "Free buffers, or take smaller arrays; the table says what holds the memory.",
+            requested=size,
+        )

@@ -1,0 +1,175 @@
+"""Programs: compiling, checking arguments, running."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from .buffers import Buffer, Pins, require_host_memory
+from .errors import BufferDeleted, Fault, InvalidArgument, execution_fault
+from .xla import Aval, Backend, Executable, Layout
+
+
+@dataclass(frozen=True)
+class Described:
+    """An output as the client describes it."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    layout: Layout | None
+    tag: str
+    name: str
+
+
+class Program:
+    """An executable with the outputs that one client expects of it."""
+
+    def __init__(self, backend: Backend, executable: Executable, outputs: list[Described], name: str) -> None:
+        self.backend = backend
+        self.executable = executable
+        self.name = name
+        self.outputs = outputs
+        self.info: dict[str, Any] = {}
+        self.output_avals = self._check_outputs()
+        self.handlers = backend.handlers(self.output_avals)
+        # The aval that each input had when it was checked last: identity is the fast path.
+        self._accepted: list[Aval | None] = [None] * len(executable.inputs)
+        self._checks_memory = backend.platform == "cpu"
+
+    def _check_outputs(self) -> list[Aval]:
+        executable = self.executable
+        if len(self.outputs) != len(executable.outputs):
+            raise InvalidArgument(
+                f"{self.name} has {len(executable.outputs)} results, but {len(self.outputs)} outputs are described"
+            )
+        avals = []
+        for i, described in enumerate(self.outputs):
+            shape, dtype = executable.outputs[i]
+            chosen = executable.output_layouts[i]
+            if (described.shape, described.dtype) != (shape, dtype):
+                raise InvalidArgument(
+                    f"output {i} of {self.name} is described as {described.dtype.name}{list(described.shape)}, "
+                    f"but the program returns {dtype.name}{list(shape)}"
+                )
+            if described.layout is not None and not described.layout.same(chosen, shape):
+                raise InvalidArgument(
+                    f"output {i} of {self.name} is described to lie on {described.layout.text}, "
+                    f"but the program leaves it on {chosen.text}",
+                    "Give the result the same sdy.sharding in the program's text.",
+                )
+            avals.append(self.backend.aval(shape, dtype, described.layout or chosen))
+        return avals
+
+    def run(self, inputs: list[Buffer], pins: Pins) -> list[Buffer]:
+        """Queues a run. Raises the fault of a poisoned input, InvalidArgument, OutOfDeviceMemory, ExecutionError."""
+        accepted = self._accepted
+        if len(inputs) != len(accepted):
+            raise InvalidArgument(f"{self.name} takes {len(accepted)} inputs, not {len(inputs)}")
+        arrays = []
+        for i, buffer in enumerate(inputs):
+            array = buffer.array
+            if array is None:
+                buffer.live()
+            if buffer.aval is not accepted[i]:
+                self._accept(i, buffer)
+            arrays.append(array)
+        executable = self.executable
+        if executable.donated:
+            self._before_donation(inputs, pins)
+        if self._checks_memory:
+            require_host_memory(executable.bytes_needed * len(executable.devices), self.name)
+        try:
+            results = self.backend.run(executable, arrays, self.handlers)
+        except Exception as error:
+            self._after_donation(inputs)
+            raise execution_fault(error, self.name) from None
+        for i in executable.donated:
+            inputs[i].take(self.name)
+        return [
+            Buffer(array, aval, described.tag, described.name)
+            for array, aval, described in zip(results, self.output_avals, self.outputs, strict=True)
+        ]
+
+    def _accept(self, i: int, buffer: Buffer) -> None:
+        """XLA takes any argument of the right size, and crashes on some wrong shardings: all is compared here."""
+        shape, dtype = self.executable.inputs[i]
+        layout = self.executable.input_layouts[i]
+        aval = buffer.aval
+        assert aval is not None
+        if aval.shape != shape or aval.dtype != dtype:
+            raise InvalidArgument(
+                f"input {i} of {self.name} must be {dtype.name}{list(shape)}, "
+                f"but {buffer.name or 'the buffer'} is {aval.dtype.name}{list(aval.shape)}"
+            )
+        if not aval.layout.same(layout, shape):
+            raise InvalidArgument(
+                f"input {i} of {self.name} must lie on {layout.text}, "
+                f"but {buffer.name or 'the buffer'} lies on {aval.layout.text}",
+                "Put the buffer with the sharding that the program's argument has (sdy.sharding in its text), "
+                "or annotate the argument.",
+            )
+        self._accepted[i] = aval
+
+    def _before_donation(self, inputs: list[Buffer], pins: Pins) -> None:
+        donated = self.executable.donated
+        if len(set(map(id, inputs))) < len(inputs):
+            for i in donated:
+                uses = [j for j, buffer in enumerate(inputs) if buffer is inputs[i]]
+                if len(uses) > 1:
+                    raise InvalidArgument(
+                        f"inputs {uses} of {self.name} are one buffer, and input {i} is taken by donation",
+                        "Pass the buffer once, or do not donate it.",
+                    )
+        for i in donated:
+            if inputs[i].pins:
+                pins.wait_free(inputs[i])
+
+    def _after_donation(self, inputs: list[Buffer]) -> None:
+        """A failed run may have taken some of its donated inputs already."""
+        for i in self.executable.donated:
+            array = inputs[i].array
+            if array is not None and array.is_deleted():
+                inputs[i].take(self.name)
+
+    def describe(self, cached: str | bool, seconds: float) -> dict[str, Any]:
+        """ProgramInfo of the protocol."""
+        executable = self.executable
+
+        def avals(types: list[Any], layouts: list[Layout]) -> list[dict[str, Any]]:
+            return [
+                {"shape": list(shape), "dtype": dtype.name, "sharding": layout.text}
+                for (shape, dtype), layout in zip(types, layouts, strict=True)
+            ]
+
+        return {
+            "name": self.name,
+            "cached": cached,
+            "compileSeconds": seconds,
+            "donated": executable.donated,
+            "inputs": avals(executable.inputs, executable.input_layouts),
+            "outputs": avals(executable.outputs, executable.output_layouts),
+            "memory": executable.memory,
+            "cost": executable.cost,
+        }
+
+
+class PendingProgram:
+    """A program that may still be compiling. Runs wait for it; if it failed, they fail with its error."""
+
+    __slots__ = ("_program", "future", "outputs")
+
+    def __init__(self, future: "Future[Program]", outputs: int) -> None:
+        self.future = future
+        self.outputs = outputs
+        self._program: Program | None = None
+
+    def program(self) -> Program:
+        if self._program is None:
+            self._program = self.future.result()
+        return self._program
+
+
+def missing_buffer(number: int) -> Fault:
+    return BufferDeleted(
+        f"there is no buffer with handle {number}: it was freed, or never made",
+        "Keep buffers until their last use.",
+    )

@@ -1,0 +1,227 @@
+"""The process: its socket, its clients, and what they share."""
+
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from . import PROTOCOL_VERSION, __version__
+from .buffers import Buffer, Pins, host_memory, memory_by_device, memory_table
+from .compiler import Compiler
+from .errors import OutOfDeviceMemory
+from .session import Session
+from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED
+from .workspaces import Workspaces
+from .xla import Backend
+
+log = logging.getLogger(__name__)
+
+_MAX_CLIENTS = 256
+_TABLE_ROWS_IN_MESSAGE = 5
+
+
+def serve(devices: str, base: Path, idle_timeout: float) -> int:
+    """Runs until stopped; returns the exit status that tells why."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
+    return Server(devices, base, idle_timeout).run()
+
+
+class Server:
+    def __init__(self, devices: str, base: Path, idle_timeout: float) -> None:
+        self.device_set = devices
+        self.socket_path = Path(f"{base}.sock")
+        self.log_path = Path(f"{base}.log")
+        self.backend = Backend(devices)
+        self.pins = Pins()
+        self.workspaces = Workspaces()
+        self.compiler = Compiler(self.backend)
+        self.started_at = time.time()
+        self._idle_timeout = idle_timeout
+        self._idle_since = time.monotonic()
+        self._sessions: set[Session] = set()
+        self._lock = threading.Lock()
+        self._exit = EXIT_STOPPED
+        self._info = self._describe()
+
+    # The socket
+
+    def run(self) -> int:
+        # The lock is held, so a socket that lies here is of a process that is gone.
+        self.socket_path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(self.socket_path))
+        self.socket_path.chmod(0o600)
+        listener.listen(64)
+        signal.signal(signal.SIGTERM, lambda *_: self.stop(EXIT_SIGNALLED))
+        signal.signal(signal.SIGINT, lambda *_: self.stop(EXIT_SIGNALLED))
+        self._wake_read, self._wake_write = socket.socketpair()
+        log.info("ready on %s: %d x %s", self.socket_path, len(self.backend.devices), self.backend.platform)
+        try:
+            self._accept(listener)
+        finally:
+            self.socket_path.unlink(missing_ok=True)
+        log.info("stopping")
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            try:
+                session.connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        logging.shutdown()
+        # Threads may be inside XLA, whose destructors would wait for them.
+        os._exit(self._exit)
+
+    def _accept(self, listener: socket.socket) -> None:
+        import selectors
+
+        selector = selectors.DefaultSelector()
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(self._wake_read, selectors.EVENT_READ)
+        number = 0
+        while True:
+            ready = {key.fileobj for key, _ in selector.select(1.0 if self._idle_timeout else None)}
+            if self._wake_read in ready:
+                return
+            if listener in ready:
+                number += 1
+                self._admit(listener.accept()[0], number)
+            elif self._is_idle():
+                log.info("idle for %.0f s", self._idle_timeout)
+                self._exit = EXIT_IDLE
+                return
+
+    def _admit(self, connection: socket.socket, number: int) -> None:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid, uid, _ = struct.unpack("3i", credentials)
+        if uid != os.getuid():
+            log.warning("refused process %d of user %d", pid, uid)
+            connection.close()
+            return
+        with self._lock:
+            if len(self._sessions) >= _MAX_CLIENTS:
+                log.warning("refused process %d: %d clients are attached", pid, _MAX_CLIENTS)
+                connection.close()
+                return
+            session = Session(self, connection, number)
+            self._sessions.add(session)
+        threading.Thread(target=session.run, name=f"client-{number}", daemon=True).start()
+
+    def _is_idle(self) -> bool:
+        with self._lock:
+            busy = bool(self._sessions) or bool(self.workspaces.all())
+            if busy:
+                self._idle_since = time.monotonic()
+        return bool(self._idle_timeout) and time.monotonic() - self._idle_since > self._idle_timeout
+
+    def forget(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+            self._idle_since = time.monotonic()
+
+    def stop(self, status: int = EXIT_STOPPED) -> None:
+        """Ends the process soon; callable from any thread and from a signal handler."""
+        self._exit = status
+        self._wake_write.send(b"x")
+
+    # What clients ask
+
+    def info(self) -> dict[str, Any]:
+        """RuntimeInfo of the protocol."""
+        return self._info
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "platform": self.backend.platform,
+            "devices": [self._describe_device(device) for device in self.backend.devices],
+            "versions": {"runtime": __version__, "protocol": PROTOCOL_VERSION, **self.backend.versions()},
+            "pid": os.getpid(),
+            "socket": str(self.socket_path),
+            "log": str(self.log_path),
+            "startedAt": self.started_at * 1000,
+        }
+
+    def _describe_device(self, device: Any) -> dict[str, Any]:
+        described = {
+            "id": device.id,
+            "platform": self.backend.platform,
+            "kind": device.device_kind,
+            "process": device.process_index,
+        }
+        limit = self.backend.memory_stats(device).get("limit")
+        if limit is not None:
+            described["memoryBytes"] = limit
+        capability = getattr(device, "compute_capability", None)
+        if capability is not None:
+            described["computeCapability"] = str(capability)
+        return described
+
+    def _buffers(self) -> list[Buffer]:
+        """All buffers, each once."""
+        with self._lock:
+            sessions = list(self._sessions)
+        found: dict[int, Buffer] = {}
+        for session in sessions:
+            for buffer in session.buffers.copy().values():
+                found[id(buffer)] = buffer
+        for held in self.workspaces.all().values():
+            for buffer in held:
+                found[id(buffer)] = buffer
+        return list(found.values())
+
+    def memory(self) -> dict[str, Any]:
+        """MemoryReport of the protocol."""
+        buffers = self._buffers()
+        totals = memory_by_device(buffers)
+        devices = [
+            {
+                "id": device.id,
+                "byTag": dict(totals.get(device.id, {})),
+                "buffers": sum(totals.get(device.id, {}).values()),
+                **self.backend.memory_stats(device),
+            }
+            for device in self.backend.devices
+        ]
+        return {"devices": devices, "table": memory_table(buffers), "host": host_memory()}
+
+    def explain_memory(self, fault: OutOfDeviceMemory) -> None:
+        """Adds to the fault what holds the memory now."""
+        table = memory_table(self._buffers())
+        fault.details["table"] = table[:100]
+        rows = [
+            f"  {row['tag']:<10} {row['bytes'] / 2**20:>10.1f} MiB  {row['buffers']:>5} x {row['name'] or '(no name)'}"
+            for row in table[:_TABLE_ROWS_IN_MESSAGE]
+        ]
+        if rows:
+            fault.message += "\nwhat holds memory now:\n" + "\n".join(rows)
+
+    def status(self) -> dict[str, Any]:
+        """What `aronnax runtime status` shows."""
+        with self._lock:
+            clients = [session.client for session in self._sessions]
+        workspaces = [
+            {
+                "name": name,
+                "buffers": sum(buffer.array is not None for buffer in held),
+                "bytes": sum(row["bytes"] for row in memory_table(held)),
+            }
+            for name, held in self.workspaces.all().items()
+        ]
+        return {
+            **self._info,
+            "deviceSet": self.device_set,
+            "uptimeSeconds": time.time() - self.started_at,
+            "clients": clients,
+            "workspaces": workspaces,
+            "memory": self.memory(),
+        }

@@ -1,0 +1,135 @@
+"""Frames: a prefix of 16 bytes, a MessagePack header, a raw payload. PROTOCOL.md is the description."""
+
+import io
+import socket
+import struct
+import threading
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from .errors import ProtocolError
+
+_PREFIX = struct.Struct("<IIQ")
+_MAGIC = 0x31585241  # "ARX1"
+MAX_HEADER = 16 << 20
+MAX_PAYLOAD = 1 << 40
+_READ_BUFFER = 256 << 10
+_SOCKET_BUFFER = 4 << 20
+# Payloads below this go out in one piece with their header.
+_JOIN_BELOW = 64 << 10
+
+Bytes = bytes | bytearray | memoryview
+
+
+class FrameReader:
+    """Reads a client's frames. The payload of a frame is read, or skipped, before the next header."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+        self._stream = io.BufferedReader(socket.SocketIO(connection, "r"), _READ_BUFFER)
+        self._left = 0
+
+    def header(self) -> dict[str, Any] | None:
+        """The next header, or None at a clean end. Raises ProtocolError for bytes that are no frame."""
+        if self._left:
+            self.skip()
+        stream = self._stream
+        prefix = stream.read(16)
+        if not prefix:
+            return None
+        if len(prefix) < 16:
+            raise EOFError
+        magic, length, self._left = _PREFIX.unpack(prefix)
+        if magic != _MAGIC:
+            raise ProtocolError(f"a frame starts with {magic:#010x}, not with {_MAGIC:#010x}")
+        if not 0 < length <= MAX_HEADER:
+            raise ProtocolError(f"a header of {length} bytes is outside 1..{MAX_HEADER}")
+        if self._left > MAX_PAYLOAD:
+            raise ProtocolError(f"a payload of {self._left} bytes is over {MAX_PAYLOAD}")
+        body = stream.read(length)
+        if len(body) < length:
+            raise EOFError
+        try:
+            header = msgpack.unpackb(body, strict_map_key=True)
+        except Exception as error:
+            raise ProtocolError(f"a header is not valid MessagePack: {error}") from error
+        if not isinstance(header, dict):
+            raise ProtocolError(f"a header is a {type(header).__name__}, not a map")
+        return header
+
+    @property
+    def payload_length(self) -> int:
+        """Bytes of this frame's payload that are not read yet."""
+        return self._left
+
+    def payload_into(self, target: memoryview) -> None:
+        """Reads the next `len(target)` bytes of the payload."""
+        if len(target) > self._left:
+            raise ProtocolError(f"{len(target)} bytes of payload were expected, {self._left} are there")
+        filled = 0
+        while filled < len(target):
+            count = self._stream.readinto(target[filled:])
+            if not count:
+                raise EOFError
+            filled += count
+            self._left -= count
+
+    def payload(self) -> bytes:
+        data = self._stream.read(self._left)
+        if len(data) < self._left:
+            raise EOFError
+        self._left = 0
+        return data
+
+    def skip(self) -> None:
+        """Reads the rest of the payload and drops it."""
+        sink = memoryview(bytearray(min(self._left, 1 << 20)))
+        while self._left:
+            count = self._stream.readinto(sink[: min(self._left, len(sink))])
+            if not count:
+                raise EOFError
+            self._left -= count
+
+
+class FrameWriter:
+    """Writes whole frames from any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, header: dict[str, Any], payload: Bytes | None = None) -> None:
+        with self._lock:
+            self._send(header, payload)
+
+    def offer(self, header: dict[str, Any]) -> bool:
+        """Sends unless another thread is sending: for events that a slow client may miss."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._send(header, None)
+        finally:
+            self._lock.release()
+        return True
+
+    def _send(self, header: dict[str, Any], payload: Bytes | None) -> None:
+        body = msgpack.packb(header)
+        length = 0 if payload is None else len(payload)
+        head = _PREFIX.pack(_MAGIC, len(body), length) + body
+        if payload is None:
+            self._connection.sendall(head)
+        elif length <= _JOIN_BELOW:
+            self._connection.sendall(head + payload)
+        else:
+            self._connection.sendall(head)
+            self._connection.sendall(payload)
+
+
+def aligned_bytes(length: int) -> np.ndarray:
+    """Uninitialised bytes at a 64-byte boundary: XLA's CPU client takes such memory without copying it."""
+    raw = np.empty(length + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + length]

@@ -1,0 +1,62 @@
+"""Named sets of buffers that outlive the clients that made them."""
+
+import threading
+from typing import Any
+
+from .buffers import Buffer
+from .errors import InvalidArgument
+
+
+class Workspaces:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._named: dict[str, dict[str, Buffer]] = {}
+        self._metadata: dict[str, Any] = {}
+
+    def set(self, workspace: str, buffers: dict[str, Buffer], metadata: Any, replace_metadata: bool) -> None:
+        with self._lock:
+            self._named.setdefault(workspace, {}).update(buffers)
+            if replace_metadata:
+                self._metadata[workspace] = metadata
+
+    def get(self, workspace: str, names: list[Any]) -> list[Buffer]:
+        with self._lock:
+            held = self._named.get(workspace, {})
+            missing = [name for name in names if not isinstance(name, str) or name not in held]
+            if missing:
+                raise InvalidArgument(
+                    f"workspace {workspace} holds no buffer named {missing[0]!r:.100}",
+                    f"It holds: {', '.join(held) or 'nothing'}.",
+                )
+            return [held[name] for name in names]
+
+    def delete(self, workspace: str, names: list[Any] | None) -> None:
+        with self._lock:
+            if names is None:
+                self._named.pop(workspace, None)
+                self._metadata.pop(workspace, None)
+            else:
+                held = self._named.get(workspace, {})
+                for name in names:
+                    held.pop(name, None)
+
+    def describe(self, workspace: str) -> dict[str, Any]:
+        """WorkspaceInfo of the protocol; buffers that were donated since are left out."""
+        with self._lock:
+            held = dict(self._named.get(workspace, {}))
+            metadata = self._metadata.get(workspace)
+        buffers = {
+            name: {
+                "shape": list(buffer.aval.shape),
+                "dtype": buffer.aval.dtype.name,
+                "tag": buffer.tag,
+                **({"name": buffer.name} if buffer.name else {}),
+            }
+            for name, buffer in held.items()
+            if buffer.array is not None and buffer.aval is not None
+        }
+        return {"name": workspace, "buffers": buffers, "metadata": metadata}
+
+    def all(self) -> dict[str, list[Buffer]]:
+        with self._lock:
+            return {name: list(held.values()) for name, held in self._named.items()}

@@ -1,0 +1,413 @@
+"""Everything that is private to jaxlib, and nothing else: discovery, placement, transfers, compiling, running.
+
+Tested with jaxlib 0.10.2, 0.11.2 and 0.12.0.1. Where releases differ, the difference is handled here and named.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Devices and allocators read these when the backend starts, so they are set before jax is imported.
+os.environ.setdefault("PJRT_NPROC", "8")  # Two cores and queued collectives deadlock with fewer threads.
+os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.85")
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+
+import jax
+import ml_dtypes
+import numpy as np
+from jax._src.interpreters.mlir import make_ir_context
+from jax._src.sharding_impls import GSPMDSharding
+from jax.extend.backend import get_backend
+from jaxlib import _jax, xla_client
+from jaxlib.mlir import ir
+
+from .errors import CompileError, InvalidArgument, compile_fault
+
+# Optimization levels as XLA's effort levels O0..O3.
+_EFFORT = {0: 9, 1: 19, 2: 29, 3: 39}
+
+_MLIR_DTYPES = {
+    "f32": "float32",
+    "bf16": "bfloat16",
+    "f16": "float16",
+    "f64": "float64",
+    "f8E4M3FN": "float8_e4m3fn",
+    "f8E5M2": "float8_e5m2",
+    "i1": "bool",
+    "complex<f32>": "complex64",
+    **{f"i{n}": f"int{n}" for n in (8, 16, 32, 64)},
+    **{f"ui{n}": f"uint{n}" for n in (8, 16, 32, 64)},
+}
+DTYPES: dict[str, np.dtype] = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in _MLIR_DTYPES.values()}
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where an array lies: its sharding, and the devices in the order of its shards. Interned: identity comes first."""
+
+    sharding: Any
+    devices: tuple[Any, ...]
+    text: str
+
+    def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.sharding.shard_shape(shape))
+
+    def places(self, shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+        """The index of each device's shard."""
+        index = self.sharding.devices_indices_map(shape)
+        return [index[device] for device in self.devices]
+
+    def same(self, other: "Layout", shape: tuple[int, ...]) -> bool:
+        """Whether both put the same parts of an array of this shape onto the same devices in the same order."""
+        if self is other:
+            return True
+        if self.devices != other.devices:
+            return False
+        return len(self.devices) == 1 or self.places(shape) == other.places(shape)
+
+
+class Aval:
+    """Shape, dtype and layout of an array. Interned by Backend.aval: identity is equality."""
+
+    __slots__ = ("dtype", "layout", "nbytes", "shape", "shaped", "shard_nbytes")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, layout: Layout) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.layout = layout
+        self.shaped = jax.core.ShapedArray(shape, dtype)
+        self.nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        shard = layout.shard_shape(shape)
+        self.shard_nbytes = int(np.prod(shard, dtype=object)) * dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}] on {self.layout.text}"
+
+
+@dataclass(eq=False)
+class Executable:
+    """A loaded program, with what the compiler told about it."""
+
+    loaded: Any
+    devices: tuple[Any, ...]
+    inputs: list[tuple[tuple[int, ...], np.dtype]]
+    outputs: list[tuple[tuple[int, ...], np.dtype]]
+    donated: list[int]
+    input_layouts: list[Layout]
+    output_layouts: list[Layout]
+    memory: dict[str, int]
+    cost: dict[str, float]
+
+    @property
+    def bytes_needed(self) -> int:
+        """Bytes that a run takes on one device beside its inputs."""
+        return max(0, self.memory["outputs"] - self.memory["aliased"]) + self.memory["temporaries"]
+
+    def optimized_hlo(self) -> str:
+        return "\n".join(module.to_string() for module in self.loaded.hlo_modules())
+
+
+@dataclass(frozen=True)
+class Signature:
+    inputs: list[tuple[tuple[int, ...], np.dtype]]
+    outputs: list[tuple[tuple[int, ...], np.dtype]]
+    donated: list[int]
+
+
+class Backend:
+    """One platform's devices, and the operations on them."""
+
+    def __init__(self, device_set: str) -> None:
+        self.platform, _, which = device_set.partition(":")
+        if self.platform == "cpu":
+            _force_cpu_devices(int(which or 1))
+            jax.config.update("jax_platforms", "cpu")
+        else:
+            jax.config.update("jax_platforms", "cuda")
+            if which:
+                jax.config.update("jax_cuda_visible_devices", which)
+        jax.config.update("jax_enable_x64", True)  # Arrays keep the dtype that the client names.
+        self.client = get_backend(self.platform)
+        self.devices: list[Any] = sorted(self.client.devices(), key=lambda device: device.id)
+        self._by_id = {device.id: device for device in self.devices}
+        self._layouts: dict[Any, Layout] = {}
+        self._avals: dict[Any, Aval] = {}
+        self._intern_lock = threading.Lock()
+        # Programs must reach all devices in one order: two interleaved collectives would wait for each other.
+        self._run_lock = threading.Lock()
+        self._mlir_lock = threading.Lock()
+        self._mlir_context: ir.Context | None = None
+
+    # Placement
+
+    def device(self, number: Any) -> Any:
+        found = self._by_id.get(number) if isinstance(number, int) else None
+        if found is None:
+            raise InvalidArgument(
+                f"there is no device {number!r}", f"The devices are {', '.join(map(str, self._by_id))}."
+            )
+        return found
+
+    def single(self, device: Any) -> Layout:
+        return self._intern_layout(
+            ("single", device.id),
+            lambda: Layout(jax.sharding.SingleDeviceSharding(device), (device,), f"device {device.id}"),
+        )
+
+    def replicated(self, devices: tuple[Any, ...]) -> Layout:
+        if len(devices) == 1:
+            return self.single(devices[0])
+        return self.named([("device", len(devices))], [], devices)
+
+    def named(
+        self, mesh: list[tuple[str, int]], spec: list[tuple[str, ...] | None], devices: tuple[Any, ...]
+    ) -> Layout:
+        """The layout of a mesh and a partition spec, both checked by the caller."""
+        if len(devices) == 1:
+            return self.single(devices[0])
+        key = ("named", tuple(mesh), tuple(spec), tuple(device.id for device in devices))
+
+        def make() -> Layout:
+            grid = np.array(devices, dtype=object).reshape([size for _, size in mesh])
+            jax_mesh = jax.sharding.Mesh(grid, tuple(axis for axis, _ in mesh))
+            sharding = jax.sharding.NamedSharding(jax_mesh, jax.sharding.PartitionSpec(*spec))
+            axes = ", ".join(f"{axis}={size}" for axis, size in mesh)
+            parts = ", ".join("-" if part is None else "+".join(part) for part in spec)
+            return Layout(sharding, devices, f"mesh ({axes}) split [{parts}] over devices {_ids(devices)}")
+
+        return self._intern_layout(key, make)
+
+    def _compiled(self, op_sharding: Any, devices: tuple[Any, ...]) -> Layout:
+        """The layout that the compiler chose."""
+        if len(devices) == 1 or op_sharding is None:
+            return self.replicated(devices)
+        hlo = xla_client.HloSharding.from_proto(op_sharding)
+        key = ("hlo", str(hlo), tuple(device.id for device in devices))
+        return self._intern_layout(
+            key,
+            lambda: Layout(GSPMDSharding(devices, op_sharding), devices, f"{hlo} over devices {_ids(devices)}"),
+        )
+
+    def _intern_layout(self, key: Any, make: Any) -> Layout:
+        with self._intern_lock:
+            found = self._layouts.get(key)
+            if found is None:
+                found = self._layouts[key] = make()
+            return found
+
+    def aval(self, shape: tuple[int, ...], dtype: np.dtype, layout: Layout) -> Aval:
+        """The one Aval of these. Raises InvalidArgument where the sharding does not divide the shape."""
+        key = (shape, dtype, id(layout))
+        found = self._avals.get(key)
+        if found is None:
+            try:
+                made = Aval(shape, dtype, layout)
+            except ValueError as error:
+                raise InvalidArgument(f"shape {list(shape)} cannot lie on {layout.text}: {error}") from None
+            with self._intern_lock:
+                found = self._avals.setdefault(key, made)
+        return found
+
+    # Transfers
+
+    def put(self, aval: Aval, host: np.ndarray) -> Any:
+        """A host array onto its devices. The memory must not change afterwards: XLA may use it in place."""
+        layout = aval.layout
+        if len(layout.devices) == 1:
+            return _device_put(aval, [host])
+        return _device_put(aval, [host[place] for place in layout.places(aval.shape)])
+
+    def put_shards(self, aval: Aval, shards: list[np.ndarray]) -> Any:
+        """One host array a device, in the order of the layout."""
+        return _device_put(aval, shards)
+
+    def to_host(self, array: Any, aval: Aval) -> np.ndarray:
+        """The whole array; on the CPU platform a view of its memory where it lies on one device. Waits for it."""
+        if len(aval.layout.devices) == 1 or array.is_fully_replicated:
+            return _shard_to_host(array.addressable_shards[0].data)
+        whole = np.empty(aval.shape, aval.dtype)
+        done = set()
+        for shard in array.addressable_shards:
+            key = str(shard.index)
+            if key not in done:
+                done.add(key)
+                whole[shard.index] = _shard_to_host(shard.data)
+        return whole
+
+    def shard_to_host(self, array: Any, device: Any) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """The part that lies on one device, and where in the whole it is."""
+        for shard in array.addressable_shards:
+            if shard.device == device:
+                return _shard_to_host(shard.data), shard.index
+        raise InvalidArgument(f"the buffer has no part on device {device.id}")
+
+    # Programs
+
+    def compile(self, text: str, devices: tuple[Any, ...], level: int, flags: dict[str, Any], name: str) -> Executable:
+        """Raises CompileError."""
+        try:
+            loaded = self.client.compile_and_load(text, _jax.DeviceList(devices), self._options(devices, level, flags))
+        except Exception as error:
+            raise compile_fault(error, name) from None
+        return self.describe(loaded, self._signature(text, name), devices)
+
+    def _options(self, devices: tuple[Any, ...], level: int, flags: dict[str, Any]) -> Any:
+        options = xla_client.CompileOptions()
+        options.num_replicas, options.num_partitions = 1, len(devices)
+        options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id for device in devices]]))
+        options.env_option_overrides = list(flags.items())
+        build = options.executable_build_options
+        build.num_replicas, build.num_partitions = 1, len(devices)
+        build.use_spmd_partitioning = build.use_shardy_partitioner = True
+        build.optimization_level = _EFFORT[level]
+        return options
+
+    def _signature(self, text: str, name: str) -> Signature:
+        with self._mlir_lock:
+            if self._mlir_context is None:
+                self._mlir_context = make_ir_context()
+            with self._mlir_context:
+                module = ir.Module.parse(text)
+                for operation in module.body.operations:
+                    if operation.operation.name == "func.func" and _symbol(operation) == "main":
+                        return _main_signature(operation)
+        raise CompileError(f"{name} has no function named main", fix="Name the entry function @main.")
+
+    def describe(self, loaded: Any, signature: Signature, devices: tuple[Any, ...]) -> Executable:
+        inputs = loaded.get_parameter_shardings() or [None] * len(signature.inputs)
+        outputs = loaded.get_output_shardings() or [None] * len(signature.outputs)
+        stats = loaded.get_compiled_memory_stats()
+        cost = _cost(loaded)
+        return Executable(
+            loaded,
+            devices,
+            signature.inputs,
+            signature.outputs,
+            signature.donated,
+            [self._compiled(sharding, devices) for sharding in inputs],
+            [self._compiled(sharding, devices) for sharding in outputs],
+            {
+                "arguments": stats.argument_size_in_bytes,
+                "outputs": stats.output_size_in_bytes,
+                "aliased": stats.alias_size_in_bytes,
+                "temporaries": stats.temp_size_in_bytes,
+                "code": stats.generated_code_size_in_bytes,
+            },
+            cost,
+        )
+
+    def serialize(self, executable: Executable) -> bytes:
+        serialize = getattr(executable.loaded, "serialize", None)
+        return serialize() if serialize else self.client.serialize_executable(executable.loaded)
+
+    def load(self, blob: bytes, signature: Signature, devices: tuple[Any, ...]) -> Executable:
+        """A serialized executable. Such bytes are code: the caller vouches for where they come from."""
+        loaded = self.client.deserialize_executable(blob, _jax.DeviceList(devices), None)
+        return self.describe(loaded, signature, devices)
+
+    def handlers(self, avals: Sequence[Aval]) -> list[Any]:
+        """What `run` needs to make arrays of a program's outputs."""
+        return [_result_handler(aval) for aval in avals]
+
+    def run(self, executable: Executable, arrays: list[Any], handlers: list[Any]) -> list[Any]:
+        """Queues a run. Arguments are not checked by XLA beyond their sizes: the caller has compared the avals."""
+        with self._run_lock:
+            return executable.loaded.execute_sharded(arrays).consume_with_handlers(handlers)
+
+    # What the devices are
+
+    def versions(self) -> dict[str, Any]:
+        import platform
+
+        import jaxlib
+
+        return {
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+            "python": platform.python_version(),
+            "platform": str(self.client.platform_version),
+        }
+
+    def memory_stats(self, device: Any) -> dict[str, int]:
+        """The allocator's figures: in use, peak, limit in bytes; empty on the CPU platform."""
+        stats = device.memory_stats() or {}
+        names = {"inUse": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
+        return {name: int(stats[key]) for name, key in names.items() if key in stats}
+
+
+def wait(array: Any) -> None:
+    """Blocks until an array is computed; raises what its computation raised."""
+    array.block_until_ready()
+
+
+def _force_cpu_devices(count: int) -> None:
+    flags = [
+        flag
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+        if not flag.startswith("--xla_force_host_platform_device_count")
+    ]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
+    os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 2 * count))
+
+
+def _device_put(aval: Aval, shards: list[np.ndarray]) -> Any:
+    layout = aval.layout
+    return _jax.batched_device_put(aval.shaped, layout.sharding, shards, list(layout.devices), True, False)
+
+
+def _shard_to_host(array: Any) -> np.ndarray:
+    # np.asarray would keep a copy on the host for as long as the array lives.
+    return array._single_device_array_to_np_array_did_copy()[0]
+
+
+def _result_handler(aval: Aval) -> Any:
+    arguments = (aval.shaped, aval.layout.sharding, True)
+    try:
+        return xla_client.array_result_handler(*arguments)
+    except TypeError:  # 0.10 also takes whether to skip its own checks.
+        return xla_client.array_result_handler(*arguments, True)
+
+
+def _cost(loaded: Any) -> dict[str, float]:
+    try:
+        costs = loaded.cost_analysis()
+    except Exception:
+        return {}  # Not every platform's executables have one.
+    if isinstance(costs, list):
+        costs = costs[0] if costs else {}
+    names = {"flops": "flops", "bytesAccessed": "bytes accessed", "transcendentals": "transcendentals"}
+    return {name: float(costs[key]) for name, key in names.items() if key in costs}
+
+
+def _symbol(operation: Any) -> str:
+    return ir.StringAttr(operation.attributes["sym_name"]).value
+
+
+def _main_signature(main: Any) -> Signature:
+    function = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value)
+    donated = []
+    if "arg_attrs" in main.attributes:
+        for position, attribute in enumerate(ir.ArrayAttr(main.attributes["arg_attrs"])):
+            attributes = ir.DictAttr(attribute)
+            if "tf.aliasing_output" in attributes or "jax.buffer_donor" in attributes:
+                donated.append(position)
+    return Signature([_tensor_type(t) for t in function.inputs], [_tensor_type(t) for t in function.results], donated)
+
+
+def _tensor_type(mlir_type: Any) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        tensor = ir.RankedTensorType(mlir_type)
+        shape = tuple(tensor.shape)
+        return shape, DTYPES[_MLIR_DTYPES[str(tensor.element_type)]]
+    except (ValueError, KeyError):
+        raise CompileError(
+            f"main has an argument or result of type {mlir_type}, which no buffer can hold",
+            fix="Use ranked tensors of static shape with one of the framework's dtypes.",
+        ) from None
+
+
+def _ids(devices: tuple[Any, ...]) -> str:
+    return ", ".join(str(device.id) for device in devices)
