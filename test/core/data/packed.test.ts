@@ -1,0 +1,278 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  type Batch,
+  bigramCrossEntropy,
+  byteTokenizer,
+  type PackedOptions,
+  packed,
+  permutation,
+  Sfc32,
+  unigramCrossEntropy,
+} from "../../../core/src/data/index.js";
+
+const tokenizer = byteTokenizer();
+const base: PackedOptions = { tokenizer, sequenceLength: 8, batchSize: 3 };
+const texts = Array.from({ length: 40 }, (_, i) => `document ${i}: ${"abcdefghij".slice(0, i % 10)}`);
+
+async function take(source: { next(): Promise<Batch> }, count: number): Promise<Batch[]> {
+  const out: Batch[] = [];
+  for (let i = 0; i < count; i++) out.push(await source.next());
+  return out;
+}
+
+function rows({ inputs, sequenceLength }: Batch): string[] {
+  return Array.from({ length: inputs.length / sequenceLength }, (_, i) =>
+    inputs.subarray(i * sequenceLength, (i + 1) * sequenceLength).join(),
+  );
+}
+
+describe("packed text", () => {
+  test("gives each token as a target once an epoch, in order without shuffling", async () => {
+    const source = packed(texts, { ...base, batchSize: 1, shuffle: false });
+    const stream = Array.from(await source.trainTokens());
+    const sequences = Math.floor((stream.length - 1) / 8);
+    const inputs: number[] = [];
+    const targets: number[] = [];
+    for (const batch of await take(source, sequences)) {
+      inputs.push(...batch.inputs);
+      targets.push(...batch.targets);
+    }
+    expect(inputs).toEqual(stream.slice(0, sequences * 8));
+    expect(targets).toEqual(stream.slice(1, sequences * 8 + 1));
+    expect(Array.from((await source.next()).inputs)).toEqual(stream.slice(0, 8));
+  });
+
+  test("shuffles each epoch anew, and gives every sequence once an epoch", async () => {
+    const source = packed(texts, { ...base, batchSize: 1 });
+    const sequences = Math.floor(((await source.trainTokens()).length - 1) / 8);
+    const first = (await take(source, sequences)).flatMap(rows);
+    const second = (await take(source, sequences)).flatMap(rows);
+    expect(first).not.toEqual(second);
+    expect([...first].sort()).toEqual([...second].sort());
+    const again = packed(texts, { ...base, batchSize: 1 });
+    expect((await take(again, sequences)).flatMap(rows)).toEqual(first);
+    const other = packed(texts, { ...base, batchSize: 1, seed: 1 });
+    expect((await take(other, sequences)).flatMap(rows)).not.toEqual(first);
+  });
+
+  test("continues from a position bit for bit, also across epochs and mixtures", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(80),
+        fc.nat(20),
+        fc.nat(1000),
+        fc.boolean(),
+        async (before, after, seed, mixed) => {
+          const make = () =>
+            packed(
+              mixed
+                ? [
+                    { source: texts.slice(0, 9), weight: 0.3 },
+                    { source: texts.slice(9), weight: 1 },
+                  ]
+                : texts,
+              { ...base, seed, validation: 0.1, segments: true },
+            );
+          const source = make();
+          await source.prepare();
+          const passed = await take(source, before);
+          const position = JSON.parse(JSON.stringify(passed.at(-1)?.after ?? source.position()));
+          const expected = await take(source, after);
+          const resumed = make();
+          await resumed.restore(position);
+          expect(await take(resumed, after)).toEqual(expected);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test("refuses the position of other data", async () => {
+    const source = packed(texts, base);
+    await source.next();
+    const position = source.position();
+    for (const other of [
+      packed(texts.slice(1), base),
+      packed(texts, { ...base, seed: 2 }),
+      packed(texts, { ...base, sequenceLength: 4 }),
+      packed(texts, { ...base, validation: 0.2 }),
+    ]) {
+      await expect(other.restore(position)).rejects.toThrow(/belongs to other data/);
+    }
+    // The batch size may change: a position counts sequences.
+    await expect(packed(texts, { ...base, batchSize: 2 }).restore(position)).resolves.toBeUndefined();
+  });
+
+  test("keeps whole documents for validation, and never trains on them", async () => {
+    const source = packed(texts, { ...base, batchSize: 1, validation: 0.25 });
+    const held = tokenizer
+      .decode(await source.validationTokens())
+      .split("<|endoftext|>")
+      .slice(0, -1);
+    const trained = tokenizer
+      .decode(await source.trainTokens())
+      .split("<|endoftext|>")
+      .slice(0, -1);
+    expect([...held, ...trained].sort()).toEqual([...texts].sort());
+    const fraction = (await source.validationTokens()).length / texts.join("|").length;
+    expect(fraction).toBeGreaterThanOrEqual(0.25);
+    expect(fraction).toBeLessThan(0.32);
+    const collect = async () => {
+      const out: string[] = [];
+      for await (const batch of source.validation()) out.push(...rows(batch));
+      return out;
+    };
+    const first = await collect();
+    expect(first.length).toBe(Math.floor(((await source.validationTokens()).length - 1) / 8));
+    expect(await collect()).toEqual(first);
+    const two: Batch[] = [];
+    for await (const batch of source.validation(2)) two.push(batch);
+    expect(two).toHaveLength(2);
+  });
+
+  test("keeps the end of a single document for validation", async () => {
+    const source = packed(["abcdefghij".repeat(50)], { ...base, validation: 0.1 });
+    expect(await source.validationTokens()).toHaveLength(51);
+    expect(await source.trainTokens()).toHaveLength(450);
+  });
+
+  test("takes validation text of its own", async () => {
+    const source = packed(texts, { ...base, validation: ["held out ".repeat(20)] });
+    expect(tokenizer.decode(await source.validationTokens())).toBe(`${"held out ".repeat(20)}<|endoftext|>`);
+  });
+
+  test("mixes by weight to within one sequence at any moment", async () => {
+    const source = packed(
+      [
+        { source: ["a".repeat(100)], weight: 3 },
+        { source: ["b".repeat(400)], weight: 1 },
+      ],
+      { ...base, batchSize: 1 },
+    );
+    let a = 0;
+    for (let n = 1; n <= 200; n++) {
+      if ((await source.next()).inputs.filter((id) => id === 97).length > 4) a++;
+      expect(Math.abs(a - 0.75 * n)).toBeLessThanOrEqual(1);
+    }
+  });
+
+  test("numbers the documents in a sequence and leaves out targets across their border", async () => {
+    const source = packed(["abc", "de", "fghijklmnop"], {
+      ...base,
+      batchSize: 1,
+      segments: true,
+      shuffle: false,
+    });
+    const { inputs, segments, positions, weights } = await source.next();
+    expect(tokenizer.decode(inputs)).toBe("abc<|endoftext|>de<|endoftext|>f");
+    expect(Array.from(segments!)).toEqual([1, 1, 1, 1, 2, 2, 2, 3]);
+    expect(Array.from(positions!)).toEqual([0, 1, 2, 3, 0, 1, 2, 0]);
+    expect(Array.from(weights!)).toEqual([1, 1, 1, 0, 1, 1, 0, 1]);
+  });
+
+  test("refuses bad options and too little text by name", async () => {
+    expect(() => packed(texts, { ...base, sequenceLength: 0 })).toThrow(/sequenceLength .* it is 0/);
+    expect(() => packed(texts, { ...base, batchSize: 1.5 })).toThrow(/batchSize .* it is 1.5/);
+    expect(() => packed([{ source: texts, weight: 0 }], base)).toThrow(/weight of part 0/);
+    await expect(packed(["hi"], base).next()).rejects.toThrow(/3 tokens: 0 sequences of 8, and 1 is needed/);
+    await expect(packed(texts, { ...base, validation: 1.5 }).next()).rejects.toThrow(
+      /validation .* it is 1.5/,
+    );
+    await expect(packed(texts, { ...base, batchSize: 50, validation: 0.1 }).next()).rejects.toThrow(
+      /validation split .* 50 are needed/,
+    );
+  });
+
+  test("can be prepared again after it was stopped", async () => {
+    const source = packed(texts, base);
+    const abort = new AbortController();
+    abort.abort();
+    await expect(source.prepare({ signal: abort.signal })).rejects.toThrow(/abort/i);
+    await expect(source.prepare()).resolves.toBeUndefined();
+  });
+});
+
+describe("random numbers", () => {
+  test("are those of sfc32 as published", () => {
+    // PractRand's sfc32 with the state a, b, c = 1, 2, 3 and counter 4, worked out with 32-bit arithmetic by BigInt.
+    const random = new Sfc32([0]);
+    Object.assign(random, { a: 1, b: 2, c: 3, counter: 4 });
+    const mask = 0xffffffffn;
+    let [a, b, c, counter] = [1n, 2n, 3n, 4n];
+    for (let i = 0; i < 1000; i++) {
+      const sum = (a + b + counter) & mask;
+      counter = (counter + 1n) & mask;
+      a = b ^ (b >> 9n);
+      b = (c + (c << 3n)) & mask;
+      c = ((((c << 21n) & mask) | (c >> 11n)) + sum) & mask;
+      expect(random.uint32()).toBe(Number(sum));
+    }
+  });
+
+  test("do not change: runs must be repeatable with later versions", () => {
+    expect(Array.from(permutation(10, [7, 0, 3]))).toMatchInlineSnapshot(`
+      [
+        0,
+        8,
+        3,
+        5,
+        4,
+        7,
+        1,
+        6,
+        9,
+        2,
+      ]
+    `);
+  });
+
+  test("are uniform below a bound", () => {
+    const random = new Sfc32([1]);
+    const counts = new Array<number>(7).fill(0);
+    for (let i = 0; i < 70_000; i++) counts[random.below(7)]!++;
+    // Chi-squared with 6 degrees of freedom: above 30 once in 25,000.
+    expect(counts.reduce((sum, count) => sum + (count - 10_000) ** 2 / 10_000, 0)).toBeLessThan(30);
+  });
+
+  test("permute without loss", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 300 }), fc.integer(), (count, seed) => {
+        const order = Array.from(permutation(count, [seed]));
+        expect([...order].sort((x, y) => x - y)).toEqual(Array.from({ length: count }, (_, i) => i));
+      }),
+    );
+  });
+});
+
+describe("n-gram baselines", () => {
+  const [a, b] = [0, 1];
+
+  test("equal a calculation by hand", () => {
+    // Counts of a a b a: a 3, b 1; pairs aa 1, ab 1, ba 1. Evaluated: a b b, that is, P(b) P(b).
+    const train = [a, a, b, a];
+    const unigram = unigramCrossEntropy(train, [a, b, b], { vocabSize: 2, smoothing: 1 });
+    expect(unigram).toBeCloseTo(-Math.log(2 / 6), 12);
+    const bigram = bigramCrossEntropy(train, [a, b, b], { vocabSize: 2, smoothing: 1 });
+    expect(bigram).toBeCloseTo(-(Math.log(2 / 4) + Math.log(1 / 3)) / 2, 12);
+  });
+
+  test("are the logarithm of the vocabulary for text without any pattern", () => {
+    const random = new Sfc32([3]);
+    const tokens = Array.from({ length: 60_000 }, () => random.below(8));
+    const options = { vocabSize: 8 };
+    expect(unigramCrossEntropy(tokens.slice(0, 50_000), tokens.slice(50_000), options)).toBeCloseTo(
+      Math.log(8),
+      2,
+    );
+    expect(bigramCrossEntropy(tokens.slice(0, 50_000), tokens.slice(50_000), options)).toBeCloseTo(
+      Math.log(8),
+      2,
+    );
+  });
+
+  test("refuse ids outside the vocabulary", () => {
+    expect(() => unigramCrossEntropy([0, 9], [0, 1], { vocabSize: 2 })).toThrow(/Token id 9 at 1/);
+    expect(() => bigramCrossEntropy([0], [0, 1], { vocabSize: 2 })).toThrow(/at least 2 tokens/);
+  });
+});
