@@ -49,7 +49,7 @@ export function run(command, args, { cwd, log, env = process.env, onLine, onStar
     child.on("close", (code) => {
       running.delete(child);
       if (code === 0) resolve();
-      else reject(new ChildError([command.split("/").pop(), ...args.slice(0, 3)].join(" "), code, tail));
+      else reject(new ChildError(command, code, tail));
     });
   });
 }

@@ -79,6 +79,19 @@ const CAUSES = [
 ];
 
 /**
+ * What a tool said first about an unknown failure.
+ * @param {ChildError} error
+ */
+function firstComplaint({ output, message }) {
+  const lines = output.split("\n").map((line) => line.trim());
+  return (
+    lines.find((line) => /\berror\b/i.test(line) && !/^(npm |>)/.test(line)) ??
+    lines.filter(Boolean).pop() ??
+    message
+  );
+}
+
+/**
  * The explanation of an error, if it has a known cause.
  * @param {unknown} error
  * @param {string} doing what was going on, such as "Node packages"
@@ -90,7 +103,7 @@ export function explain(error, doing, log) {
   if (error instanceof ChildError) {
     const cause = CAUSES.find(({ pattern }) => pattern.test(error.output));
     if (cause) return new SetupError(`${doing}: ${cause.what}`, cause.fix);
-    return new SetupError(`${doing}: ${error.message}.`, `The whole output is in ${log}.`);
+    return new SetupError(`${doing} failed: ${firstComplaint(error)}`, `(The whole output is in ${log}.)`);
   }
   const { code, path } = /** @type {NodeJS.ErrnoException} */ (error ?? {});
   const cause = code === undefined ? undefined : CAUSES.find(({ pattern }) => pattern.test(code));

@@ -68,10 +68,7 @@ async function address(log, ended) {
     await wait(25);
   }
   const reason = readFileSync(log, "utf8").trim().split("\n").pop() ?? "";
-  throw new SetupError(
-    `JupyterLab did not start: ${reason}`,
-    `(${relative(process.cwd(), log)} has the rest.)`,
-  );
+  throw new SetupError(`JupyterLab did not start: ${reason}`, `(${relative(repository, log)} has the rest.)`);
 }
 
 /**
@@ -85,7 +82,6 @@ async function serve(args) {
     const child = spawn(venvPython, command, { stdio: "inherit", env: venvEnvironment() });
     return new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
   }
-  await requirePort(args);
   mkdirSync(cache, { recursive: true });
   const log = join(cache, "lab.log");
   const file = openSync(log, "w");
@@ -117,7 +113,7 @@ async function serve(args) {
     const url = await address(log, () => lab.exitCode !== null || lab.signalCode !== null);
     const time = seconds(performance.now() - started);
     process.stdout.write(
-      `JupyterLab answers after ${time}: ${url}\nCtrl-C stops it. Its log: ${relative(process.cwd(), log)}\n`,
+      `JupyterLab answers after ${time}: ${url}\nCtrl-C stops it. Its log: ${relative(repository, log)}\n`,
     );
   } catch (error) {
     if (stopping) return await end.then(() => 0);
@@ -131,8 +127,9 @@ async function serve(args) {
 /** @param {string[]} args for `jupyter lab` */
 export async function main(args) {
   stopOnSignals();
-  if (!(await setUpOrExplain())) return 1;
   try {
+    await requirePort(args);
+    if (!(await setUpOrExplain())) return 1;
     return await serve(args);
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;

@@ -1,15 +1,20 @@
 // Two set-ups at once in one folder would undo each other's work; so would a new one and the pip that a killed one left.
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SetupError } from "./failure.mjs";
-import { cache } from "./repository.mjs";
+import { cache, repository } from "./repository.mjs";
 
 const file = join(cache, "setup.pids");
 let held = false;
 
-/** @param {number} pid */
-function alive(pid) {
+/**
+ * Whether a process that the file names is still the one that wrote it: all of a set-up work in the repository.
+ * @param {number} pid
+ */
+function atWork(pid) {
   try {
+    // Fails for a process that is gone, and for one that is dead and that nobody waits for, as in a container.
+    if (process.platform === "linux") return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(repository);
     process.kill(pid, 0);
     return true;
   } catch (error) {
@@ -24,7 +29,7 @@ function others() {
       .trim()
       .split("\n")
       .map(Number)
-      .filter((pid) => pid > 0 && alive(pid));
+      .filter((pid) => pid > 0 && atWork(pid));
   } catch {
     return [];
   }

@@ -12,8 +12,11 @@ const TESTED = [13, 12, 11];
 
 /** Runs in the candidate: a version alone says nothing of a Debian Python without venv, or of a shim without a Python. */
 const PROBE = `
-import importlib.util as u, json, platform, struct, sys
-lacking = [m for m in ("venv", "ensurepip", "ssl") if u.find_spec(m) is None]
+import importlib, json, platform, struct, sys
+lacking = []
+for name in ("venv", "ensurepip", "ssl"):
+  try: importlib.import_module(name)
+  except ImportError: lacking.append(name)
 print(json.dumps({"path": sys.executable, "version": platform.python_version(), "minor": sys.version_info[:2],
   "lacking": lacking, "bits": struct.calcsize("P") * 8}))`;
 

@@ -102,7 +102,9 @@ const pythonPackages = {
     rmSync(venv, { recursive: true, force: true });
     mkdirSync(venv);
     writeStamp(pythonStamp, UNFINISHED);
-    await run(python.path, ["-m", "venv", venv]);
+    // Apart from venv, for venv keeps to itself what ensurepip says when it fails.
+    await run(python.path, ["-m", "venv", "--without-pip", venv]);
+    await run(venvPython, ["-m", "ensurepip"]);
     await install(pythonLock, `Python ${python.version}`, step, run);
     writeStamp(pythonStamp, pythonKey());
     return `Python ${python.version}, ${installed()} packages`;
@@ -255,7 +257,7 @@ async function requireSpace(tasks) {
   const free = (bavail * bsize) / 1e9;
   if (free >= needed) return;
   throw new SetupError(
-    `The disk is full: the set-up needs about ${needed.toFixed(1)} GB in {repository}, where ${free.toFixed(1)} GB are free.`,
+    `The disk is full: the set-up needs about ${needed.toFixed(1)} GB in ${repository}, where ${free.toFixed(1)} GB are free.`,
     "Free some space, then run the command again.",
   );
 }
@@ -272,6 +274,7 @@ export async function setUp() {
     );
   }
   const started = performance.now();
+  process.chdir(repository);
   const log = new Log(join(cache, "setup.log"));
   // A pipe makes Python keep its lines back, and they are the progress.
   const env = { ...process.env, PYTHONUNBUFFERED: "1" };
@@ -303,7 +306,7 @@ export async function setUp() {
     }
     process.stdout.write(`Set up in ${seconds(performance.now() - started)}.\n`);
   } catch (error) {
-    throw explain(error, doing, relative(process.cwd(), log.path)) ?? error;
+    throw explain(error, doing, relative(repository, log.path)) ?? error;
   } finally {
     release();
   }

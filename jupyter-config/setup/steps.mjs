@@ -6,7 +6,7 @@ export function seconds(milliseconds) {
   return `${(milliseconds / 1000).toFixed(1)} s`;
 }
 
-const TITLE_WIDTH = 20;
+const TITLE_WIDTH = 22;
 const DETAIL_WIDTH = 44;
 const QUIET_MS = 10_000;
 
