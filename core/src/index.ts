@@ -1,1 +1,39 @@
+/** Aronnax: arrays, automatic differentiation, models and training in TypeScript on OpenXLA. */
+import "./array/methods.js";
+
+export { broadcastTo, full, ones, onesLike, sum, zeros, zerosLike } from "./array/broadcast.js";
+export { dotGeneral, einsum, matmul } from "./array/contraction.js";
+export { iota, scalar, tensor } from "./array/creation.js";
+export * from "./array/elementwise.js";
+export {
+  dynamicSlice,
+  dynamicUpdateSlice,
+  gather,
+  scatter,
+  slice,
+  take,
+  takeAlongAxis,
+} from "./array/indexing.js";
+export { concatenate, roll, split, stack } from "./array/joining.js";
+export * as random from "./array/random.js";
+export { arange, eye, linspace, tril, triu } from "./array/ranges.js";
+export * from "./array/reductions.js";
+export {
+  expandDims,
+  flatten,
+  flip,
+  moveAxis,
+  pad,
+  reshape,
+  squeeze,
+  swapAxes,
+  transpose,
+} from "./array/shaping.js";
+export { Tensor } from "./array/tensor.js";
+export type { DType } from "./graph/dtype.js";
+export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
+export { jit } from "./transform/jit.js";
+export * as tree from "./transform/tree.js";
+export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js";
+
 export const version = "0.1.0";

@@ -1,0 +1,123 @@
+/** Constants and arrays made from nothing: scalars, filled arrays, ranges, host data. */
+import { type DType, isComplex, isInteger } from "../graph/dtype.js";
+import { DTypeError, ShapeError } from "../graph/errors.js";
+import { hostArray } from "../graph/leaves.js";
+import { scalarType, tensorType } from "../graph/lowering.js";
+import type { Shape } from "../graph/node.js";
+import { bind, type Op } from "./bind.js";
+import { dtypeOf, encode, flattenNested, limits, type Nested, type TypedArray } from "./hostdata.js";
+import { checkShape, sizeOf } from "./shapes.js";
+import { Tensor } from "./tensor.js";
+
+export type Scalar = number | bigint | boolean;
+
+/** A scalar known while tracing, printed into the program. */
+export const constant: Op<{ value: Scalar; dtype: DType }> = {
+  name: "constant",
+  zeroDerivative: true,
+  shape: (_, { dtype }) => [{ shape: [], dtype }],
+  batch: () => {
+    throw new Error("a constant has no inputs to batch");
+  },
+  lower: (lowering, { attributes: { value, dtype } }) =>
+    lowering.emit(`stablehlo.constant dense<${literal(value, dtype)}> : ${scalarType(dtype)}`),
+};
+
+/** A scalar as MLIR writes it; floats without a short exact decimal are written by their bits. */
+export function literal(value: Scalar, dtype: DType): string {
+  if (dtype === "bool") return value ? "true" : "false";
+  if (isInteger(dtype)) return String(typeof value === "bigint" ? value : BigInt(Math.trunc(Number(value))));
+  if (isComplex(dtype)) return `(${literal(value, "float32")}, 0.0)`;
+  const x = Number(value);
+  if (!Number.isFinite(x) || dtype.startsWith("float8")) {
+    const bytes = encode([x], dtype);
+    return `0x${[...bytes]
+      .reverse()
+      .map((b) => b.toString(16).padStart(2, "0"))
+      .join("")
+      .toUpperCase()}`;
+  }
+  const text = Object.is(x, -0) ? "-0.0" : String(x);
+  return /[.e]/.test(text) ? text.replace(/^(-?\d+)e/, "$1.0e") : `${text}.0`;
+}
+
+/** A scalar of `dtype`. Integers out of the type's range are errors. */
+export function scalar(value: Scalar, dtype: DType): Tensor {
+  if (isInteger(dtype)) {
+    const { min, max } = limits(dtype);
+    if (typeof value === "number" && !Number.isInteger(value)) {
+      throw new DTypeError(`${value} is no ${dtype}`, "use a floating-point tensor, or round first");
+    }
+    if (Number(value) < min || Number(value) > max)
+      throw new DTypeError(`${value} is outside ${dtype}, ${min} to ${max}`);
+  }
+  return bind(constant, [], {
+    value: typeof value === "boolean" && dtype !== "bool" ? Number(value) : value,
+    dtype,
+  });
+}
+
+export interface CreationOptions {
+  dtype?: DType;
+}
+
+/**
+ * A Tensor from a number, nested arrays or a typed array. The default dtype is float32 for numbers with a fraction, int32 for integers,
+ * bool for booleans, and a typed array's own.
+ *
+ * @param shape - the shape of a typed array's elements; default one dimension
+ */
+export function tensor(
+  data: Nested | TypedArray | ArrayLike<number>,
+  options: CreationOptions & { shape?: Shape } = {},
+): Tensor {
+  if (typeof data === "number" || typeof data === "boolean") {
+    const { dtype } = flattenNested(data);
+    const value = scalar(data, options.dtype ?? dtype);
+    return value;
+  }
+  if (ArrayBuffer.isView(data)) {
+    const typed = data as TypedArray;
+    const dtype = options.dtype ?? dtypeOf(typed);
+    const shape = options.shape ?? [typed.length];
+    if (sizeOf(shape) !== typed.length) {
+      throw new ShapeError(`tensor: ${typed.length} elements do not fill shape [${shape.join(", ")}]`);
+    }
+    return fromBytes(encode(typed, dtype), shape, dtype);
+  }
+  const { shape, dtype, elements } = flattenNested(data as Nested);
+  const target = options.dtype ?? dtype;
+  if (options.shape !== undefined && sizeOf(options.shape) !== elements.length) {
+    throw new ShapeError(
+      `tensor: ${elements.length} elements do not fill shape [${options.shape.join(", ")}]`,
+    );
+  }
+  return fromBytes(encode(elements, target), options.shape ?? shape, target);
+}
+
+/** A Tensor of raw row-major little-endian bytes, which must not change afterwards. */
+export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType): Tensor {
+  return bind(hostArray as Op<{ aval: { shape: Shape; dtype: DType }; bytes: Uint8Array }>, [], {
+    aval: { shape: [...shape], dtype },
+    bytes,
+  });
+}
+
+/** Numbers and arrays to Tensors; Tensors as they are. */
+export function asTensor(x: Tensor | Nested | TypedArray): Tensor {
+  return x instanceof Tensor ? x : tensor(x);
+}
+
+const iotaPrimitive: Op<{ shape: Shape; dtype: DType; axis: number }> = {
+  name: "iota",
+  zeroDerivative: true,
+  shape: (_, { shape, dtype }) => [{ shape, dtype }],
+  lower: (lowering, { outputs: [y], attributes: { axis } }) =>
+    lowering.emit(`stablehlo.iota dim = ${axis} : ${tensorType(y!)}`),
+};
+
+/** Counts 0, 1, 2, … along `axis` of `shape`. */
+export function iota(shape: Shape, axis: number, options: CreationOptions = {}): Tensor {
+  checkShape("iota", shape);
+  return bind(iotaPrimitive, [], { shape: [...shape], dtype: options.dtype ?? "int32", axis });
+}

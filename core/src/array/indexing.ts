@@ -1,0 +1,451 @@
+/** Reading and writing parts of arrays: static slices, slices at computed places, gather and scatter. */
+import { isInteger, isUnsigned } from "../graph/dtype.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
+import { functionType, scalarType } from "../graph/lowering.js";
+import type { Shape } from "../graph/node.js";
+import { bind, type Op } from "./bind.js";
+import { addBatchAxis, broadcastTo, zerosLike } from "./broadcast.js";
+import { iota, scalar } from "./creation.js";
+import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
+import { concatenate } from "./joining.js";
+import { broadcastShapes, normalizeAxis } from "./shapes.js";
+import { expandDims, flip, moveAxis, reshape, sliceRanges, squeeze } from "./shaping.js";
+import { Tensor } from "./tensor.js";
+
+/** What a dimension of `slice` takes: an index (the axis goes), [start, stop] or [start, stop, step] (null for an end), or null for all. */
+export type SliceSpec = number | null | readonly [number | null, (number | null)?, number?];
+
+/** NumPy's basic indexing: `slice(x, 0, [1, -1], null, [null, null, 2])`. Negative numbers count from the end. */
+export function slice(x: Tensor, ...specs: readonly SliceSpec[]): Tensor {
+  if (specs.length > x.ndim) {
+    throw new ArgumentError(
+      `slice: ${specs.length} indices for shape [${x.shape.join(", ")}]`,
+      `give at most ${x.ndim}`,
+    );
+  }
+  const start: number[] = [];
+  const limit: number[] = [];
+  const stride: number[] = [];
+  const dropped: number[] = [];
+  const reversed: number[] = [];
+  for (const [axis, length] of x.shape.entries()) {
+    const spec = specs[axis] ?? null;
+    if (typeof spec === "number") {
+      if (!Number.isInteger(spec) || spec < -length || spec >= length) {
+        throw new ArgumentError(
+          `slice: index ${spec} of axis ${axis}, which has length ${length}`,
+          `use an integer from ${-length} to ${length - 1}`,
+        );
+      }
+      const at = spec < 0 ? spec + length : spec;
+      start.push(at);
+      limit.push(at + 1);
+      stride.push(1);
+      dropped.push(axis);
+      continue;
+    }
+    const [from = null, to = null, step = 1] = spec ?? [];
+    if (!Number.isInteger(step) || step === 0)
+      throw new ArgumentError(`slice: step ${step} of axis ${axis}`, "steps are integers other than 0");
+    const wrap = (i: number, low: number, high: number): number =>
+      Math.min(Math.max(i < 0 ? i + length : i, low), high);
+    if (step > 0) {
+      const first = from === null ? 0 : wrap(from, 0, length);
+      start.push(first);
+      limit.push(Math.max(first, to === null ? length : wrap(to, 0, length)));
+      stride.push(step);
+    } else {
+      // Walking down from `first` to above `last` is walking up through the same elements, reversed.
+      const first = from === null ? length - 1 : wrap(from, -1, length - 1);
+      const last = to === null ? -1 : wrap(to, -1, length - 1);
+      const count = Math.max(0, Math.ceil((first - last) / -step));
+      start.push(count === 0 ? 0 : first + (count - 1) * step);
+      limit.push(count === 0 ? 0 : first + 1);
+      stride.push(-step);
+      reversed.push(axis);
+    }
+  }
+  return squeeze(flip(sliceRanges(x, start, limit, stride), reversed), dropped);
+}
+
+type None = Record<string, never>;
+
+const dynamicSlicePrimitive: Op<{ sizes: readonly number[] }> = {
+  name: "dynamic_slice",
+  shape: ([x], { sizes }) => [{ shape: sizes, dtype: x!.dtype }],
+  vjp({ inputs: [x, ...starts] }, [g]) {
+    return [g && dynamicUpdateSlice(zerosLike(x!), g, starts), ...starts.map(() => undefined)];
+  },
+  batch([x, ...starts], [xBatched, ...startsBatched], { sizes }, size) {
+    if (xBatched && !startsBatched.some(Boolean)) {
+      return [dynamicSlice(x!, [scalar(0, starts[0]?.dtype ?? "int32"), ...starts], [size, ...sizes])];
+    }
+    // Different places for different rows: a gather of whole windows.
+    const operand = xBatched ? x! : addBatchAxis(x!, size);
+    const places = stackStarts(starts, startsBatched, size, operand.shape, sizes);
+    return [
+      gather(operand, places, {
+        offsetDims: sizes.map((_, i) => i + 1),
+        collapsedSliceDims: [],
+        operandBatchingDims: [0],
+        startIndicesBatchingDims: [0],
+        startIndexMap: sizes.map((_, i) => i + 1),
+        sliceSizes: [1, ...sizes],
+      }),
+    ];
+  },
+  lower: (lowering, { inputs, outputs, attributes: { sizes } }, [x, ...starts]) =>
+    lowering.emit(
+      `stablehlo.dynamic_slice ${x}, ${starts.join(", ")}, sizes = [${sizes.join(", ")}] : ${functionType(inputs, outputs)}`,
+    ),
+};
+
+/** [size, rank] int32 start indices, clamped as dynamic_slice clamps them. */
+function stackStarts(
+  starts: readonly Tensor[],
+  batched: readonly boolean[],
+  size: number,
+  operand: Shape,
+  sizes: Shape,
+): Tensor {
+  const columns = starts.map((s, i) => {
+    const column = cast(batched[i] ? s : addBatchAxis(s, size), "int32");
+    return expandDims(clip(column, 0, operand[i + 1]! - sizes[i]!), 1);
+  });
+  return concatenate(columns, 1);
+}
+
+/** `sizes` elements from the computed place `starts` (one integer scalar an axis), moved to lie within `x`. */
+export function dynamicSlice(x: Tensor, starts: readonly TensorLike[], sizes: readonly number[]): Tensor {
+  if (starts.length !== x.ndim || sizes.length !== x.ndim) {
+    throw new ArgumentError(
+      `dynamicSlice: ${starts.length} starts and ${sizes.length} sizes for ${x.ndim} dimensions`,
+    );
+  }
+  for (const [i, s] of sizes.entries()) {
+    if (s > x.shape[i]!)
+      throw new ShapeError(`dynamicSlice: size ${s} of axis ${i}, which has length ${x.shape[i]}`);
+  }
+  if (x.ndim === 0) return x;
+  return bind(dynamicSlicePrimitive, [x, ...places(starts)], { sizes: [...sizes] });
+}
+
+function places(starts: readonly TensorLike[]): Tensor[] {
+  return starts.map((s) => {
+    const t = s instanceof Tensor ? s : scalar(s as number, "int32");
+    if (!isInteger(t.dtype) || t.ndim !== 0)
+      throw new DTypeError(`a start index is ${t}`, "use integer scalars");
+    return t;
+  });
+}
+
+const dynamicUpdateSlicePrimitive: Op<None> = {
+  name: "dynamic_update_slice",
+  shape([x, update]) {
+    if (x!.dtype !== update!.dtype)
+      throw new DTypeError(`dynamicUpdateSlice of ${x!.dtype} with ${update!.dtype}`, "convert the update");
+    return [{ shape: x!.shape, dtype: x!.dtype }];
+  },
+  vjp({ inputs: [, update, ...starts] }, [g]) {
+    const none = starts.map(() => undefined);
+    if (g === undefined) return [undefined, undefined, ...none];
+    return [
+      dynamicUpdateSlice(g, zerosLike(update!), starts),
+      dynamicSlice(g, starts, update!.shape),
+      ...none,
+    ];
+  },
+  batch([x, update, ...starts], [xBatched, updateBatched, ...startsBatched], _, size) {
+    const operand = xBatched ? x! : addBatchAxis(x!, size);
+    const window = updateBatched ? update! : addBatchAxis(update!, size);
+    if (!startsBatched.some(Boolean)) {
+      return [dynamicUpdateSlice(operand, window, [scalar(0, starts[0]?.dtype ?? "int32"), ...starts])];
+    }
+    const at = stackStarts(
+      starts,
+      startsBatched,
+      size,
+      operand.shape,
+      update!.shape.slice(updateBatched ? 1 : 0),
+    );
+    const rank = operand.ndim - 1;
+    return [
+      scatter(operand, at, window, {
+        kind: "set",
+        updateWindowDims: Array.from({ length: rank }, (_, i) => i + 1),
+        insertedWindowDims: [],
+        inputBatchingDims: [0],
+        scatterIndicesBatchingDims: [0],
+        scatterDimsToOperandDims: Array.from({ length: rank }, (_, i) => i + 1),
+      }),
+    ];
+  },
+  lower: (lowering, { inputs, outputs }, names) =>
+    lowering.emit(`stablehlo.dynamic_update_slice ${names.join(", ")} : ${functionType(inputs, outputs)}`),
+};
+
+/** `x` with `update` written at the computed place `starts`, moved to lie within `x`. */
+export function dynamicUpdateSlice(x: Tensor, update: Tensor, starts: readonly TensorLike[]): Tensor {
+  if (update.ndim !== x.ndim || update.shape.some((d, i) => d > x.shape[i]!)) {
+    throw new ShapeError(
+      `dynamicUpdateSlice: an update of [${update.shape.join(", ")}] into [${x.shape.join(", ")}]`,
+    );
+  }
+  return x.ndim === 0 ? update : bind(dynamicUpdateSlicePrimitive, [x, update, ...places(starts)], {});
+}
+
+/** StableHLO's gather dimension numbers; the index vector is the last axis of the indices. */
+export interface GatherDimensions {
+  readonly [name: string]: unknown;
+  readonly offsetDims: readonly number[];
+  readonly collapsedSliceDims: readonly number[];
+  readonly operandBatchingDims: readonly number[];
+  readonly startIndicesBatchingDims: readonly number[];
+  readonly startIndexMap: readonly number[];
+  readonly sliceSizes: readonly number[];
+}
+
+const gatherPrimitive: Op<GatherDimensions> = {
+  name: "gather",
+  shape([x, indices], d) {
+    const window = d.sliceSizes.filter(
+      (_, i) => !d.collapsedSliceDims.includes(i) && !d.operandBatchingDims.includes(i),
+    );
+    const batch = indices!.shape.slice(0, -1);
+    const shape: number[] = [];
+    for (let i = 0; i < window.length + batch.length; i++) {
+      const k = d.offsetDims.indexOf(i);
+      shape.push(k >= 0 ? window[k]! : batch[i - d.offsetDims.filter((o) => o < i).length]!);
+    }
+    return [{ shape, dtype: x!.dtype }];
+  },
+  vjp({ inputs: [x, indices], attributes: d }, [g]) {
+    if (g === undefined) return [undefined, undefined];
+    return [
+      scatter(zerosLike(x!), indices!, g, {
+        kind: "add",
+        updateWindowDims: d.offsetDims,
+        insertedWindowDims: d.collapsedSliceDims,
+        inputBatchingDims: d.operandBatchingDims,
+        scatterIndicesBatchingDims: d.startIndicesBatchingDims,
+        scatterDimsToOperandDims: d.startIndexMap,
+      }),
+      undefined,
+    ];
+  },
+  batch([x, indices], [xBatched, indicesBatched], d, size) {
+    const up = (axes: readonly number[]): number[] => axes.map((a) => a + 1);
+    const at = indicesBatched ? indices! : addBatchAxis(indices!, size);
+    if (!xBatched) {
+      // The new leading axis is one more axis of places.
+      return [
+        gather(x!, at, {
+          ...d,
+          offsetDims: up(d.offsetDims),
+          startIndicesBatchingDims: up(d.startIndicesBatchingDims),
+        }),
+      ];
+    }
+    return [
+      gather(x!, at, {
+        offsetDims: up(d.offsetDims),
+        collapsedSliceDims: up(d.collapsedSliceDims),
+        operandBatchingDims: [0, ...up(d.operandBatchingDims)],
+        startIndicesBatchingDims: [0, ...up(d.startIndicesBatchingDims)],
+        startIndexMap: up(d.startIndexMap),
+        sliceSizes: [1, ...d.sliceSizes],
+      }),
+    ];
+  },
+  lower: (lowering, { inputs, outputs, attributes: d }, [x, indices]) => {
+    const numbers = [
+      ["offset_dims", d.offsetDims],
+      ["collapsed_slice_dims", d.collapsedSliceDims],
+      ["operand_batching_dims", d.operandBatchingDims],
+      ["start_indices_batching_dims", d.startIndicesBatchingDims],
+      ["start_index_map", d.startIndexMap],
+    ] as const;
+    return lowering.emit(
+      `"stablehlo.gather"(${x}, ${indices}) <{dimension_numbers = #stablehlo.gather<${dimensionText(numbers)}index_vector_dim = ${inputs[1]!.ndim - 1}>, indices_are_sorted = false, slice_sizes = array<i64: ${d.sliceSizes.join(", ")}>}> : ${functionType(inputs, outputs)}`,
+    );
+  },
+};
+
+function dimensionText(entries: readonly (readonly [string, readonly number[]])[]): string {
+  return entries
+    .map(([name, axes]) => (axes.length === 0 ? "" : `${name} = [${axes.join(", ")}], `))
+    .join("");
+}
+
+/** XLA's gather: windows of `sliceSizes` at the places in `indices` (last axis: the index vector), moved to lie within `x`. */
+export function gather(x: Tensor, indices: Tensor, dimensions: GatherDimensions): Tensor {
+  return bind(gatherPrimitive, [x, indices], dimensions);
+}
+
+export interface ScatterDimensions {
+  readonly [name: string]: unknown;
+  readonly kind: "add" | "set" | "min" | "max" | "mul";
+  readonly updateWindowDims: readonly number[];
+  readonly insertedWindowDims: readonly number[];
+  readonly inputBatchingDims: readonly number[];
+  readonly scatterIndicesBatchingDims: readonly number[];
+  readonly scatterDimsToOperandDims: readonly number[];
+}
+
+/** The gather that reads what a scatter writes. */
+function windows(x: Tensor, indices: Tensor, updates: Shape, d: ScatterDimensions): Tensor {
+  const window = d.updateWindowDims.map((a) => updates[a]!);
+  return gather(x, indices, {
+    offsetDims: d.updateWindowDims,
+    collapsedSliceDims: d.insertedWindowDims,
+    operandBatchingDims: d.inputBatchingDims,
+    startIndicesBatchingDims: d.scatterIndicesBatchingDims,
+    startIndexMap: d.scatterDimsToOperandDims,
+    sliceSizes: x.shape.map((_, i) =>
+      d.insertedWindowDims.includes(i) || d.inputBatchingDims.includes(i) ? 1 : window.shift()!,
+    ),
+  });
+}
+
+const scatterPrimitive: Op<ScatterDimensions> = {
+  name: "scatter",
+  shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
+  vjp({ inputs: [x, indices, updates], attributes: d }, [g]) {
+    if (g === undefined) return [undefined, undefined, undefined];
+    if (d.kind === "add") return [g, undefined, windows(g, indices!, updates!.shape, d)];
+    if (d.kind === "set") {
+      // Which update won each place: write their numbers, read them back.
+      const ids = reshape(iota([updates!.size], 0), updates!.shape);
+      const winners = scatter(add(zerosLike({ shape: x!.shape, dtype: "int32" }), -1), indices!, ids, d);
+      const won = equal(windows(winners, indices!, updates!.shape, d), ids);
+      const untouched = less(winners, 0);
+      const back = windows(g, indices!, updates!.shape, d);
+      return [where(untouched, g, 0), undefined, where(won, back, 0)];
+    }
+    throw new ArgumentError(
+      `gradient of scatter ${d.kind}`,
+      "use scatter add or set where gradients are needed",
+    );
+  },
+  batch([x, indices, updates], batched, d, size) {
+    const up = (axes: readonly number[]): number[] => axes.map((a) => a + 1);
+    const [operand, at, values] = uniform([x!, indices!, updates!], batched, size) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    return [
+      scatter(operand, at, values, {
+        kind: d.kind,
+        updateWindowDims: up(d.updateWindowDims),
+        insertedWindowDims: up(d.insertedWindowDims),
+        inputBatchingDims: [0, ...up(d.inputBatchingDims)],
+        scatterIndicesBatchingDims: [0, ...up(d.scatterIndicesBatchingDims)],
+        scatterDimsToOperandDims: up(d.scatterDimsToOperandDims),
+      }),
+    ];
+  },
+  lower(lowering, { inputs, outputs, attributes: d }, [x, indices, updates]) {
+    const { dtype } = inputs[0]!;
+    const s = scalarType(dtype);
+    const numbers = [
+      ["update_window_dims", d.updateWindowDims],
+      ["inserted_window_dims", d.insertedWindowDims],
+      ["input_batching_dims", d.inputBatchingDims],
+      ["scatter_indices_batching_dims", d.scatterIndicesBatchingDims],
+      ["scatter_dims_to_operand_dims", d.scatterDimsToOperandDims],
+    ] as const;
+    const [a, b] = [lowering.fresh("a"), lowering.fresh("b")];
+    const results = lowering.open(
+      `"stablehlo.scatter"(${x}, ${indices}, ${updates}) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<${dimensionText(numbers)}index_vector_dim = ${inputs[1]!.ndim - 1}>, unique_indices = false}> ({`,
+      1,
+    );
+    lowering.raw(`^bb0(${a}: ${s}, ${b}: ${s}):`);
+    const op = { add: "add", mul: "multiply", min: "minimum", max: "maximum" }[d.kind as "add"];
+    const value = d.kind === "set" ? b : lowering.emit(`stablehlo.${op} ${a}, ${b} : ${s}`)[0]!;
+    lowering.raw(`stablehlo.return ${value} : ${s}`);
+    lowering.close(`}) : ${functionType(inputs, outputs)}`);
+    return results;
+  },
+};
+
+/** XLA's scatter: combines `updates` into `x` at the places in `indices`; places outside `x` are skipped. */
+export function scatter(x: Tensor, indices: Tensor, updates: Tensor, dimensions: ScatterDimensions): Tensor {
+  const values = cast(updates, x.dtype);
+  if (dimensions.kind !== "set" && x.dtype === "bool")
+    throw new DTypeError(`scatter ${dimensions.kind} into bool`);
+  return bind(scatterPrimitive, [x, indices, values], dimensions);
+}
+
+/** Integer indices, negative ones counted from the end. */
+function wrapIndices(operation: string, indices: TensorLike, length: number): Tensor {
+  const [t] = promote(operation, indices) as [Tensor];
+  if (!isInteger(t.dtype))
+    throw new DTypeError(`${operation}: indices are ${t.dtype}`, 'convert them with .astype("int32")');
+  return isUnsigned(t.dtype) ? t : where(less(t, 0), add(t, length), t);
+}
+
+/** Rows of `x` along `axis` at `indices` (any shape), which take the axis' place. Indices outside are moved to the nearest end. */
+export function take(x: Tensor, indices: TensorLike, axis = 0): Tensor {
+  const along = normalizeAxis("take", axis, x.ndim);
+  const at = wrapIndices("take", indices, x.shape[along]!);
+  const before = Array.from({ length: along }, (_, i) => i);
+  const after = Array.from({ length: x.ndim - along - 1 }, (_, i) => along + at.ndim + i);
+  return gather(x, expandDims(at, at.ndim), {
+    offsetDims: [...before, ...after],
+    collapsedSliceDims: [along],
+    operandBatchingDims: [],
+    startIndicesBatchingDims: [],
+    startIndexMap: [along],
+    sliceSizes: x.shape.with(along, 1),
+  });
+}
+
+/** For each place of `indices` the element of `x` whose index along `axis` it holds; other axes broadcast. */
+export function takeAlongAxis(x: Tensor, indices: Tensor, axis = -1): Tensor {
+  const along = normalizeAxis("takeAlongAxis", axis, x.ndim);
+  if (indices.ndim !== x.ndim) {
+    throw new ShapeError(
+      `takeAlongAxis: indices of [${indices.shape.join(", ")}] for [${x.shape.join(", ")}]`,
+      "ranks must be equal",
+    );
+  }
+  const lead = broadcastShapes("takeAlongAxis", x.shape.with(along, 1), indices.shape.with(along, 1));
+  const operand = broadcastTo(x, lead.with(along, x.shape[along]!));
+  const places = broadcastTo(
+    wrapIndices("takeAlongAxis", indices, x.shape[along]!),
+    lead.with(along, indices.shape[along]!),
+  );
+  const batch = operand.shape.map((_, i) => i).filter((i) => i !== along);
+  return gather(operand, expandDims(places, places.ndim), {
+    offsetDims: [],
+    collapsedSliceDims: [along],
+    operandBatchingDims: batch,
+    startIndicesBatchingDims: batch,
+    startIndexMap: [along],
+    sliceSizes: operand.shape.map(() => 1),
+  });
+}
+
+/** `x` with `updates` combined into the rows at `indices` along `axis`: the counterpart of `take`. */
+export function scatterRows(
+  x: Tensor,
+  indices: TensorLike,
+  updates: TensorLike,
+  { axis = 0, kind = "set" as ScatterDimensions["kind"] } = {},
+): Tensor {
+  const along = normalizeAxis("scatter", axis, x.ndim);
+  const at = wrapIndices("scatter", indices, x.shape[along]!);
+  const rows = [...at.shape, ...x.shape.filter((_, i) => i !== along)];
+  const values = broadcastTo(cast(promote("scatter", updates)[0]!, x.dtype), rows);
+  const front = moveAxis(x, along, 0);
+  const result = scatter(front, expandDims(at, at.ndim), values, {
+    kind,
+    updateWindowDims: Array.from({ length: x.ndim - 1 }, (_, i) => at.ndim + i),
+    insertedWindowDims: [0],
+    inputBatchingDims: [],
+    scatterIndicesBatchingDims: [],
+    scatterDimsToOperandDims: [0],
+  });
+  return moveAxis(result, 0, along);
+}

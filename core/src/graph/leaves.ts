@@ -1,0 +1,23 @@
+/** Nodes without inputs that a program takes as arguments: a trace's parameters and arrays that live on the host. */
+import { TraceError } from "./errors.js";
+import type { Aval } from "./node.js";
+
+/** The placeholder of a traced function's argument; it has a value only inside its own program. */
+export const parameter = {
+  name: "parameter",
+  shape: (_inputs: readonly Aval[], attributes: { aval: Aval }): readonly Aval[] => [attributes.aval],
+  lower(): never {
+    throw new TraceError("a parameter was lowered outside its program");
+  },
+};
+
+/** An array of the user's, uploaded when a program first needs it. */
+export const hostArray = {
+  name: "host_array",
+  shape: (_inputs: readonly Aval[], attributes: { aval: Aval; bytes: Uint8Array }): readonly Aval[] => [
+    attributes.aval,
+  ],
+  lower(): never {
+    throw new TraceError("a host array was lowered before it was uploaded");
+  },
+};

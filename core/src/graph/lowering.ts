@@ -1,0 +1,243 @@
+/** Printing a graph as a StableHLO module: readable, deterministic text with the user's locations. */
+import { type DType, mlirType } from "./dtype.js";
+import { AronnaxError, TraceError } from "./errors.js";
+import { parameter } from "./leaves.js";
+import { type Aval, type Graph, type Node, reachable, type Value } from "./node.js";
+
+export type Platform = "cpu" | "cuda";
+
+export interface LoweringOptions {
+  readonly platform: Platform;
+  readonly name?: string;
+  /** Parameters whose buffer an output may take over (indices). */
+  readonly donated?: readonly number[];
+}
+
+export interface LoweredModule {
+  /** The module with locations. */
+  readonly text: string;
+  /** The module without locations: equal for programs that differ only in where they were written. */
+  readonly key: string;
+  /** Number of operations printed, after common subexpressions were merged. */
+  readonly operations: number;
+}
+
+export function tensorType(aval: Aval): string {
+  const dims = aval.shape.length === 0 ? "" : `${aval.shape.join("x")}x`;
+  return `tensor<${dims}${mlirType(aval.dtype)}>`;
+}
+
+export function scalarType(dtype: DType): string {
+  return `tensor<${mlirType(dtype)}>`;
+}
+
+/** `(tensor<..>, tensor<..>) -> tensor<..>`, parenthesised where there are several results. */
+export function functionType(inputs: readonly Aval[], outputs: readonly Aval[]): string {
+  const results = outputs.map(tensorType).join(", ");
+  return `(${inputs.map(tensorType).join(", ")}) -> ${outputs.length === 1 ? results : `(${results})`}`;
+}
+
+const isParameter = (value: Value) => value.node.primitive === parameter;
+
+interface Scope {
+  readonly names: Map<Node, readonly string[]>;
+  readonly merged: Map<string, readonly string[]>;
+}
+
+/** What a primitive's lowering rule writes with. */
+export class Lowering {
+  readonly platform: Platform;
+  #next = 0;
+  #operations = 0;
+  #indent = "    ";
+  #text: string[] = [];
+  #key: string[] = [];
+  #locations = new Map<string, number>();
+  #location = 0;
+  #helpers = new Map<string, string>();
+  #scope: Scope = { names: new Map(), merged: new Map() };
+
+  constructor(platform: Platform) {
+    this.platform = platform;
+  }
+
+  /** Writes one operation (text after `=`) and returns the names of its results. */
+  emit(operation: string, results = 1): readonly string[] {
+    const name = `%${this.#next++}`;
+    this.#line(results === 1 ? `${name} = ${operation}` : `${name}:${results} = ${operation}`);
+    this.#operations++;
+    return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
+  }
+
+  /** Writes a line as it stands, such as a region's header. */
+  raw(line: string): void {
+    this.#text.push(this.#indent + line);
+    this.#key.push(this.#indent + line);
+  }
+
+  /** The header of an operation with regions; `close` writes its end. */
+  open(header: string, results: number): readonly string[] {
+    const name = `%${this.#next++}`;
+    this.raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
+    this.#operations++;
+    return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
+  }
+
+  close(footer: string): void {
+    this.#line(footer);
+  }
+
+  fresh(prefix: string): string {
+    return `%${prefix}${this.#next++}`;
+  }
+
+  /** A private function of the module, written once however often it is asked for; returns its symbol. */
+  helper(name: string, text: () => string): string {
+    if (!this.#helpers.has(name)) this.#helpers.set(name, text());
+    return `@${name}`;
+  }
+
+  /** Writes a graph in place, its parameters standing for `operands`; returns the names of its outputs. */
+  inline(graph: Graph, operands: readonly string[]): readonly string[] {
+    for (const [i, p] of graph.parameters.entries()) this.#bind(p, operands[i]!);
+    this.#emitAll(graph.outputs);
+    return graph.outputs.map((value) => this.name(value));
+  }
+
+  /** Writes a region's body that sees nothing but its parameters; ends it with `stablehlo.return`. */
+  region(graph: Graph, parameters: readonly string[]): void {
+    const outer = this.#scope;
+    const indent = this.#indent;
+    this.#scope = { names: new Map(), merged: new Map() };
+    this.#indent += "  ";
+    const results = this.inline(graph, parameters);
+    this.raw(`stablehlo.return ${results.join(", ")} : ${graph.outputs.map(tensorType).join(", ")}`);
+    this.#scope = outer;
+    this.#indent = indent;
+  }
+
+  name(value: Value): string {
+    const name = this.#scope.names.get(value.node)?.[value.index];
+    if (name === undefined) {
+      const at = value.node.site?.toString();
+      throw new TraceError(
+        `a value of ${value.node.primitive.name}${at ? ` (${at})` : ""} belongs to another trace`,
+        "return it from the traced function, or pass it in as an argument, instead of keeping it in an outer variable",
+      );
+    }
+    return name;
+  }
+
+  #bind(value: Value, name: string): void {
+    const { names } = this.#scope;
+    const known = [...(names.get(value.node) ?? [])];
+    known[value.index] = name;
+    names.set(value.node, known);
+  }
+
+  #line(text: string): void {
+    this.#key.push(this.#indent + text);
+    this.#text.push(`${this.#indent}${text} loc(#loc${this.#location})`);
+  }
+
+  #emitAll(outputs: readonly Value[]): void {
+    const { names } = this.#scope;
+    for (const node of reachable(
+      outputs,
+      (value) => names.get(value.node)?.[value.index] !== undefined || isParameter(value),
+    ))
+      this.#emitNode(node);
+  }
+
+  #emitNode(node: Node): void {
+    const { names, merged } = this.#scope;
+    const operands = node.inputs.map((value) => this.name(value));
+    const key = node.primitive.pure === false ? undefined : mergeKey(node, operands);
+    const known = key === undefined ? undefined : merged.get(key);
+    if (known !== undefined) {
+      names.set(node, known);
+      return;
+    }
+    const previous = this.#location;
+    this.#location = this.#locationOf(node);
+    let results: readonly string[];
+    try {
+      results = node.primitive.lower(this, node, operands);
+    } catch (error) {
+      if (error instanceof AronnaxError) throw error;
+      throw new Error(`lowering ${node.primitive.name} failed`, { cause: error });
+    }
+    this.#location = previous;
+    names.set(node, results);
+    if (key !== undefined) merged.set(key, results);
+  }
+
+  #locationOf(node: Node): number {
+    const at = node.site?.location;
+    const text =
+      at === undefined
+        ? "unknown"
+        : `"${at.file.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}":${at.line}:${at.column}`;
+    let index = this.#locations.get(text);
+    if (index === undefined) {
+      index = this.#locations.size;
+      this.#locations.set(text, index);
+    }
+    return index;
+  }
+
+  /** Writes the whole module. */
+  module(graph: Graph, options: LoweringOptions): LoweredModule {
+    const donated = donation(graph, options.donated ?? []);
+    const operands = graph.parameters.map((_, i) => `%arg${i}`);
+    const results = this.inline(graph, operands);
+    const parameters = graph.parameters.map((p, i) => `%arg${i}: ${tensorType(p)}${donated[i] ?? ""}`);
+    const types = graph.outputs.map(tensorType).join(", ");
+    const name = (options.name ?? "main").replaceAll(/[^A-Za-z0-9_]/g, "_") || "main";
+    const head = `module @${name} {\n  func.func public @main(${parameters.join(", ")}) -> (${types}) {\n`;
+    const tail = `    return ${results.join(", ")} : ${types}\n  }\n${[...this.#helpers.values()].join("")}}\n`;
+    const locations = [...this.#locations].map(([text, i]) => `#loc${i} = loc(${text})\n`).join("");
+    return {
+      text: `${head}${this.#text.join("\n")}\n${tail}${locations}`,
+      key: `${head}${this.#key.join("\n")}\n${tail}`,
+      operations: this.#operations,
+    };
+  }
+}
+
+/**
+ * Argument attributes for donation: a donated argument aliases the first output of its type that none has taken yet, else its memory is
+ * free for temporaries.
+ */
+function donation(graph: Graph, donated: readonly number[]): (string | undefined)[] {
+  const taken = new Set<number>();
+  const attributes: (string | undefined)[] = [];
+  for (const i of donated) {
+    const aval = graph.parameters[i];
+    if (aval === undefined) continue;
+    const type = tensorType(aval);
+    const output = graph.outputs.findIndex((o, k) => !taken.has(k) && tensorType(o) === type);
+    if (output >= 0) taken.add(output);
+    attributes[i] = output >= 0 ? ` {tf.aliasing_output = ${output} : i32}` : " {jax.buffer_donor = true}";
+  }
+  return attributes;
+}
+
+/** Equal keys mean equal values; undefined where attributes hold graphs, which are not compared. */
+function mergeKey(node: Node, operands: readonly string[]): string | undefined {
+  let key = `${node.primitive.name}(${operands.join(",")})`;
+  for (const name in node.attributes) {
+    const value = node.attributes[name];
+    if (typeof value === "object" && value !== null) {
+      if ("outputs" in value || ArrayBuffer.isView(value)) return undefined;
+      key += `;${name}=${JSON.stringify(value)}`;
+    } else key += `;${name}=${Object.is(value, -0) ? "-0" : String(value)}`;
+  }
+  for (const aval of node.avals) key += `:${aval.dtype}[${aval.shape.join(",")}]`;
+  return key;
+}
+
+/** Prints `graph` as a StableHLO module for `platform`. */
+export function lower(graph: Graph, options: LoweringOptions): LoweredModule {
+  return new Lowering(options.platform).module(graph, options);
+}

@@ -1,0 +1,144 @@
+/** Compiling functions of trees: traced once for each structure, shapes and dtypes; calling queues the work and returns at once. */
+import { placeholder } from "../array/bind.js";
+import { bufferOf, materialize } from "../array/evaluate.js";
+import { CompiledGraph, close } from "../array/program.js";
+import { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
+import { Node, type Primitive, type Value } from "../graph/node.js";
+import { type BufferTag, type DeviceBuffer, type ProgramInfo, Runtime } from "../runtime/runtime.js";
+import { trace, tracing } from "./tracing.js";
+import { flatten } from "./tree.js";
+
+export interface JitOptions {
+  /** Positions of arguments whose buffers the outputs may take over; they are dead after the call. */
+  donate?: readonly number[];
+  /** Shown in profiles and errors; default the function's name. */
+  name?: string;
+  /** What each output holds, by its path in the result, for the account of device memory. */
+  tag?: (path: string) => BufferTag | undefined;
+}
+
+/** A compiled function. */
+export interface Jitted<A extends unknown[], R> {
+  (...args: A): R;
+  /** Traces and lowers without running. */
+  lower(...args: A): Lowered;
+  /** How often the function has been traced. */
+  readonly traces: number;
+}
+
+/** A traced and lowered function, before it runs. */
+export interface Lowered {
+  /** StableHLO text with the user's locations. */
+  readonly text: string;
+  /** Operations printed. */
+  readonly operations: number;
+  /** Compiles; resolves to the compiler's account of memory, operations and time. */
+  compile(): Promise<ProgramInfo>;
+}
+
+interface Entry {
+  readonly compiled: CompiledGraph;
+  readonly captured: readonly Value[];
+  readonly outputs: readonly Value[];
+  readonly rebuild: (leaves: readonly unknown[]) => unknown;
+}
+
+/** An array that a program computes: a node without inputs whose buffer is there. */
+const result: Primitive = {
+  name: "result",
+  shape: () => [],
+  lower: () => {
+    throw new Error("a result has a buffer");
+  },
+};
+
+/** A Tensor on a buffer. */
+export function fromBuffer(buffer: DeviceBuffer): Tensor {
+  const node = new Node(result, [], {}, [{ shape: buffer.shape, dtype: buffer.dtype }]);
+  const tensor = new Tensor(node, 0);
+  node.outputs = [tensor];
+  node.materialize(0, buffer);
+  return tensor;
+}
+
+const manyTraces = 16;
+
+/**
+ * Compiles `f`. Tensors in its arguments are traced; everything else (numbers, strings, functions) is static: another value traces
+ * again. Inside another transform the function is simply called.
+ */
+export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOptions = {}): Jitted<A, R> {
+  const entries = new Map<string, Entry>();
+  const name = options.name ?? (f.name || "jit");
+
+  const enter = (args: A): { entry: Entry; leaves: readonly Tensor[] } => {
+    const flat = flatten(args);
+    let key = flat.key;
+    for (const { dtype, shape } of flat.leaves) key += `${dtype}[${shape}]`;
+    let entry = entries.get(key);
+    if (entry === undefined) {
+      entry = build(args);
+      entries.set(key, entry);
+      if (entries.size === manyTraces) {
+        console.warn(
+          `jit(${name}) has been traced ${manyTraces} times: static arguments or shapes change from call to call. Pass numbers that change as Tensors, and pad shapes.`,
+        );
+      }
+    }
+    return { entry, leaves: flat.leaves };
+  };
+
+  const build = (args: A): Entry => {
+    const flat = flatten(args);
+    const parameters = flat.leaves.map(placeholder);
+    const returned = trace("jit", () => f(...(flat.rebuild(parameters) as A)));
+    const out = flatten(returned);
+    const graph = close(out.leaves, parameters);
+    const runtime = Runtime.default();
+    const compiled = new CompiledGraph(graph, runtime, {
+      name,
+      donated: donatedLeaves(args, options.donate ?? []),
+      tags: out.paths.map((path) => options.tag?.(path)),
+    });
+    return {
+      compiled,
+      captured: graph.captured,
+      outputs: out.leaves,
+      rebuild: (leaves) => out.rebuild(leaves),
+    };
+  };
+
+  const call = (...args: A): R => {
+    if (tracing()) return f(...args);
+    const { entry, leaves } = enter(args);
+    materialize(leaves);
+    const buffers = entry.compiled.execute(Runtime.default(), [...leaves, ...entry.captured].map(bufferOf));
+    return entry.rebuild(buffers.map(fromBuffer)) as R;
+  };
+
+  const lower = (...args: A): Lowered => {
+    const { entry } = enter(args);
+    const { text, operations } = entry.compiled.module;
+    return { text, operations, compile: () => entry.compiled.program(Runtime.default()).info };
+  };
+
+  Object.defineProperty(call, "traces", { get: () => entries.size });
+  return Object.assign(call, { lower }) as Jitted<A, R>;
+}
+
+/** Positions of the leaves of donated arguments among all leaves. */
+function donatedLeaves(args: readonly unknown[], donate: readonly number[]): number[] {
+  const donated: number[] = [];
+  let at = 0;
+  for (const [i, arg] of args.entries()) {
+    const count = flatten(arg).leaves.length;
+    if (donate.includes(i)) for (let k = 0; k < count; k++) donated.push(at + k);
+    at += count;
+  }
+  for (const i of donate) {
+    if (i < 0 || i >= args.length)
+      throw new ArgumentError(`jit: donated argument ${i} of a call with ${args.length}`);
+  }
+  return donated;
+}

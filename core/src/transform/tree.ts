@@ -1,0 +1,136 @@
+/**
+ * Trees: any nesting of plain objects, arrays and Modules with Tensors as leaves. Everything else in them (numbers, strings, functions,
+ * null) is static: part of the structure, not of the data.
+ */
+import { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
+
+/** Classes whose instances are taken apart and rebuilt as trees carry this on their prototype. */
+export const treeNode: unique symbol = Symbol.for("aronnax.tree-node");
+
+interface TreeNode {
+  readonly [treeNode]: true;
+}
+
+/** A tree taken apart. */
+export interface Flat {
+  readonly leaves: Tensor[];
+  /** Where each leaf stands, e.g. `layers.0.attention.weight`. */
+  readonly paths: string[];
+  /** Equal for trees of the same structure and static values. */
+  readonly key: string;
+  /** The same tree with other leaves. */
+  rebuild(leaves: readonly unknown[]): unknown;
+}
+
+type Build = (leaves: readonly unknown[], at: { next: number }) => unknown;
+
+const identities = new WeakMap<object, number>();
+let nextIdentity = 0;
+
+function identity(value: object): number {
+  let id = identities.get(value);
+  if (id === undefined) {
+    id = nextIdentity++;
+    identities.set(value, id);
+  }
+  return id;
+}
+
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** Takes a tree apart: leaves in a fixed order (keys as written), structure as a key and a rebuilder. */
+export function flatten(tree: unknown): Flat {
+  const leaves: Tensor[] = [];
+  const paths: string[] = [];
+  const key: string[] = [];
+  const visit = (value: unknown, path: string): Build => {
+    if (value instanceof Tensor) {
+      leaves.push(value);
+      paths.push(path);
+      key.push("*");
+      return (given, at) => given[at.next++];
+    }
+    if (typeof value === "object" && value !== null) {
+      const below = path === "" ? "" : `${path}.`;
+      if (Array.isArray(value)) {
+        key.push("[");
+        const items = value.map((item, i) => visit(item, `${below}${i}`));
+        key.push("]");
+        return (given, at) => items.map((build) => build(given, at));
+      }
+      const node = treeNode in value;
+      if (node || isPlain(value)) {
+        key.push(node ? `${value.constructor.name}#${identity(value.constructor)}{` : "{");
+        const fields = Object.entries(value).map(([name, field]) => {
+          key.push(`${name}:`);
+          return [name, visit(field, `${below}${name}`)] as const;
+        });
+        key.push("}");
+        const prototype: object | null = Object.getPrototypeOf(value);
+        return (given, at) => {
+          const copy = Object.create(prototype) as Record<string, unknown>;
+          for (const [name, build] of fields) copy[name] = build(given, at);
+          for (const symbol of Object.getOwnPropertySymbols(value)) {
+            Object.defineProperty(copy, symbol, Object.getOwnPropertyDescriptor(value, symbol)!);
+          }
+          return copy;
+        };
+      }
+    }
+    key.push(staticKey(value));
+    return () => value;
+  };
+  const build = visit(tree, "");
+  return { leaves, paths, key: key.join(""), rebuild: (given) => build(given, { next: 0 }) };
+}
+
+function staticKey(value: unknown): string {
+  if (typeof value === "string") return `${JSON.stringify(value)};`;
+  if (typeof value === "function" || (typeof value === "object" && value !== null))
+    return `@${identity(value)};`;
+  return `${Object.is(value, -0) ? "-0" : String(value)};`;
+}
+
+/** The Tensors of a tree. */
+export function leaves(tree: unknown): Tensor[] {
+  return flatten(tree).leaves;
+}
+
+/** The Tensors of a tree by path. */
+export function named(tree: unknown): Map<string, Tensor> {
+  const flat = flatten(tree);
+  return new Map(flat.paths.map((path, i) => [path, flat.leaves[i]!]));
+}
+
+/** The tree with each leaf replaced by `f` of the leaves in its place in all the trees, which must have one structure. */
+export function map<T>(
+  f: (leaf: Tensor, ...others: Tensor[]) => unknown,
+  tree: T,
+  ...others: readonly unknown[]
+): T {
+  const first = flatten(tree);
+  const rest = others.map((other, k) => {
+    const flat = flatten(other);
+    if (flat.leaves.length !== first.leaves.length || flat.paths.some((p, i) => p !== first.paths[i])) {
+      const differing = flat.paths.find((p, i) => p !== first.paths[i]) ?? first.paths[flat.paths.length];
+      throw new ArgumentError(
+        `tree ${k + 2} of map has another structure than the first: they differ at "${differing}"`,
+        "all trees must have leaves at the same paths",
+      );
+    }
+    return flat.leaves;
+  });
+  return first.rebuild(first.leaves.map((leaf, i) => f(leaf, ...rest.map((r) => r[i]!)))) as T;
+}
+
+/** The tree with each leaf replaced by `f` of it and its path. */
+export function mapNamed<T>(f: (leaf: Tensor, path: string) => unknown, tree: T): T {
+  const flat = flatten(tree);
+  return flat.rebuild(flat.leaves.map((leaf, i) => f(leaf, flat.paths[i]!))) as T;
+}
+
+export type { TreeNode };

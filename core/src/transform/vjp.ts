@@ -1,0 +1,199 @@
+/** Reverse-mode differentiation, graph to graph: the rules of each primitive's `vjp`, applied backwards. */
+import { application } from "../array/bind.js";
+import { differentiable, onesLike, zerosLike } from "../array/broadcast.js";
+import { add } from "../array/elementwise.js";
+import { Tensor } from "../array/tensor.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
+import { type Node, reachable } from "../graph/node.js";
+import { withSite } from "../graph/site.js";
+import { alias, expectTensor, trace } from "./tracing.js";
+import { flatten } from "./tree.js";
+
+/**
+ * The cotangents of `inputs` given those of `outputs`; `undefined` for a zero. `inputs` must be values that the outputs were computed
+ * from (placeholders or aliases): only what was created after the first of them is looked at.
+ */
+export function backward(
+  outputs: readonly Tensor[],
+  cotangents: readonly (Tensor | undefined)[],
+  inputs: readonly Tensor[],
+): (Tensor | undefined)[] {
+  const first = Math.min(Number.POSITIVE_INFINITY, ...inputs.map((x) => x.node.id));
+  const sources = new Set(inputs.map((x) => x.node));
+  const isSource = (x: Tensor): boolean => sources.has(x.node);
+  const depends = new Set<Node>();
+  const nodes = reachable(outputs, (v) => v.node.id < first || isSource(v as Tensor)).filter((node) => {
+    const used =
+      node.primitive.zeroDerivative !== true &&
+      node.inputs.some((v) => depends.has(v.node) || isSource(v as Tensor));
+    if (used) depends.add(node);
+    return used;
+  });
+  const sums = new Map<Node, (Tensor | undefined)[]>();
+  const accumulate = (x: Tensor, g: Tensor): void => {
+    const list = sums.get(x.node) ?? [];
+    const known = list[x.index];
+    list[x.index] = known === undefined ? g : add(known, g);
+    sums.set(x.node, list);
+  };
+  for (const [i, output] of outputs.entries()) {
+    const g = cotangents[i];
+    if (g !== undefined && (depends.has(output.node) || isSource(output))) accumulate(output, g);
+  }
+  for (const node of nodes.reverse()) {
+    const given = sums.get(node);
+    if (given === undefined) continue;
+    sums.delete(node);
+    const { primitive } = node;
+    if (primitive.vjp === undefined) {
+      const at = node.site?.toString();
+      throw new ArgumentError(
+        `${primitive.name}${at ? ` (${at})` : ""} has no derivative`,
+        "stop the gradient before it with stopGradient(), or give it one with customVjp()",
+      );
+    }
+    const app = application(node);
+    withSite(node.site, () => {
+      const cotangents = node.avals.map((_, i) => given[i]);
+      const results = primitive.vjp?.(app, cotangents) as readonly (Tensor | undefined)[];
+      for (const [i, x] of app.inputs.entries()) {
+        const g = results[i];
+        if (g === undefined || !differentiable(x) || !(depends.has(x.node) || isSource(x))) continue;
+        if (
+          g.dtype !== x.dtype ||
+          g.shape.length !== x.shape.length ||
+          g.shape.some((d, k) => d !== x.shape[k])
+        ) {
+          throw new ShapeError(`the vjp of ${primitive.name} gave ${g} for its input ${i}, ${x}`);
+        }
+        accumulate(x, g);
+      }
+    });
+  }
+  return inputs.map((x) => sums.get(x.node)?.[x.index]);
+}
+
+export interface GradOptions {
+  /** Position of the argument to differentiate with respect to. Default 0. */
+  argument?: number;
+}
+
+type Differentiable<A extends unknown[]> = (...args: A) => Tensor;
+
+function run<A extends unknown[], R>(
+  transform: string,
+  f: (...args: A) => R,
+  args: A,
+  argument: number,
+): { result: R; inputs: Tensor[]; rebuild: (leaves: readonly unknown[]) => unknown } {
+  if (argument < 0 || argument >= args.length) {
+    throw new ArgumentError(`${transform}: argument ${argument} of a call with ${args.length}`);
+  }
+  const flat = flatten(args[argument]);
+  if (flat.leaves.length === 0) {
+    throw new ArgumentError(
+      `${transform}: argument ${argument} holds no Tensors`,
+      "differentiate with respect to a Tensor or a tree of them",
+    );
+  }
+  for (const [i, leaf] of flat.leaves.entries()) {
+    if (!differentiable(leaf)) {
+      const path = flat.paths[i];
+      throw new DTypeError(
+        `${transform}: ${path ? `"${path}" of ` : ""}argument ${argument} is ${leaf}`,
+        "gradients exist for floating-point tensors only: pass integers as another argument",
+      );
+    }
+  }
+  const inputs = flat.leaves.map(alias);
+  const replaced = args.with(argument, flat.rebuild(inputs)) as A;
+  return {
+    result: trace(transform, () => f(...replaced)),
+    inputs,
+    rebuild: (leaves) => flat.rebuild(leaves),
+  };
+}
+
+function checkLoss(transform: string, value: unknown): Tensor {
+  const loss = expectTensor(transform, value);
+  if (loss.ndim !== 0) {
+    throw new ShapeError(
+      `${transform}: the function returned ${loss}`,
+      "a gradient needs a scalar: reduce with .sum() or .mean()",
+    );
+  }
+  if (!differentiable(loss)) {
+    throw new DTypeError(
+      `${transform}: the function returned ${loss}`,
+      "a gradient needs a floating-point loss",
+    );
+  }
+  return loss;
+}
+
+function gradients(loss: Tensor, inputs: readonly Tensor[]): Tensor[] {
+  return trace("grad", () =>
+    backward([loss], [onesLike(loss)], inputs).map((g, i) => g ?? zerosLike(inputs[i]!)),
+  );
+}
+
+/** The gradient of a scalar function as a function: a tree like its first argument. */
+export function grad<A extends [unknown, ...unknown[]]>(
+  f: Differentiable<A>,
+  options?: GradOptions,
+): (...args: A) => A[0] {
+  return (...args) => {
+    const { result, inputs, rebuild } = run("grad", f, args, options?.argument ?? 0);
+    return rebuild(gradients(checkLoss("grad", result), inputs));
+  };
+}
+
+/** A function's value and its gradient, from one evaluation. */
+export function valueAndGrad<A extends [unknown, ...unknown[]]>(
+  f: Differentiable<A>,
+  options?: GradOptions,
+): (...args: A) => [Tensor, A[0]] {
+  return (...args) => {
+    const { result, inputs, rebuild } = run("valueAndGrad", f, args, options?.argument ?? 0);
+    const loss = checkLoss("valueAndGrad", result);
+    return [loss, rebuild(gradients(loss, inputs))];
+  };
+}
+
+/** `valueAndGrad` of a function that returns [loss, aux]; aux is any tree, and is not differentiated. */
+export function valueAndGradWithAux<A extends [unknown, ...unknown[]], X>(
+  f: (...args: A) => readonly [Tensor, X],
+  options?: GradOptions,
+): (...args: A) => [Tensor, A[0], X] {
+  return (...args) => {
+    const { result, inputs, rebuild } = run("valueAndGrad", f, args, options?.argument ?? 0);
+    const loss = checkLoss("valueAndGrad", result[0]);
+    return [loss, rebuild(gradients(loss, inputs)), result[1]];
+  };
+}
+
+/** The function's value, and the function that takes a cotangent of it to those of the arguments (trees). */
+export function vjp<A extends unknown[]>(
+  f: (...args: A) => Tensor,
+  ...args: A
+): [Tensor, (cotangent: Tensor) => A] {
+  const flat = flatten(args);
+  const inputs = flat.leaves.map((leaf) => (differentiable(leaf) ? alias(leaf) : leaf));
+  const output = expectTensor(
+    "vjp",
+    trace("vjp", () => f(...(flat.rebuild(inputs) as A))),
+  );
+  return [
+    output,
+    (cotangent) => {
+      if (!(cotangent instanceof Tensor) || cotangent.shape.join() !== output.shape.join()) {
+        throw new ShapeError(`vjp: a cotangent of ${cotangent} for an output of ${output}`);
+      }
+      const wanted = inputs.filter(differentiable);
+      const found = new Map(
+        trace("vjp", () => backward([output], [cotangent], wanted)).map((g, i) => [wanted[i]!, g]),
+      );
+      return flat.rebuild(inputs.map((x) => found.get(x) ?? zerosLike(x))) as A;
+    },
+  ];
+}
