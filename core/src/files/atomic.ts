@@ -1,6 +1,7 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { dirname } from "node:path";
+import { join } from "node:path";
+import { isAlive } from "./process.js";
 
 /** Replaces a file whole or not at all: a crash leaves the old content or the new. */
 export function replaceFileSync(path: string, ...parts: (string | Uint8Array)[]): void {
@@ -20,6 +21,14 @@ export function replaceFileSync(path: string, ...parts: (string | Uint8Array)[])
   }
 }
 
+/** Deletes what `replaceFileSync` left in a folder when its process was killed. */
+export function removeLeftovers(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    const pid = /\.tmp-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(folder, name), { force: true });
+  }
+}
+
 /** `writeSync` may write only a part. */
 export function writeAllSync(file: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
@@ -33,8 +42,4 @@ export async function syncFolder(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
-}
-
-export function syncParent(path: string): Promise<void> {
-  return syncFolder(dirname(path));
 }

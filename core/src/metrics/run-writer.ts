@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
-import { replaceFileSync, writeAllSync } from "../files/atomic.js";
+import { removeLeftovers, replaceFileSync, writeAllSync } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
 import { isAlive, processStart } from "../files/process.js";
 import { MetricsEncoder, type RunInfo } from "./arrow.js";
@@ -110,6 +110,7 @@ export class RunWriter {
     live.set(this.folder, this);
     let earlier: MetricsRow[] = [];
     let earlierColumns: string[] = [];
+    if (existsSync(this.folder)) removeLeftovers(this.folder);
     if (existsSync(this.path)) {
       if (options.resumeAfterStep === undefined) {
         keepEarlierFile(this.folder, this.path);
