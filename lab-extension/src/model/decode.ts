@@ -1,5 +1,5 @@
-import type { Table } from "apache-arrow";
-import { PROTOCOL_VERSION, type RunInfo } from "./protocol.js";
+import type { RecordBatch, Table } from "apache-arrow";
+import type { RunInfo } from "./protocol.js";
 import type { ColumnBatch } from "./run.js";
 
 // Arrow is 214 kB: it is loaded with the first run, not with JupyterLab.
@@ -47,38 +47,45 @@ export async function decodeRows(buffer: ArrayBuffer | ArrayBufferView): Promise
 }
 
 /**
- * Reads a run's file (`metrics.arrow`): the rows, and the run in the schema's `aronnax.run`.
+ * Reads a run's file (`metrics.arrow`): the rows, and the run in the schema's `aronnax.run`. A file that is being
+ * written, or whose writer was killed, may end anywhere: it is read as far as it is whole.
  *
  * @param name - what to call a run whose file does not say.
+ * @throws Error when it is not a run's file, with what is wrong.
  */
 export async function decodeRunFile(
   bytes: Uint8Array,
   name: string,
 ): Promise<{ info: RunInfo; rows: ColumnBatch }> {
-  const { tableFromIPC } = await loadArrow();
-  const table = tableFromIPC(aligned(bytes));
-  const rows = columnsOf(table);
+  const { RecordBatchReader, Table } = await loadArrow();
+  const reader = RecordBatchReader.from(aligned(bytes)).open();
+  const { schema } = reader;
+  if (!schema) {
+    throw new Error(`${name} is not an Arrow IPC stream.`);
+  }
+  const batches: RecordBatch[] = [];
+  try {
+    for (const batch of reader) {
+      batches.push(batch);
+    }
+  } catch {
+    // The end of what is whole.
+  }
+  const rows = columnsOf(new Table(schema, batches));
   if (!rows.columns.has("step")) {
     throw new Error(
       `${name} is an Arrow stream without a "step" column, so it is not a run's metrics (its columns: ` +
         `${[...rows.columns.keys()].join(", ") || "none"}).`,
     );
   }
-  const text = table.schema.metadata.get("aronnax.run");
-  const stored = text === undefined ? {} : (JSON.parse(text) as Partial<RunInfo> & { version?: number });
-  if (stored.version !== undefined && stored.version > PROTOCOL_VERSION) {
-    throw new Error(
-      `${name} was written by a newer release (format ${stored.version}, this extension reads ${PROTOCOL_VERSION}): ` +
-        "update Aronnax.",
-    );
-  }
+  const stored = JSON.parse(schema.metadata.get("aronnax.run") ?? "{}") as Partial<RunInfo>;
   return {
     info: {
       id: stored.id ?? name,
       name: stored.name ?? name,
       startedAt: stored.startedAt ?? 0,
       totalSteps: stored.totalSteps,
-      status: stored.status ?? "finished",
+      status: stored.status,
       message: stored.message,
       path: stored.path,
     },

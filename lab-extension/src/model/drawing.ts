@@ -38,14 +38,18 @@ export interface LegendEntry {
 
 // Below a point every so many pixels, a line's points are marked.
 const MARKED_SPACING = 12;
+// The last of the palette's colours is that of text.
+const NEUTRAL = 5;
 const PADDING = 0.06;
 
 /** With one run the colours tell its lines apart, with several they tell the runs apart and a dash tells the lines. */
 export function legendOf(spec: ChartSpec, runs: readonly Run[]): LegendEntry[] {
   if (runs.length === 1) {
     const run = runs[0]!;
-    return spec.lines.flatMap((line, colour) =>
-      run.series(line.column) ? [{ run, line, colour, dashed: line.overlay ?? false }] : [],
+    return spec.lines.flatMap((line, i) =>
+      run.series(line.column)
+        ? [{ run, line, colour: line.overlay ? NEUTRAL : i, dashed: line.overlay ?? false }]
+        : [],
     );
   }
   const lines = spec.stacked ? spec.lines.filter((line) => line.overlay) : spec.lines;

@@ -1,10 +1,15 @@
+import { PathExt } from "@jupyterlab/coreutils";
+import type { Contents } from "@jupyterlab/services";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { decodeRunFile } from "./decode.js";
+import { type RunInfo, readStatus } from "./protocol.js";
 import { RunStore } from "./runStore.js";
 import type { RunSource, SourceState } from "./source.js";
 
-/** The run in a `metrics.arrow` file. */
+/** The run in a `metrics.arrow` file, with the status that the `run.json` beside it tells. */
 export class FileSource implements RunSource {
+  constructor(private readonly contents: Contents.IManager) {}
+
   readonly store = new RunStore();
 
   get state(): SourceState {
@@ -22,22 +27,41 @@ export class FileSource implements RunSource {
   /**
    * Reads the file again; what was there before stays when it cannot be read.
    *
+   * @param path - of the file.
    * @param base64 - its content, as Jupyter's contents API gives it.
-   * @param name - its name, for errors and for a run that has none.
    */
-  async load(base64: string, name: string): Promise<void> {
+  async load(path: string, base64: string): Promise<void> {
     try {
       const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-      const { info, rows } = await decodeRunFile(bytes, name);
+      const folder = PathExt.dirname(path);
+      const { info, rows } = await decodeRunFile(bytes, PathExt.basename(folder) || path);
+      const state = await this.#readState(PathExt.join(folder, "run.json"), info.id);
       this.#state = "stored";
       this.#problem = undefined;
-      const run = { ...info, firstRow: 0, buffer: 0 };
+      const run = { ...info, ...state, firstRow: 0, buffer: 0 };
+      this.store.clear();
       this.store.apply({ type: "snapshot", seq: 0, runs: [run] }, new Map([[0, rows]]));
     } catch (error) {
       this.#state = "failed";
       this.#problem = error instanceof Error ? error.message : String(error);
     }
     this.#stateChanged.emit();
+  }
+
+  /** A file without its `run.json` is as good, but for the status. */
+  async #readState(path: string, id: string): Promise<Pick<RunInfo, "status" | "message">> {
+    try {
+      const { content } = await this.contents.get(path, { type: "file", format: "text", content: true });
+      const state = JSON.parse(content as string) as { id?: unknown; status?: unknown; message?: unknown };
+      return state.id !== id
+        ? {}
+        : {
+            status: readStatus(state.status),
+            message: typeof state.message === "string" ? state.message : undefined,
+          };
+    } catch {
+      return {};
+    }
   }
 
   #state: SourceState = "connecting";

@@ -65,6 +65,9 @@ export function formatValue(value: number, unit: Unit): string {
 
 /** A tick: shorter than a value. */
 export function formatTick(value: number, unit: Unit): string {
+  if (value === 0) {
+    return "0";
+  }
   if (unit === "number") {
     const size = Math.abs(value);
     if (size !== 0 && (size < 1e-3 || size >= 1e5)) {

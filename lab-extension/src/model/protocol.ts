@@ -12,7 +12,8 @@ export interface RunInfo {
   /** Milliseconds since the epoch, by the kernel's clock. */
   readonly startedAt: number;
   readonly totalSteps?: number;
-  readonly status: RunStatus;
+  /** Absent where it is not known, as in a metrics file on its own. */
+  readonly status?: RunStatus;
   /** Why it failed or was interrupted. */
   readonly message?: string;
   /** The folder or file of the run, as the kernel sees it. */
@@ -34,7 +35,7 @@ export interface MetricsMessage {
   readonly runs: readonly RunUpdate[];
 }
 
-const STATUSES: readonly string[] = ["running", "interrupted", "finished", "failed"] satisfies RunStatus[];
+const STATUSES: readonly RunStatus[] = ["running", "interrupted", "finished", "failed"];
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -48,17 +49,21 @@ function optionalString(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
+/** A status, undefined for anything else. */
+export function readStatus(value: unknown): RunStatus | undefined {
+  return STATUSES.find((status) => status === value);
+}
+
 function parseRun(value: unknown): RunUpdate {
   if (!isRecord(value) || typeof value.id !== "string") {
     throw new Error("The kernel sent metrics of a run without an id.");
   }
-  const status = optionalString(value.status) ?? "running";
   return {
     id: value.id,
     name: optionalString(value.name) ?? value.id,
     startedAt: optionalNumber(value.startedAt) ?? 0,
     totalSteps: optionalNumber(value.totalSteps),
-    status: STATUSES.includes(status) ? (status as RunStatus) : "running",
+    status: readStatus(value.status),
     message: optionalString(value.message),
     path: optionalString(value.path),
     firstRow: optionalNumber(value.firstRow) ?? 0,

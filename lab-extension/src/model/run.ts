@@ -9,7 +9,11 @@ export interface ColumnBatch {
 
 /** One training run: what it is and the whole history of its metrics. */
 export class Run {
-  constructor(info: RunInfo) {
+  /** @param firstRow - index of the oldest row that the source still has; the ones before it are forgotten. */
+  constructor(
+    info: RunInfo,
+    private readonly firstRow = 0,
+  ) {
     this.#info = info;
   }
 
@@ -21,8 +25,14 @@ export class Run {
     return this.#info.id;
   }
 
+  /** Rows that are here; rows are counted from the oldest of them. */
   get rowCount(): number {
     return this.#rowCount;
+  }
+
+  /** Index of the row to come, as the source counts. */
+  get end(): number {
+    return this.firstRow + this.#rowCount;
   }
 
   /** Counts every change, so that a view knows whether it has drawn this state. */
@@ -57,14 +67,15 @@ export class Run {
   /**
    * Appends rows.
    *
-   * @param firstRow - where the batch begins in the run; rows that are already here are skipped.
+   * @param firstRow - where the batch begins in the run, as the source counts; rows that are already here are skipped.
    * @returns false, and nothing is appended, when rows before the batch are missing.
    */
   append(batch: ColumnBatch, firstRow: number): boolean {
-    if (firstRow > this.#rowCount) {
+    const start = firstRow - this.firstRow;
+    if (start > this.#rowCount) {
       return false;
     }
-    const skip = this.#rowCount - firstRow;
+    const skip = this.#rowCount - start;
     for (const [name, values] of batch.columns) {
       let series = this.#series.get(name);
       for (let i = skip; i < batch.rowCount; i++) {
@@ -76,13 +87,13 @@ export class Run {
           series = new Series();
           this.#series.set(name, series);
         }
-        series.push(firstRow + i, value);
+        series.push(start + i, value);
         if (!this.#firstNonFinite && !Number.isFinite(value)) {
           this.#firstNonFinite = { column: name, step: batch.columns.get("step")?.[i] ?? firstRow + i };
         }
       }
     }
-    this.#rowCount = Math.max(this.#rowCount, firstRow + batch.rowCount);
+    this.#rowCount = Math.max(this.#rowCount, start + batch.rowCount);
     this.#version += 1;
     return true;
   }

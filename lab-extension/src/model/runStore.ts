@@ -24,26 +24,35 @@ export class RunStore {
   }
 
   /**
-   * Applies a message whose Arrow streams are decoded.
+   * Applies a message whose Arrow streams are decoded. A snapshot says which runs there are; rows that are here already
+   * stay, also those that the source no longer has.
    *
    * @param batches - the rows, by the index that `RunUpdate.buffer` names.
    * @returns false when rows are missing between what is here and what came.
    */
   apply(message: MetricsMessage, batches: ReadonlyMap<number, ColumnBatch>): boolean {
-    if (message.type === "snapshot") {
-      this.#runs.clear();
+    const isSnapshot = message.type === "snapshot";
+    if (isSnapshot) {
+      const ids = new Set(message.runs.map((run) => run.id));
+      for (const id of this.#runs.keys()) {
+        if (!ids.has(id)) {
+          this.#runs.delete(id);
+        }
+      }
     }
     let complete = true;
     for (const update of message.runs) {
+      const { firstRow } = update;
       let run = this.#runs.get(update.id);
-      if (run) {
-        run.update(update);
-      } else {
-        run = new Run(update);
+      // A snapshot may begin after what is here, when the source has forgotten the rows between: then it starts over.
+      if (!run || (isSnapshot && firstRow > run.end)) {
+        run = new Run(update, isSnapshot ? firstRow : 0);
         this.#runs.set(update.id, run);
+      } else {
+        run.update(update);
       }
       const batch = update.buffer === null ? undefined : batches.get(update.buffer);
-      if (batch && !run.append(batch, update.firstRow)) {
+      if (batch && !run.append(batch, firstRow)) {
         complete = false;
       }
     }

@@ -9,7 +9,8 @@ function decimalStep(rough: number): number {
 
 function multiples(low: number, high: number, step: number): number[] {
   const ticks: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
+  // "+ 0" makes a zero of the minus zero that rounding up gives.
+  for (let i = Math.ceil(low / step - 1e-9) + 0; i * step <= high + step * 1e-9; i++) {
     ticks.push(i * step);
   }
   return ticks;

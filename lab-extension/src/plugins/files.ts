@@ -1,6 +1,7 @@
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { WidgetTracker } from "@jupyterlab/apputils";
 import { ABCWidgetFactory, type DocumentRegistry, DocumentWidget } from "@jupyterlab/docregistry";
+import type { Contents } from "@jupyterlab/services";
 import { runsIcon } from "../icon.js";
 import { FileSource } from "../model/fileSource.js";
 import { ViewOptions } from "../model/viewOptions.js";
@@ -32,7 +33,7 @@ export const filesPlugin: JupyterFrontEndPlugin<void> = {
       fileFormat: "base64",
       icon: runsIcon,
     });
-    const factory = new RunDocumentFactory(environment, {
+    const factory = new RunDocumentFactory(environment, app.serviceManager.contents, {
       name: FACTORY,
       label: trans.__("Training run"),
       modelName: "base64",
@@ -60,6 +61,7 @@ export const filesPlugin: JupyterFrontEndPlugin<void> = {
 class RunDocumentFactory extends ABCWidgetFactory<RunDocument, DocumentRegistry.IModel> {
   constructor(
     private readonly environment: ViewEnvironment,
+    private readonly contents: Contents.IManager,
     options: DocumentRegistry.IWidgetFactoryOptions<RunDocument>,
   ) {
     super(options);
@@ -67,8 +69,8 @@ class RunDocumentFactory extends ABCWidgetFactory<RunDocument, DocumentRegistry.
 
   protected createNewWidget(context: DocumentRegistry.IContext<DocumentRegistry.IModel>): RunDocument {
     const content = new RunView(this.environment, new ViewOptions());
-    const source = new FileSource();
-    const load = () => void source.load(context.model.toString(), context.path);
+    const source = new FileSource(this.contents);
+    const load = () => void source.load(context.path, context.model.toString());
     content.source = source;
     void context.ready.then(() => {
       load();

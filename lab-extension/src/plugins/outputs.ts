@@ -70,8 +70,8 @@ async function loadRun(
   const file = path.endsWith(".arrow") ? path : PathExt.join(path, "metrics.arrow");
   try {
     const model = await contents.get(file, { type: "file", format: "base64", content: true });
-    const source = new FileSource();
-    await source.load(model.content as string, file);
+    const source = new FileSource(contents);
+    await source.load(file, model.content as string);
     return source.state === "stored" ? source : null;
   } catch {
     return null; // no such file: the output's text is what is left

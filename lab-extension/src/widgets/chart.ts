@@ -228,15 +228,16 @@ export class Chart implements IDisposable {
   }
 
   #legendItem({ run, line, colour, dashed }: LegendEntry): HTMLElement {
+    const single = this.spec.lines.length === 1;
     const item = document.createElement("span");
     item.className = "aronnax-Legend-item";
     const swatch = document.createElement("span");
     swatch.className = "aronnax-Legend-swatch";
     swatch.classList.toggle("aronnax-mod-dashed", dashed);
+    swatch.hidden = single && this.#runs.length === 1;
     swatch.style.setProperty("--aronnax-colour", seriesColour(colour));
     const name = document.createElement("span");
     name.className = "aronnax-Legend-name";
-    const single = this.spec.lines.length === 1;
     name.textContent =
       this.#runs.length === 1 ? line.label : single ? run.info.name : `${run.info.name} · ${line.label}`;
     name.hidden = single && this.#runs.length === 1;

@@ -1,6 +1,6 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import { HTMLSelect, ReactWidget } from "@jupyterlab/ui-components";
-import type * as React from "react";
+import { type CSSProperties, useId } from "react";
 import type { Run } from "../model/run.js";
 import { type ViewOptions, X_AXES, type XAxis } from "../model/viewOptions.js";
 import { seriesColour } from "./palette.js";

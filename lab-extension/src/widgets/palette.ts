@@ -31,15 +31,18 @@ export function readPalette(element: HTMLElement): Palette {
     probe.style.color = colour;
     return getComputedStyle(probe).color;
   };
-  const style = getComputedStyle(element);
+  probe.style.fontSize = "var(--jp-ui-font-size0)";
+  const style = getComputedStyle(probe);
+  const font = style.fontFamily;
+  const fontSize = Number.parseFloat(style.fontSize);
   const series = Array.from({ length: SERIES_COLOURS }, (_, i) => resolve(seriesColour(i)));
   const palette: Palette = {
     background: resolve("var(--jp-layout-color1)"),
     text: resolve("var(--jp-ui-font-color2)"),
     grid: resolve("var(--jp-border-color3)"),
     error: resolve("var(--jp-error-color1)"),
-    font: style.fontFamily,
-    fontSize: Number.parseFloat(style.fontSize) || 12,
+    font,
+    fontSize,
     series,
     areas: series.map((colour) => colour.replace(/^rgb\((.*)\)$/, "rgba($1, 0.35)")),
   };

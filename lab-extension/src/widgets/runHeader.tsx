@@ -57,9 +57,11 @@ function RunHeader({ run, sinceRow, trans }: RunHeaderProps): JSX.Element {
     <>
       <div className="aronnax-Header-title">
         <h2 title={info.path}>{info.name}</h2>
-        <span className="aronnax-Status" role="status" data-status={info.status}>
-          {statusLabel(info.status, trans)}
-        </span>
+        {info.status ? (
+          <span className="aronnax-Status" role="status" data-status={info.status}>
+            {statusLabel(info.status, trans)}
+          </span>
+        ) : null}
       </div>
       <div
         className="aronnax-Progress"

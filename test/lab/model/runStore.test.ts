@@ -1,0 +1,107 @@
+import { describe, expect, it } from "vitest";
+import { decodeRows } from "../../../lab-extension/src/model/decode.js";
+import { parseMetricsMessage, type RunUpdate } from "../../../lab-extension/src/model/protocol.js";
+import { RunStore } from "../../../lab-extension/src/model/runStore.js";
+import { arrowStream, type Row, trainingRows } from "../support/arrow.js";
+
+/** What the kernel sends: one run, its rows as Arrow bytes. */
+async function send(
+  store: RunStore,
+  type: "snapshot" | "batch",
+  rows: readonly Row[],
+  run: Partial<RunUpdate> = {},
+): Promise<boolean> {
+  const message = parseMetricsMessage({
+    version: 1,
+    type,
+    seq: 0,
+    runs: [
+      { id: "a", name: "tiny", startedAt: 1, status: "running", rowCount: 0, firstRow: 0, buffer: 0, ...run },
+    ],
+  });
+  return store.apply(message, new Map([[0, await decodeRows(arrowStream(rows))]]));
+}
+
+const rows = trainingRows(30);
+
+describe("RunStore", () => {
+  it("grows a run batch by batch", async () => {
+    const store = new RunStore();
+    let changes = 0;
+    store.changed.connect(() => {
+      changes += 1;
+    });
+    expect(await send(store, "snapshot", rows.slice(0, 10))).toBe(true);
+    expect(await send(store, "batch", rows.slice(10, 30), { firstRow: 10 })).toBe(true);
+    const run = store.get("a")!;
+    expect(run.rowCount).toBe(30);
+    expect(Array.from(run.series("loss")!.values)).toEqual(rows.map((row) => row.loss));
+    expect(changes).toBe(2);
+  });
+
+  it("skips rows that it has, and notices rows that it lacks", async () => {
+    const store = new RunStore();
+    await send(store, "snapshot", rows.slice(0, 10));
+    expect(await send(store, "batch", rows.slice(5, 15), { firstRow: 5 })).toBe(true);
+    expect(store.get("a")!.rowCount).toBe(15);
+    expect(await send(store, "batch", rows.slice(20), { firstRow: 20 })).toBe(false);
+    expect(store.get("a")!.rowCount).toBe(15);
+    expect(await send(store, "snapshot", rows)).toBe(true);
+    expect(Array.from(store.get("a")!.series("step")!.values)).toEqual(rows.map((row) => row.step));
+  });
+
+  it("keeps rows that the kernel has forgotten, and starts over where it has forgotten too many", async () => {
+    const store = new RunStore();
+    await send(store, "snapshot", rows.slice(0, 10));
+    await send(store, "snapshot", rows.slice(8, 20), { firstRow: 8 });
+    expect(store.get("a")!.rowCount).toBe(20);
+    await send(store, "snapshot", rows.slice(25), { firstRow: 25 });
+    const run = store.get("a")!;
+    expect(Array.from(run.series("step")!.values)).toEqual([26, 27, 28, 29, 30]);
+    expect(await send(store, "batch", trainingRows(1, { from: 30 }), { firstRow: 30 })).toBe(true);
+    expect(run.last("step")).toBe(31);
+  });
+
+  it("drops runs that a snapshot does not name", async () => {
+    const store = new RunStore();
+    await send(store, "snapshot", rows);
+    await send(store, "snapshot", rows, { id: "b", startedAt: 2 });
+    expect(store.runs.map((run) => run.id)).toEqual(["b"]);
+  });
+
+  it("lists the newest run first and takes over its status", async () => {
+    const store = new RunStore();
+    await send(store, "batch", rows.slice(0, 1));
+    await send(store, "batch", rows.slice(0, 1), { id: "b", startedAt: 2 });
+    await send(store, "batch", [], { status: "failed", message: "loss is NaN", firstRow: 1, buffer: null });
+    expect(store.runs.map((run) => run.id)).toEqual(["b", "a"]);
+    expect(store.get("a")!.info).toMatchObject({ status: "failed", message: "loss is NaN" });
+  });
+
+  it("remembers where a value first was not finite", async () => {
+    const store = new RunStore();
+    await send(store, "snapshot", [
+      { step: 7, loss: 1 },
+      { step: 8, loss: Number.NaN },
+      { step: 9, loss: Number.NaN },
+    ]);
+    expect(store.get("a")!.firstNonFinite).toEqual({ column: "loss", step: 8 });
+  });
+});
+
+describe("parseMetricsMessage", () => {
+  it("refuses another version and says what to do", () => {
+    expect(() => parseMetricsMessage({ version: 2, type: "batch", seq: 0, runs: [] })).toThrow(
+      /version 2.*version 1.*same release/,
+    );
+  });
+
+  it("refuses what is not a metrics message", () => {
+    expect(() => parseMetricsMessage(null)).toThrow();
+    expect(() => parseMetricsMessage({ version: 1, type: "hello", seq: 0, runs: [] })).toThrow(/"hello"/);
+    expect(() => parseMetricsMessage({ version: 1, type: "batch", runs: [] })).toThrow(/sequence number/);
+    expect(() => parseMetricsMessage({ version: 1, type: "batch", seq: 0, runs: [{}] })).toThrow(
+      /without an id/,
+    );
+  });
+});
