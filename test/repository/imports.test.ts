@@ -53,8 +53,7 @@ const imports = await runtimeImports();
 
 /** `core/src/array/tensor.ts` is of the folder `core/src/array`; a file beside the folders stands for itself. */
 function folderOf(file: string): string {
-  const parts = file.split("/");
-  return parts.slice(0, Math.min(3, Math.max(parts.length - 1, 2))).join("/");
+  return file.split("/").slice(0, 3).join("/");
 }
 
 const shown = ({ from, to }: Import) => `${from} -> ${to}`;
