@@ -40,7 +40,7 @@ function Controls({ runs, shown, options, trans, onExport }: ControlsProps): JSX
     <>
       {runs.length > 1 ? <RunChooser runs={runs} shown={shown} options={options} trans={trans} /> : null}
       <div className="aronnax-Control">
-        <label htmlFor={axisId}>{trans.__("Horizontal axis")}</label>
+        <label htmlFor={axisId}>{trans.__("X axis")}</label>
         <HTMLSelect
           id={axisId}
           data-control="x-axis"

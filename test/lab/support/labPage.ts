@@ -1,0 +1,100 @@
+import { join } from "node:path";
+import type { Locator, Page } from "playwright-core";
+import type { Browser } from "./browser.js";
+import type { LabServer } from "./lab.js";
+
+/** A tab with JupyterLab, worked as a user does. */
+export class LabPage {
+  /** Opens a notebook or file. `workspace` keeps the layout, so that a second tab or a reload finds it again. */
+  static async open(browser: Browser, server: LabServer, workspace: string, path: string): Promise<LabPage> {
+    const { page, errors } = await browser.newPage();
+    await page.goto(server.address(workspace, path));
+    await page.locator("#jupyterlab-splash").waitFor({ state: "detached" });
+    return new LabPage(page, errors);
+  }
+
+  private constructor(
+    readonly page: Page,
+    /** What the page has logged as errors. */
+    readonly errors: string[],
+  ) {}
+
+  /** The panel with the runs. */
+  get panel(): Locator {
+    return this.page.locator(".jp-MainAreaWidget > .aronnax-RunView");
+  }
+
+  chart(id: string): Locator {
+    return this.panel.locator(`[data-chart="${id}"]`);
+  }
+
+  async tile(name: string): Promise<string> {
+    return (await this.panel.locator(`[data-tile="${name}"] dd`).textContent()) ?? "";
+  }
+
+  /** Opens the panel with the button of the notebook's toolbar. */
+  async showRuns(): Promise<void> {
+    await this.page.locator('.jp-NotebookPanel-toolbar [data-jp-item-name="aronnax-runs"]').click();
+    await this.panel.waitFor();
+  }
+
+  async kernelIsIdle(): Promise<void> {
+    await this.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').waitFor();
+  }
+
+  /** Starts the nth code cell, and returns at once. */
+  async runCell(index: number): Promise<void> {
+    const cell = this.page.locator(".jp-Notebook .jp-CodeCell").nth(index);
+    await cell.locator(".cm-content").click();
+    await this.page.keyboard.press("Control+Enter");
+  }
+
+  /** Waits until the nth code cell has run. */
+  async cellHasRun(index: number): Promise<void> {
+    const prompt = this.page.locator(".jp-Notebook .jp-CodeCell").nth(index).locator(".jp-InputPrompt");
+    await prompt.getByText(/^\[\d+\]:$/).waitFor();
+  }
+
+  /** Chooses an entry of a menu, by the texts on the way to it. */
+  async menu(...path: readonly string[]): Promise<void> {
+    const [bar, ...entries] = path;
+    await this.page.locator(".lm-MenuBar-itemLabel", { hasText: new RegExp(`^${bar}$`) }).click();
+    for (const entry of entries) {
+      await this.page.locator(".lm-Menu-itemLabel", { hasText: entry }).first().click();
+    }
+  }
+
+  async restartKernel(): Promise<void> {
+    await this.menu("Kernel", "Restart Kernel…");
+    await this.page.locator(".jp-Dialog .jp-mod-accept").click();
+  }
+
+  /** The points of a chart's line as they are drawn: what plotly has been given. */
+  async points(chart: string, line = 0): Promise<{ x: number[]; y: number[] }> {
+    return this.chart(chart)
+      .locator(".js-plotly-plot")
+      .evaluate((element, index) => {
+        const { x, y } = (element as HTMLElement & { data: { x: number[]; y: number[] }[] }).data[index]!;
+        return { x: [...x], y: [...y] };
+      }, line);
+  }
+
+  /** Waits until a chart's line has as many points. */
+  async hasPoints(chart: string, count: number): Promise<void> {
+    const selector = `.jp-MainAreaWidget > .aronnax-RunView [data-chart="${chart}"] .js-plotly-plot`;
+    await this.page.waitForFunction(
+      ([query, least]) => {
+        const plot = document.querySelector(query) as (HTMLElement & { data?: { x: number[] }[] }) | null;
+        return (plot?.data?.[0]?.x.length ?? 0) >= least;
+      },
+      [selector, count] as const,
+    );
+  }
+
+  /** Keeps a picture in the folder that the variable SCREENSHOTS names, where it does. */
+  async screenshot(name: string): Promise<void> {
+    if (process.env.SCREENSHOTS) {
+      await this.page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+    }
+  }
+}
