@@ -1,1 +1,114 @@
-export const version = "0.1.0";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { MessageChannel, Worker } from "node:worker_threads";
+import { CellSources } from "./engine/cells.js";
+import { Comms } from "./engine/comms.js";
+import { Displays } from "./engine/displays.js";
+import { formatError } from "./engine/errors.js";
+import { installGlobals } from "./engine/globals.js";
+import { Input } from "./engine/input.js";
+import { InterruptSource } from "./engine/interrupt-source.js";
+import { metricsHub } from "./engine/metrics-hub.js";
+import { CellModules } from "./engine/modules.js";
+import { Runner } from "./engine/runner.js";
+import { OutputStreams } from "./engine/streams.js";
+import { makeTimersInterruptible } from "./engine/timers.js";
+import { Shared, type ToMain, type ToMessaging, type WorkerSetup } from "./link.js";
+
+/**
+ * The main thread of the kernel: it starts the messaging thread and runs the cells that this hands over.
+ *
+ *     node <flags> kernel/dist/main.js <connection file>
+ */
+const connectionFile = process.argv[2];
+if (!connectionFile) {
+  process.stderr.write(
+    "usage: node kernel/dist/main.js <connection file>; Jupyter starts it, see kernel/README.md\n",
+  );
+  process.exit(2);
+}
+
+const exitProcess = process.exit.bind(process);
+const shared = new Int32Array(new SharedArrayBuffer(4 * Shared.length));
+const inputChannel = new MessageChannel();
+const setup: WorkerSetup = {
+  connectionFile: resolve(connectionFile),
+  shared: shared.buffer as SharedArrayBuffer,
+  input: inputChannel.port2,
+};
+const messaging = new Worker(new URL("./messaging/worker.js", import.meta.url), {
+  workerData: setup,
+  transferList: [inputChannel.port2],
+});
+messaging.on("error", (error) => {
+  rawStderr(`aronnax kernel: the messaging thread failed: ${error.stack ?? error}\n`);
+  exitProcess(1);
+});
+
+const tell = (message: ToMessaging) => messaging.postMessage(message);
+const rawStderr = process.stderr.write.bind(process.stderr);
+const streams = new OutputStreams(shared, tell);
+const cells = new CellSources();
+const report = (error: unknown) =>
+  streams.write("stderr", `${formatError(error, cells).traceback.join("\n")}\n`);
+const displays = new Displays(streams, tell, report);
+const interrupts = new InterruptSource(shared);
+const comms = new Comms(tell);
+const modules = new CellModules(fileURLToPath(new URL("../..", import.meta.url)));
+const runner = new Runner({ cells, streams, displays, interrupts, tell });
+
+// A cell's frames must not be cut off by a deep framework call.
+Error.stackTraceLimit = 30;
+streams.install();
+modules.install();
+makeTimersInterruptible();
+installGlobals({
+  comms,
+  displays,
+  input: new Input(shared, inputChannel.port1, tell),
+  interrupts,
+  modules,
+  streams,
+  tell,
+});
+metricsHub().subscribe((event) => tell({ type: "metrics", event }));
+
+// What goes wrong behind a cell's back is shown, and never ends the kernel.
+process.on("unhandledRejection", report);
+process.on("uncaughtException", report);
+// Jupyter interrupts with a message; a signal reaches the kernel only with the whole process group.
+process.on("SIGINT", () => {});
+
+process.exit = ((code?: number | string | null) => {
+  streams.flush();
+  Atomics.store(shared, Shared.wake, 0);
+  tell({ type: "exit", code: Number(code ?? process.exitCode ?? 0) });
+  const deadline = performance.now() + 2_000;
+  while (Atomics.load(shared, Shared.wake) !== 2 && performance.now() < deadline) {
+    Atomics.wait(shared, Shared.wake, Atomics.load(shared, Shared.wake), 50);
+  }
+  exitProcess(code);
+}) as typeof process.exit;
+
+messaging.on("message", (message: ToMain) => {
+  switch (message.type) {
+    case "execute":
+      void runner.run(message.run);
+      return;
+    case "interrupt":
+      interrupts.interrupt(message.second);
+      return;
+    case "comm":
+      try {
+        comms.receive(message);
+      } catch (error) {
+        report(error);
+      }
+      return;
+    case "debug":
+      return;
+    case "exit":
+      exitProcess(0);
+  }
+});
+tell({ type: "ready" });

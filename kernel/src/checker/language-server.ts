@@ -1,0 +1,235 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
+import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
+import type { Checker, Completions, Diagnostic } from "./checker.js";
+import { hoverMarkdown, type LspCompletion, type LspHover, toCompletion } from "./lsp-answers.js";
+import { CellWorkspace, withoutExports } from "./workspace.js";
+
+interface LspRange {
+  start: { line: number; character: number };
+  end: { line: number; character: number };
+}
+interface LspDiagnostic {
+  range: LspRange;
+  severity?: number;
+  code?: number | string;
+  message: string;
+}
+
+const ERROR_SEVERITY = 1;
+const FILE_CREATED = 1;
+const FILE_CHANGED = 2;
+
+/** Settings that the server asks for: nothing but what is in scope, so that a completion stays a matter of milliseconds. */
+const SETTINGS = {
+  suggest: { autoImports: false },
+  preferences: { includeCompletionsForModuleExports: false },
+};
+
+/**
+ * The checker of the kernel: the native TypeScript language server (`tsc --lsp`), a process of its own, reached over
+ * the Language Server Protocol. It starts at once, in the background; if it dies, the next question starts a new one.
+ */
+export class LanguageServerChecker implements Checker {
+  readonly #workspace: CellWorkspace;
+  #server: Promise<MessageConnection> | undefined;
+  #process: ChildProcess | undefined;
+  #version = 0;
+  #text = "";
+  #turn: Promise<unknown> = Promise.resolve();
+  #pendingEvents: { uri: string; type: number }[] = [];
+
+  constructor(notebookFolder: string, repository: string) {
+    this.#workspace = new CellWorkspace(notebookFolder, repository);
+    void this.#connection().catch(() => {});
+  }
+
+  /** Tells the server of files that changed on disk. */
+  filesChanged(uris: string[]): void {
+    for (const uri of uris) this.#pendingEvents.push({ uri, type: FILE_CHANGED });
+  }
+
+  check(cell: CellSyntax): Promise<Diagnostic[]> {
+    return this.#inTurn(async (server) => {
+      const declares = new Set(cell.declarations.map((declaration) => declaration.name));
+      await this.#setText(
+        server,
+        this.#workspace.header(cell.identifiers, declares, false) + withoutExports(cell),
+      );
+      const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
+        textDocument: { uri: this.#workspace.current },
+      });
+      return report.items
+        .filter((item) => item.severity === ERROR_SEVERITY && item.range.start.line > 0)
+        .map((item) => ({
+          code: Number(item.code ?? 0),
+          message: item.message,
+          line: item.range.start.line - 1,
+          character: item.range.start.character,
+          endLine: item.range.end.line - 1,
+          endCharacter: item.range.end.character,
+        }));
+    });
+  }
+
+  declare(cell: CellSyntax, count: number): void {
+    this.#pendingEvents.push({ uri: this.#workspace.add(cell, count), type: FILE_CREATED });
+  }
+
+  complete(source: string, offset: number): Promise<Completions> {
+    return this.#inTurn(async (server) => {
+      await this.#setText(server, this.#looseText(source, offset));
+      const position = positionAt(source, offset);
+      const answer = await server.sendRequest<{ items: LspCompletion[] } | LspCompletion[] | null>(
+        "textDocument/completion",
+        {
+          textDocument: { uri: this.#workspace.current },
+          position: { line: position.line + 1, character: position.character },
+        },
+      );
+      const items = Array.isArray(answer) ? answer : (answer?.items ?? []);
+      return toCompletion(items, source, offset, this.#workspace.names);
+    });
+  }
+
+  inspect(source: string, offset: number): Promise<string | undefined> {
+    return this.#inTurn(async (server) => {
+      await this.#setText(server, this.#looseText(source, -1));
+      const position = positionAt(source, offset);
+      const hover = await server.sendRequest<LspHover | null>("textDocument/hover", {
+        textDocument: { uri: this.#workspace.current },
+        position: { line: position.line + 1, character: position.character },
+      });
+      return hoverMarkdown(hover);
+    });
+  }
+
+  close(): void {
+    this.#process?.kill();
+    this.#workspace.remove();
+  }
+
+  /** The text to ask about: the header is found from whatever words stand in it, for it need not parse. */
+  #looseText(source: string, cursor: number): string {
+    let declares = new Set<string>();
+    let text = source;
+    try {
+      const cell = parseCell(source);
+      declares = new Set(cell.declarations.map((declaration) => declaration.name));
+      text = withoutExports(cell);
+    } catch (error) {
+      if (!(error instanceof CellSyntaxError)) throw error;
+    }
+    const words = new Set<string>();
+    for (const match of source.matchAll(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu)) {
+      if (match.index + match[0].length !== cursor) words.add(match[0]);
+    }
+    if (declares.size === 0) {
+      for (const match of source.matchAll(
+        /^(?:export\s+)?(?:const|let|var|function\*?|class|enum|interface|type|import)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu,
+      )) {
+        declares.add(match[1]!);
+      }
+    }
+    return this.#workspace.header(words, declares, false) + text;
+  }
+
+  async #setText(server: MessageConnection, text: string): Promise<void> {
+    if (this.#pendingEvents.length > 0) {
+      const changes = this.#pendingEvents;
+      this.#pendingEvents = [];
+      await server.sendNotification("workspace/didChangeWatchedFiles", { changes });
+    }
+    if (text === this.#text) return;
+    this.#text = text;
+    this.#version += 1;
+    await server.sendNotification("textDocument/didChange", {
+      textDocument: { uri: this.#workspace.current, version: this.#version },
+      contentChanges: [{ text }],
+    });
+  }
+
+  /** One question at a time, for all of them share the text of `current.ts`. */
+  #inTurn<T>(ask: (server: MessageConnection) => Promise<T>): Promise<T> {
+    const answer = this.#turn.then(async () => ask(await this.#connection()));
+    this.#turn = answer.catch(() => {});
+    return answer;
+  }
+
+  #connection(): Promise<MessageConnection> {
+    this.#server ??= this.#start();
+    return this.#server;
+  }
+
+  async #start(): Promise<MessageConnection> {
+    const child = spawn(serverExecutable(), ["--lsp", "--stdio"], {
+      cwd: this.#workspace.folder,
+      stdio: ["pipe", "pipe", "ignore"],
+      // A notebook's program is small: a low ceiling keeps the server near 85 MB and costs no time.
+      env: { ...process.env, GOMEMLIMIT: "120MiB", GOGC: "60" },
+    });
+    this.#process = child;
+    const server = rpc.createMessageConnection(
+      new rpc.StreamMessageReader(child.stdout),
+      new rpc.StreamMessageWriter(child.stdin),
+    );
+    const gone = () => {
+      if (this.#process !== child) return;
+      this.#process = undefined;
+      this.#server = undefined;
+      server.dispose();
+    };
+    child.on("exit", gone);
+    child.on("error", gone);
+    child.stdin.on("error", gone);
+    server.onError(() => {});
+    server.onRequest("workspace/configuration", (params: { items: unknown[] }) =>
+      params.items.map(() => SETTINGS),
+    );
+    server.onRequest("client/registerCapability", () => null);
+    server.listen();
+    const { folder, current } = this.#workspace;
+    await server.sendRequest("initialize", {
+      processId: process.pid,
+      rootUri: `file://${folder}`,
+      initializationOptions: { disablePushDiagnostics: true },
+      capabilities: {
+        workspace: { configuration: true, didChangeWatchedFiles: { dynamicRegistration: false } },
+        textDocument: {
+          diagnostic: {},
+          completion: { completionItem: { labelDetailsSupport: true, documentationFormat: ["markdown"] } },
+          hover: { contentFormat: ["markdown"] },
+        },
+      },
+    });
+    await server.sendNotification("initialized", {});
+    this.#text = "export {};\n";
+    this.#version = 1;
+    await server.sendNotification("textDocument/didOpen", {
+      textDocument: { uri: current, languageId: "typescript", version: 1, text: this.#text },
+    });
+    // Loads the libraries now rather than in the first cell.
+    await server.sendRequest("textDocument/diagnostic", { textDocument: { uri: current } });
+    return server;
+  }
+}
+
+/** The native compiler of the `typescript` package, started directly: its launcher would be one Node process more. */
+function serverExecutable(): string {
+  const require = createRequire(import.meta.url);
+  const fromTypeScript = createRequire(require.resolve("typescript/package.json"));
+  const name = `@typescript/typescript-${process.platform}-${process.arch}`;
+  const folder = dirname(fromTypeScript.resolve(`${name}/package.json`));
+  const path = join(folder, "lib", process.platform === "win32" ? "tsc.exe" : "tsc");
+  if (!existsSync(path)) throw new Error(`the TypeScript compiler is not at ${path}; run npm ci`);
+  return path;
+}
+
+function positionAt(source: string, offset: number): { line: number; character: number } {
+  const before = source.slice(0, offset);
+  const line = before.split("\n").length - 1;
+  return { line, character: offset - (before.lastIndexOf("\n") + 1) };
+}

@@ -1,0 +1,57 @@
+import { SourceMap } from "node:module";
+import type { CompiledCell } from "../link.js";
+
+export interface CellPosition {
+  /** Counts from 1. */
+  line: number;
+  /** Counts from 1. */
+  column: number;
+}
+
+/** The cells that ran, by the file name of their script, to find the user's lines from V8's positions. */
+export class CellSources {
+  readonly #cells = new Map<string, { source: string; cell: CompiledCell }>();
+
+  add(fileName: string, source: string, cell: CompiledCell): void {
+    this.#cells.set(fileName, { source, cell });
+  }
+
+  lines(fileName: string): string[] | undefined {
+    return this.#cells.get(fileName)?.source.split("\n");
+  }
+
+  /** From a position in the script that ran to the one in the cell. */
+  original(fileName: string, line: number, column: number): CellPosition {
+    const entry = this.#cells.get(fileName);
+    if (!entry) return { line, column };
+    const { source, cell } = entry;
+    if (cell.map !== undefined) {
+      const found = new SourceMap(JSON.parse(cell.map)).findEntry(line - 1, column - 1);
+      return "originalLine" in found
+        ? { line: found.originalLine + 1, column: found.originalColumn + 1 }
+        : { line, column };
+    }
+    // Edits keep the lines, so that only those of the same line move the column.
+    const lineStart = nthLineStart(source, line);
+    let shift = 0;
+    for (const edit of cell.edits) {
+      if (edit.start < lineStart) continue;
+      const newText = edit.text.split("\n")[0]!;
+      if (edit.start - lineStart + shift >= column - 1) break;
+      const after = edit.start - lineStart + shift + newText.length;
+      if (after >= column) return { line, column: edit.start - lineStart + 1 };
+      shift += newText.length - (edit.end - edit.start);
+    }
+    return { line, column: Math.max(1, column - shift) };
+  }
+}
+
+function nthLineStart(source: string, line: number): number {
+  let start = 0;
+  for (let at = 1; at < line; at += 1) {
+    const next = source.indexOf("\n", start);
+    if (next < 0) return start;
+    start = next + 1;
+  }
+  return start;
+}

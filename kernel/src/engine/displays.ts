@@ -1,0 +1,62 @@
+import { randomUUID } from "node:crypto";
+import type { Bundle, ToMessaging } from "../link.js";
+import type { Json } from "../protocol/wire.js";
+import { isThenable, rawBundle, toBundle } from "./mime.js";
+import type { OutputStreams } from "./streams.js";
+
+export interface DisplayOptions {
+  id?: string;
+  raw?: boolean;
+  update?: boolean;
+  metadata?: Json;
+}
+
+export interface DisplayHandle {
+  readonly id: string;
+  update(value: unknown, options?: Omit<DisplayOptions, "id" | "update">): void;
+}
+
+/** Sends rich outputs. Those whose bundle takes time keep their place among the displays; the cell waits for them. */
+export class Displays {
+  #last: Promise<void> | undefined;
+
+  constructor(
+    private readonly streams: OutputStreams,
+    private readonly tell: (message: ToMessaging) => void,
+    private readonly failed: (error: unknown) => void,
+  ) {}
+
+  readonly display = (value: unknown, options: DisplayOptions = {}): DisplayHandle => {
+    const id = options.id ?? randomUUID();
+    const bundle = options.raw ? rawBundle(value as Json) : toBundle(value);
+    const send = ({ data, metadata }: Bundle) => {
+      this.streams.flush();
+      this.tell({
+        type: "display",
+        bundle: { data, metadata: { ...metadata, ...options.metadata } },
+        displayId: id,
+        update: options.update === true,
+      });
+    };
+    if (!isThenable(bundle) && !this.#last) send(bundle as Bundle);
+    else {
+      const sent = (this.#last ?? Promise.resolve())
+        .then(() => bundle)
+        .then(send, this.failed)
+        .finally(() => {
+          if (this.#last === sent) this.#last = undefined;
+        });
+      this.#last = sent;
+    }
+    return { id, update: (next, more) => void this.display(next, { ...more, id, update: true }) };
+  };
+
+  readonly clear = ({ wait = false }: { wait?: boolean } = {}): void => {
+    this.streams.flush();
+    this.tell({ type: "clear", wait });
+  };
+
+  async settled(): Promise<void> {
+    while (this.#last) await this.#last;
+  }
+}

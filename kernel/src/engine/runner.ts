@@ -1,0 +1,98 @@
+import { types } from "node:util";
+import type { CellRun, CompiledCell, RunOutcome, ToMessaging } from "../link.js";
+import type { Json } from "../protocol/wire.js";
+import type { CellSources } from "./cells.js";
+import type { Displays } from "./displays.js";
+import { formatError, Interrupted } from "./errors.js";
+import { evaluate } from "./evaluate.js";
+import type { InterruptSource } from "./interrupt-source.js";
+import { toBundle } from "./mime.js";
+import { native } from "./native-timers.js";
+import type { OutputStreams } from "./streams.js";
+
+export interface RunnerParts {
+  cells: CellSources;
+  streams: OutputStreams;
+  displays: Displays;
+  interrupts: InterruptSource;
+  tell(message: ToMessaging): void;
+}
+
+/** Runs cells on the main thread, one at a time. */
+export class Runner {
+  constructor(private readonly parts: RunnerParts) {}
+
+  async run(run: CellRun): Promise<void> {
+    const { streams, tell, interrupts, cells } = this.parts;
+    const abandoned = interrupts.begin();
+    abandoned.catch(() => {});
+    let outcome: RunOutcome;
+    try {
+      const value = await this.#evaluate(
+        run.silent ? `cell://silent-${run.id}` : `cell://${run.count}`,
+        run.source,
+        run.cell,
+        abandoned,
+      );
+      if (!run.silent) await Promise.race([this.#show(run, value), abandoned]);
+      await Promise.race([this.parts.displays.settled(), abandoned]);
+      outcome = { status: "ok", expressions: await this.#expressions(run, abandoned) };
+    } catch (error) {
+      outcome = { status: "error", ...formatError(error, cells) };
+    }
+    interrupts.end();
+    streams.flush();
+    tell({ type: "done", id: run.id, outcome });
+  }
+
+  async #evaluate(
+    fileName: string,
+    source: string,
+    cell: CompiledCell,
+    abandoned: Promise<never>,
+  ): Promise<unknown> {
+    this.parts.cells.add(fileName, source, cell);
+    const evaluation = evaluate(cell.code, fileName);
+    try {
+      // Stopped before its first await: the interrupt that did it is in this thread's queue, or was lost with a race.
+      if (evaluation.terminated) throw new Interrupted();
+      const value = await Promise.race([evaluation.result, abandoned]);
+      if (!cell.showsResult) return undefined;
+      return types.isPromise(value) ? await Promise.race([value, abandoned]) : value;
+    } finally {
+      // An unhandled rejection of the same turn is reported before the cell ends.
+      await new Promise<void>((resolve) => native.setImmediate(resolve));
+      evaluation.release();
+    }
+  }
+
+  async #show(run: CellRun, value: unknown): Promise<void> {
+    if (value === undefined) return;
+    const bundle = await toBundle(value);
+    await this.parts.displays.settled();
+    this.parts.streams.flush();
+    this.parts.tell({ type: "result", id: run.id, bundle });
+  }
+
+  async #expressions(run: CellRun, abandoned: Promise<never>): Promise<Json> {
+    const results: Json = {};
+    for (const [name, expression] of Object.entries(run.expressions)) {
+      if ("error" in expression) {
+        results[name] = {
+          status: "error",
+          ename: "Error",
+          evalue: expression.error,
+          traceback: [expression.error],
+        };
+        continue;
+      }
+      try {
+        const value = await this.#evaluate(`cell://expression-${run.id}-${name}`, "", expression, abandoned);
+        results[name] = { status: "ok", ...(await toBundle(value)) };
+      } catch (error) {
+        results[name] = { status: "error", ...formatError(error, this.parts.cells) };
+      }
+    }
+    return results;
+  }
+}

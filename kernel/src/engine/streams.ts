@@ -1,0 +1,76 @@
+import { Console } from "node:console";
+import { Shared, type ToMessaging } from "../link.js";
+import { native } from "./native-timers.js";
+
+/** A chunk goes out when it is this long, or this old (ms), or when the event loop turns. */
+const CHUNK = 64 * 1024;
+const AGE = 40;
+/** More output than this under way makes the writer wait: a cell that prints without end must not fill the memory. */
+const IN_FLIGHT = 8 * 1024 * 1024;
+
+type Name = "stdout" | "stderr";
+
+/** Takes what cells write to stdout and stderr, joins small writes, and passes them on in order. */
+export class OutputStreams {
+  #parts: { name: Name; text: string }[] = [];
+  #size = 0;
+  #flushedAt = 0;
+  #scheduled = false;
+
+  constructor(
+    private readonly shared: Int32Array,
+    private readonly tell: (message: ToMessaging) => void,
+  ) {}
+
+  /** Replaces the writers of this process and the global console. */
+  install(): void {
+    for (const name of ["stdout", "stderr"] as const) {
+      const stream = process[name];
+      const decoder = new TextDecoder();
+      stream.write = ((chunk: string | Uint8Array, encoding?: unknown, callback?: unknown) => {
+        this.write(name, typeof chunk === "string" ? chunk : decoder.decode(chunk, { stream: true }));
+        const done = typeof encoding === "function" ? encoding : callback;
+        if (typeof done === "function") process.nextTick(done as () => void);
+        return true;
+      }) as typeof stream.write;
+    }
+    // The global console also reports to the inspector, which keeps the last 1,000 arguments alive.
+    const plain = new Console({ stdout: process.stdout, stderr: process.stderr, groupIndentation: 2 });
+    for (const key of Object.keys(plain) as (keyof Console)[]) {
+      if (typeof plain[key] === "function" && key !== "Console")
+        Object.assign(console, { [key]: plain[key] });
+    }
+  }
+
+  write(name: Name, text: string): void {
+    if (text === "") return;
+    const last = this.#parts.at(-1);
+    if (last?.name === name) last.text += text;
+    else this.#parts.push({ name, text });
+    this.#size += text.length;
+    if (this.#size >= CHUNK || performance.now() - this.#flushedAt > AGE) this.flush();
+    else if (!this.#scheduled) {
+      this.#scheduled = true;
+      native.setTimeout(() => {
+        this.#scheduled = false;
+        this.flush();
+      }, 5);
+    }
+  }
+
+  flush(): void {
+    this.#flushedAt = performance.now();
+    const parts = this.#parts;
+    this.#parts = [];
+    this.#size = 0;
+    for (const { name, text } of parts) {
+      this.tell({ type: "stream", name, text });
+      Atomics.add(this.shared, Shared.outputPending, text.length);
+    }
+    for (;;) {
+      const pending = Atomics.load(this.shared, Shared.outputPending);
+      if (pending <= IN_FLIGHT) return;
+      Atomics.wait(this.shared, Shared.outputPending, pending, 20);
+    }
+  }
+}

@@ -1,0 +1,230 @@
+import { stripTypeScriptTypes } from "node:module";
+import type * as t from "@babel/types";
+import type { CompiledCell, Edit } from "../link.js";
+import { boundNames, type CellSyntax, endsInValue, hoistedVariables, isStatement } from "./syntax.js";
+
+/** Names of the helpers that the engine puts onto `globalThis`. */
+export const IMPORT_HELPER = "__aronnax_import__";
+export const META_HELPER = "__aronnax_meta__";
+
+/**
+ * V8 lets a REPL script redeclare a name only in the way it was declared first: `let` as `let`, `var` and `function`
+ * as `var`. The table remembers the way of each name, and later declarations follow it.
+ */
+export class NameTable {
+  readonly #ways = new Map<string, "let" | "var">();
+
+  way(name: string, first: "let" | "var"): "let" | "var" {
+    const known = this.#ways.get(name);
+    if (known) return known;
+    this.#ways.set(name, first);
+    return first;
+  }
+}
+
+/** Turns a parsed cell into a script for V8's REPL mode. Lines stay; columns move only where `edits` say. */
+export async function compileCell(
+  syntax: CellSyntax,
+  names: NameTable,
+  fileName: string,
+): Promise<CompiledCell> {
+  const showsResult = endsInValue(syntax.program);
+  if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult);
+  const edits = editsOf(syntax, names, false);
+  const edited = applyEdits(syntax.source, edits);
+  const code = syntax.hasTypes ? stripTypeScriptTypes(edited) : edited;
+  return { code, edits, showsResult };
+}
+
+/** Cells that need more than erasure go through esbuild, then through the same edits. */
+async function emitCell(
+  syntax: CellSyntax,
+  names: NameTable,
+  fileName: string,
+  showsResult: boolean,
+): Promise<CompiledCell> {
+  const { transform } = await import("esbuild");
+  const { parseCell } = await import("./syntax.js");
+  const result = await transform(syntax.source, {
+    loader: "ts",
+    target: "esnext",
+    supported: { decorators: false },
+    sourcemap: "external",
+    sourcefile: fileName,
+    keepNames: false,
+    tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true, useDefineForClassFields: true } },
+  });
+  const emitted = parseCell(result.code);
+  const edits = editsOf(emitted, names, true);
+  return { code: applyEdits(result.code, edits), edits, map: result.map, showsResult };
+}
+
+export function applyEdits(source: string, edits: Edit[]): string {
+  let at = 0;
+  let out = "";
+  for (const edit of edits) {
+    out += source.slice(at, edit.start) + edit.text;
+    at = edit.end;
+  }
+  return out + source.slice(at);
+}
+
+interface EditTarget {
+  source: string;
+  names: NameTable;
+  edits: Edit[];
+  /** Declarations to put in front of the script. */
+  prologue: string[];
+  /** Whether the source is JavaScript that esbuild made of the cell. */
+  emitted: boolean;
+}
+
+function editsOf(syntax: CellSyntax, names: NameTable, emitted: boolean): Edit[] {
+  const edits: Edit[] = [];
+  const prologue: string[] = [];
+  const target: EditTarget = { source: syntax.source, names, edits, prologue, emitted };
+  for (const statement of syntax.program.body) editStatement(statement, target);
+  for (const node of syntax.dynamicImports) edits.push(replace(node, IMPORT_HELPER));
+  for (const node of syntax.importMetas) edits.push(replace(node, META_HELPER));
+  edits.unshift({ start: 0, end: 0, text: ['"use strict";', ...prologue].join(" ") });
+  return edits.sort((a, b) => a.start - b.start || a.end - b.end);
+}
+
+function replace(node: t.Node, text: string): Edit {
+  return { start: node.start!, end: node.end!, text };
+}
+
+function editStatement(statement: t.Statement, target: EditTarget): void {
+  const { source, names, edits, prologue } = target;
+  const lines = (node: t.Node) => source.slice(node.start!, node.end!).replace(/[^\n]/g, "");
+  switch (statement.type) {
+    case "ImportDeclaration":
+      if (statement.importKind !== "type")
+        edits.push(replace(statement, importText(statement, names) + lines(statement)));
+      return;
+    case "TSImportEqualsDeclaration":
+      if (statement.importKind !== "type" && statement.moduleReference.type === "TSExternalModuleReference") {
+        const { name } = statement.id;
+        const from = JSON.stringify(statement.moduleReference.expression.value);
+        edits.push(replace(statement, `${names.way(name, "let")} ${name} = require(${from});`));
+      }
+      return;
+    case "ExportAllDeclaration":
+      if (statement.exportKind !== "type") {
+        edits.push(replace(statement, `await ${IMPORT_HELPER}(${JSON.stringify(statement.source.value)});`));
+      }
+      return;
+    case "ExportNamedDeclaration":
+    case "ExportDefaultDeclaration": {
+      const { declaration } = statement;
+      if (!declaration) {
+        edits.push(replace(statement, lines(statement)));
+        return;
+      }
+      const head = source.slice(statement.start!, declaration.start!).replace(/[^\n]/g, " ");
+      edits.push({ start: statement.start!, end: declaration.start!, text: head });
+      if (isStatement(declaration)) editStatement(declaration, target);
+      return;
+    }
+    case "VariableDeclaration":
+      if (!statement.declare) editVariables(statement, target);
+      return;
+    case "FunctionDeclaration":
+      if (statement.id && !statement.declare && names.way(statement.id.name, "var") === "let") {
+        // The name is lexical since an earlier cell: keep the hoisting, under another name, and give it its name back.
+        const { name } = statement.id;
+        const hidden = `${name}__hoisted`;
+        edits.push(replace(statement.id, hidden));
+        prologue.push(
+          `let ${name} = Object.defineProperty(${hidden}, "name", { value: ${JSON.stringify(name)} });`,
+        );
+      }
+      return;
+    case "ClassDeclaration":
+      if (statement.id && !statement.declare && names.way(statement.id.name, "let") === "var") {
+        edits.push({
+          start: statement.start!,
+          end: statement.start!,
+          text: `var ${statement.id.name} = `,
+        });
+        edits.push({ start: statement.end!, end: statement.end!, text: ";" });
+      }
+      return;
+    default:
+      editHoisted(statement, target);
+  }
+}
+
+/** A `var` in a loop or block belongs to the top level; where its name is lexical already, it stays in its block. */
+function editHoisted(statement: t.Statement, { names, edits }: EditTarget): void {
+  for (const node of hoistedVariables(statement)) {
+    const ways = node.declarations.flatMap(({ id }) =>
+      boundNames(id as t.Node).map((name) => names.way(name, "var")),
+    );
+    if (ways.includes("let")) edits.push({ start: node.start!, end: node.start! + 3, text: "let" });
+  }
+}
+
+function editVariables(statement: t.VariableDeclaration, target: EditTarget): void {
+  const { names, edits, prologue, emitted } = target;
+  if (statement.kind === "using" || statement.kind === "await using") return;
+  const start = statement.start!;
+  const bound = statement.declarations.flatMap((declarator) => boundNames(declarator.id as t.Node));
+  const repeated = new Set(bound).size < bound.length;
+  const first = statement.kind === "var" && repeated ? "var" : "let";
+  const ways = new Map(bound.map((name) => [name, names.way(name, first)]));
+  const kinds = new Set(ways.values());
+  // An emitted enum reads its own name, `var E = (...)(E || {})`: the name must be there, and empty, before.
+  const readsItself = emitted && statement.kind === "var";
+  if (kinds.size <= 1 && !readsItself) {
+    const way = [...kinds][0] ?? "let";
+    edits.push({
+      start,
+      end: start + statement.kind.length,
+      text: way.padEnd(statement.kind.length),
+    });
+    return;
+  }
+  // Otherwise, and for names of both ways in one declaration: declare them in front, and assign here.
+  for (const [name, way] of ways) prologue.push(`${way} ${name};`);
+  edits.push({ start, end: start + statement.kind.length, text: "" });
+  for (const declarator of statement.declarations) {
+    edits.push({ start: declarator.start!, end: declarator.start!, text: "(" });
+    edits.push({
+      start: declarator.end!,
+      end: declarator.end!,
+      text: declarator.init ? ")" : " = undefined)",
+    });
+    const { typeAnnotation } = declarator.id as t.Identifier;
+    if (typeAnnotation) edits.push(replace(typeAnnotation, ""));
+  }
+}
+
+function importText(statement: t.ImportDeclaration, names: NameTable): string {
+  const options = statement.attributes?.length
+    ? `, { with: { ${statement.attributes.map((a) => `${attributeKey(a)}: ${JSON.stringify(a.value.value)}`).join(", ")} } }`
+    : "";
+  const load = `await ${IMPORT_HELPER}(${JSON.stringify(statement.source.value)}${options})`;
+  const parts: string[] = [];
+  const fields = { let: [] as string[], var: [] as string[] };
+  for (const specifier of statement.specifiers) {
+    const local = specifier.local.name;
+    if (specifier.type === "ImportNamespaceSpecifier") {
+      parts.push(`${names.way(local, "let")} ${local} = ${load};`);
+    } else if (specifier.type === "ImportDefaultSpecifier") {
+      fields[names.way(local, "let")].push(`default: ${local}`);
+    } else if (specifier.importKind !== "type") {
+      const { imported } = specifier;
+      const key = imported.type === "Identifier" ? imported.name : JSON.stringify(imported.value);
+      fields[names.way(local, "let")].push(`${key}: ${local}`);
+    }
+  }
+  for (const way of ["let", "var"] as const) {
+    if (fields[way].length > 0) parts.push(`${way} { ${fields[way].join(", ")} } = ${load};`);
+  }
+  return parts.length > 0 ? parts.join(" ") : `${load};`;
+}
+
+function attributeKey(attribute: t.ImportAttribute): string {
+  return attribute.key.type === "Identifier" ? attribute.key.name : JSON.stringify(attribute.key.value);
+}

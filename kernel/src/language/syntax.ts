@@ -1,0 +1,262 @@
+import { type ParserOptions, parse } from "@babel/parser";
+import type * as t from "@babel/types";
+
+/** How the checker carries a top-level name from one cell to the next. */
+export type DeclarationKind = "variable" | "constant" | "function" | "class" | "import" | "type";
+
+export interface Declaration {
+  name: string;
+  kind: DeclarationKind;
+}
+
+/** What the kernel needs to know of a cell, found in one parse. */
+export interface CellSyntax {
+  source: string;
+  program: t.Program;
+  declarations: Declaration[];
+  /** Every identifier in the cell, wherever it stands: those of earlier cells among them are brought into scope. */
+  identifiers: Set<string>;
+  /** Module specifiers of static imports and of `import()` with a literal. */
+  specifiers: string[];
+  dynamicImports: t.Node[];
+  importMetas: t.Node[];
+  /** Whether there is any type syntax to remove. */
+  hasTypes: boolean;
+  /** Whether removing types is not enough: enums, namespaces, decorators, parameter properties. */
+  needsEmit: boolean;
+}
+
+/** A cell that is not TypeScript. `line` counts from 1, `column` from 0, in UTF-16 units. */
+export class CellSyntaxError extends Error {
+  override name = "SyntaxError";
+  constructor(
+    message: string,
+    readonly line: number,
+    readonly column: number,
+    /** Whether more input could complete the cell. */
+    readonly incomplete: boolean,
+  ) {
+    super(message);
+  }
+}
+
+const OPTIONS: ParserOptions = {
+  sourceType: "module",
+  allowAwaitOutsideFunction: true,
+  allowUndeclaredExports: true,
+  plugins: ["typescript", ["decorators", { allowCallParenthesized: true }], "explicitResourceManagement"],
+};
+
+/** Parses one cell. Throws a `CellSyntaxError`. */
+export function parseCell(source: string): CellSyntax {
+  let file: t.File;
+  try {
+    file = parse(source, OPTIONS) as t.File;
+  } catch (error) {
+    throw asCellError(error, source);
+  }
+  const syntax: CellSyntax = {
+    source,
+    program: file.program,
+    declarations: [],
+    identifiers: new Set(),
+    specifiers: [],
+    dynamicImports: [],
+    importMetas: [],
+    hasTypes: false,
+    needsEmit: false,
+  };
+  for (const statement of file.program.body) declare(statement, syntax.declarations);
+  visit(file.program, (node) => examine(node, syntax));
+  return syntax;
+}
+
+function asCellError(error: unknown, source: string): CellSyntaxError {
+  const { message, loc, pos } = error as {
+    message: string;
+    loc?: { line: number; column: number };
+    pos?: number;
+  };
+  const end = source.trimEnd().length;
+  const text = String(message).replace(/\s*\(\d+:\d+\)$/, "");
+  const incomplete =
+    (pos !== undefined && pos >= end) || /^Unterminated (template|comment|regular)/.test(text);
+  return new CellSyntaxError(text, loc?.line ?? 1, loc?.column ?? 0, incomplete);
+}
+
+function declare(statement: t.Statement, into: Declaration[]): void {
+  const add = (name: string, kind: DeclarationKind) => into.push({ name, kind });
+  switch (statement.type) {
+    case "ImportDeclaration":
+      for (const specifier of statement.specifiers) add(specifier.local.name, "import");
+      return;
+    case "TSImportEqualsDeclaration":
+      add(statement.id.name, "import");
+      return;
+    case "ExportNamedDeclaration":
+    case "ExportDefaultDeclaration":
+      if (statement.declaration && isStatement(statement.declaration)) declare(statement.declaration, into);
+      return;
+    case "VariableDeclaration": {
+      const kind = statement.kind === "let" || statement.kind === "var" ? "variable" : "constant";
+      for (const declarator of statement.declarations) {
+        for (const name of boundNames(declarator.id as t.Node)) add(name, kind);
+      }
+      return;
+    }
+    case "FunctionDeclaration":
+    case "TSDeclareFunction":
+      if (statement.id) add(statement.id.name, "function");
+      return;
+    case "ClassDeclaration":
+      if (statement.id) add(statement.id.name, "class");
+      return;
+    case "TSEnumDeclaration":
+      add(statement.id.name, "class");
+      return;
+    case "TSModuleDeclaration":
+      if (statement.id.type === "Identifier" && !statement.global) add(statement.id.name, "class");
+      return;
+    case "TSInterfaceDeclaration":
+    case "TSTypeAliasDeclaration":
+      add(statement.id.name, "type");
+      return;
+    default:
+      for (const { declarations } of hoistedVariables(statement)) {
+        for (const { id } of declarations) for (const name of boundNames(id as t.Node)) add(name, "variable");
+      }
+  }
+}
+
+export function isStatement(node: t.Node): node is t.Statement {
+  return node.type.endsWith("Declaration") || node.type === "TSDeclareFunction";
+}
+
+/** `var` declarations that a nested statement (a loop, a block) lifts to the top level. */
+export function hoistedVariables(statement: t.Node): t.VariableDeclaration[] {
+  const found: t.VariableDeclaration[] = [];
+  visit(statement, (node) => {
+    if (node.type === "VariableDeclaration" && node.kind === "var") found.push(node);
+    return !isFunctionLike(node);
+  });
+  return found;
+}
+
+function isFunctionLike(node: t.Node): boolean {
+  return /Function|Method|^Class|^TSModule/.test(node.type);
+}
+
+export function boundNames(pattern: t.Node): string[] {
+  switch (pattern.type) {
+    case "Identifier":
+      return [pattern.name];
+    case "ObjectPattern":
+      return pattern.properties.flatMap((property) =>
+        boundNames(property.type === "RestElement" ? property.argument : property.value),
+      );
+    case "ArrayPattern":
+      return pattern.elements.flatMap((element) => (element ? boundNames(element) : []));
+    case "AssignmentPattern":
+      return boundNames(pattern.left);
+    case "RestElement":
+      return boundNames(pattern.argument);
+    default:
+      return [];
+  }
+}
+
+function examine(node: t.Node, syntax: CellSyntax): boolean {
+  if (node.type.startsWith("TS")) syntax.hasTypes = true;
+  switch (node.type) {
+    case "Identifier":
+      syntax.identifiers.add(node.name);
+      if (node.optional) syntax.hasTypes = true;
+      break;
+    case "ImportDeclaration":
+      if (node.importKind === "type") syntax.hasTypes = true;
+      syntax.specifiers.push(node.source.value);
+      break;
+    case "ExportAllDeclaration":
+    case "ExportNamedDeclaration":
+      if (node.exportKind === "type") syntax.hasTypes = true;
+      if (node.source) syntax.specifiers.push(node.source.value);
+      break;
+    case "CallExpression":
+      if (node.callee.type === "Import") {
+        syntax.dynamicImports.push(node.callee);
+        const [argument] = node.arguments;
+        if (argument?.type === "StringLiteral") syntax.specifiers.push(argument.value);
+      }
+      break;
+    case "MetaProperty":
+      if (node.meta.name === "import") syntax.importMetas.push(node);
+      break;
+    case "ClassDeclaration":
+    case "ClassExpression":
+      if (
+        node.implements?.length ||
+        ("abstract" in node && node.abstract) ||
+        ("declare" in node && node.declare)
+      )
+        syntax.hasTypes = true;
+      break;
+    case "ClassProperty":
+    case "ClassMethod":
+    case "ClassPrivateProperty":
+    case "ClassAccessorProperty": {
+      const member = node as { accessibility?: unknown; readonly?: unknown; override?: unknown };
+      const optional = node as {
+        optional?: unknown;
+        definite?: unknown;
+        declare?: unknown;
+        abstract?: unknown;
+      };
+      if (member.accessibility || member.readonly || member.override) syntax.hasTypes = true;
+      if (optional.optional || optional.definite || optional.declare || optional.abstract)
+        syntax.hasTypes = true;
+      if (node.type === "ClassAccessorProperty") syntax.needsEmit = true;
+      break;
+    }
+    case "VariableDeclarator":
+      if (node.definite) syntax.hasTypes = true;
+      break;
+    case "VariableDeclaration":
+      if (node.declare) syntax.hasTypes = true;
+      break;
+    case "TSEnumDeclaration":
+      if (!node.declare) syntax.needsEmit = true;
+      break;
+    case "TSModuleDeclaration":
+      if (!node.declare) syntax.needsEmit = true;
+      break;
+    case "Decorator":
+    case "TSParameterProperty":
+    case "TSExportAssignment":
+      syntax.needsEmit = true;
+      break;
+  }
+  return true;
+}
+
+/** Walks the tree in source order; `enter` returning false skips the children. */
+export function visit(node: t.Node, enter: (node: t.Node) => boolean): void {
+  if (!enter(node)) return;
+  for (const [key, value] of Object.entries(node)) {
+    if (key === "loc" || key === "extra" || key.endsWith("Comments")) continue;
+    if (Array.isArray(value)) {
+      for (const item of value) if (isNode(item)) visit(item, enter);
+    } else if (isNode(value)) {
+      visit(value, enter);
+    }
+  }
+}
+
+function isNode(value: unknown): value is t.Node {
+  return typeof value === "object" && value !== null && typeof (value as t.Node).type === "string";
+}
+
+/** Whether the cell ends in an expression whose value is worth showing (an assignment is not). */
+export function endsInValue(program: t.Program): boolean {
+  const last = program.body.at(-1);
+  return last?.type === "ExpressionStatement" && last.expression.type !== "AssignmentExpression";
+}

@@ -1,0 +1,92 @@
+import type { Json } from "./protocol/wire.js";
+
+/**
+ * What the two threads of the kernel tell each other. The messaging thread owns sockets, checker, history and metrics;
+ * the main thread runs cells and nothing else.
+ */
+export type ToMain =
+  | { type: "execute"; run: CellRun }
+  | { type: "interrupt"; second: boolean }
+  | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
+  | { type: "debug"; request: Json }
+  | { type: "exit"; restart: boolean };
+
+/** One cell, ready to run. */
+export interface CellRun {
+  /** A number that grows by one with each execution of this process, independent of `execution_count`. */
+  id: number;
+  count: number;
+  /** The source as the user wrote it. */
+  source: string;
+  cell: CompiledCell;
+  silent: boolean;
+  allowInput: boolean;
+  expressions: Record<string, CompiledCell | { error: string }>;
+}
+
+/** JavaScript of a cell and how to find the user's columns again. */
+export interface CompiledCell {
+  code: string;
+  /** Replacements in order, in UTF-16 offsets of the TypeScript source; lines are kept, columns may move. */
+  edits: Edit[];
+  /** A source map (JSON) where the code was generated anew instead of edited in place. */
+  map?: string;
+  /** Whether the value of the last statement is the result of the cell. */
+  showsResult: boolean;
+}
+
+export interface Edit {
+  start: number;
+  end: number;
+  text: string;
+}
+
+export interface Bundle {
+  data: Json;
+  metadata: Json;
+}
+
+export interface FormattedError {
+  ename: string;
+  evalue: string;
+  traceback: string[];
+}
+
+export type RunOutcome = { status: "ok"; expressions: Json } | ({ status: "error" } & FormattedError);
+
+export type ToMessaging =
+  | { type: "ready" }
+  | { type: "stream"; name: "stdout" | "stderr"; text: string }
+  | { type: "display"; bundle: Bundle; displayId?: string; update: boolean; buffers?: Uint8Array[] }
+  | { type: "clear"; wait: boolean }
+  | { type: "result"; id: number; bundle: Bundle }
+  | { type: "done"; id: number; outcome: RunOutcome }
+  | { type: "input"; prompt: string; password: boolean }
+  | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
+  | { type: "targets"; names: string[] }
+  | { type: "metrics"; event: unknown }
+  | { type: "broadcast"; messageType: string; content: Json; metadata: Json; buffers: Uint8Array[] }
+  | { type: "debug"; message: Json }
+  | { type: "exit"; code: number };
+
+/** Slots of the Int32Array that both threads share. */
+export const Shared = {
+  /** Interrupts that the main thread's event loop has seen. */
+  interruptsSeen: 0,
+  /** How many callers now observe the interrupt signal of the running cell. */
+  observers: 1,
+  /** Bytes of output that the messaging thread has not yet sent. */
+  outputPending: 2,
+  /** Set to 1 by the messaging thread when an input reply waits on the input port, or when all sockets are closed. */
+  wake: 3,
+  /** Set to 1 by the messaging thread when it stopped the main thread's code by force. */
+  terminated: 4,
+  length: 5,
+} as const;
+
+export interface WorkerSetup {
+  connectionFile: string;
+  shared: SharedArrayBuffer;
+  input: MessagePort;
+}
+type MessagePort = import("node:worker_threads").MessagePort;

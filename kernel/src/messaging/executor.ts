@@ -1,0 +1,196 @@
+import type { Checker, Diagnostic } from "../checker/checker.js";
+import { compileCell, NameTable } from "../language/compile.js";
+import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
+import type { CellRun, CompiledCell, FormattedError, RunOutcome } from "../link.js";
+import type { Header, Json, Message } from "../protocol/wire.js";
+import { formatDiagnostics, formatSyntaxError } from "./problems.js";
+
+/** What the executor needs around it. */
+export interface ExecutorPorts {
+  checker: Checker;
+  /** Hands a cell to the main thread; its outcome comes back through `finished`. */
+  run(run: CellRun): void;
+  publish(type: string, parent: Partial<Header>, content: Json): void;
+  reply(request: Message, content: Json): void;
+  status(parent: Partial<Header>, state: "busy" | "idle"): void;
+  remember(count: number, source: string): void;
+  /** All output of the cell has been handed to the sockets. */
+  settled(): Promise<void>;
+}
+
+interface ExecuteContent {
+  code: string;
+  silent: boolean;
+  store_history: boolean;
+  user_expressions: Record<string, string>;
+  allow_stdin: boolean;
+  stop_on_error: boolean;
+}
+
+/** Runs execute requests one after the other, and aborts those that wait behind a failure. */
+export class Executor {
+  readonly #names = new NameTable();
+  readonly #queue: Message[] = [];
+  #pumping = false;
+  #runs = 0;
+  #waiting: { id: number; settle: (outcome: RunOutcome) => void } | undefined;
+  /** How many cells have been numbered. */
+  count = 0;
+  /** The request whose cell runs now. */
+  current: Message | undefined;
+  #interruptedBefore = false;
+
+  constructor(private readonly ports: ExecutorPorts) {}
+
+  get running(): boolean {
+    return this.#waiting !== undefined;
+  }
+
+  submit(request: Message): void {
+    this.#queue.push(request);
+    if (!this.#pumping) void this.#pump();
+  }
+
+  /** An interrupt while a cell is still being checked or compiled. */
+  interruptPreparation(): void {
+    if (this.current && !this.#waiting) this.#interruptedBefore = true;
+  }
+
+  finished(id: number, outcome: RunOutcome): void {
+    if (this.#waiting?.id === id) this.#waiting.settle(outcome);
+  }
+
+  /** Ends the running cell with an error of the kernel's own. */
+  fail(error: FormattedError): void {
+    this.#waiting?.settle({ status: "error", ...error });
+  }
+
+  async #pump(): Promise<void> {
+    this.#pumping = true;
+    for (let request = this.#queue.shift(); request; request = this.#queue.shift()) {
+      const failed = await this.#execute(request);
+      if (failed) this.#abortQueue();
+    }
+    this.#pumping = false;
+  }
+
+  #abortQueue(): void {
+    for (let request = this.#queue.shift(); request; request = this.#queue.shift()) {
+      this.ports.status(request.header, "busy");
+      this.ports.reply(request, { status: "aborted" });
+      this.ports.status(request.header, "idle");
+    }
+  }
+
+  async #execute(request: Message): Promise<boolean> {
+    const content = executeContent(request.content);
+    const { header } = request;
+    this.current = request;
+    this.#interruptedBefore = false;
+    this.ports.status(header, "busy");
+    if (!content.silent && content.store_history) this.count += 1;
+    const count = this.count;
+    if (!content.silent) {
+      this.ports.publish("execute_input", header, { code: content.code, execution_count: count });
+      if (content.store_history) this.ports.remember(count, content.code);
+    }
+    let outcome: RunOutcome;
+    try {
+      outcome = await this.#runCell(content, count);
+    } catch (error) {
+      // A fault of the kernel itself must show in the notebook, not hang it.
+      const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      outcome = { status: "error", ename: "KernelError", evalue: String(error), traceback: [message] };
+    }
+    await this.ports.settled();
+    const aborts = outcome.status === "error" && content.stop_on_error;
+    // What was sent before the failure is known is aborted with it: let the socket deliver that first.
+    if (aborts) await new Promise((resolve) => setTimeout(resolve, 5));
+    if (outcome.status === "error" && !content.silent) {
+      const { ename, evalue, traceback } = outcome;
+      this.ports.publish("error", header, { ename, evalue, traceback });
+    }
+    this.ports.reply(
+      request,
+      outcome.status === "ok"
+        ? { status: "ok", execution_count: count, user_expressions: outcome.expressions, payload: [] }
+        : { ...outcome, execution_count: count, user_expressions: {}, payload: [] },
+    );
+    this.ports.status(header, "idle");
+    this.current = undefined;
+    return aborts;
+  }
+
+  async #runCell(content: ExecuteContent, count: number): Promise<RunOutcome> {
+    const cell = await this.#prepare(content.code, count);
+    if ("ename" in cell) return { status: "error", ...cell };
+    const expressions: CellRun["expressions"] = {};
+    for (const [name, source] of Object.entries(content.user_expressions)) {
+      const prepared = await this.#prepare(source, count);
+      expressions[name] = "ename" in prepared ? { error: `${prepared.ename}: ${prepared.evalue}` } : prepared;
+    }
+    if (this.#interruptedBefore) {
+      const evalue = "the cell was interrupted before it ran";
+      return { status: "error", ename: "Interrupted", evalue, traceback: [`Interrupted: ${evalue}`] };
+    }
+    const id = ++this.#runs;
+    return new Promise<RunOutcome>((resolve) => {
+      this.#waiting = { id, settle: resolve };
+      this.ports.run({
+        id,
+        count,
+        source: content.code,
+        cell,
+        silent: content.silent,
+        allowInput: content.allow_stdin,
+        expressions,
+      });
+    }).finally(() => {
+      this.#waiting = undefined;
+    });
+  }
+
+  /** Parses, checks and compiles; on a mistake returns the error to show instead. */
+  async #prepare(source: string, count: number): Promise<CompiledCell | FormattedError> {
+    let syntax: CellSyntax;
+    try {
+      syntax = parseCell(source);
+    } catch (error) {
+      if (error instanceof CellSyntaxError) return formatSyntaxError(error, source, count);
+      throw error;
+    }
+    if (!/^\s*\/\/\s*@ts-nocheck\b/m.test(source)) {
+      const problems = await this.#check(syntax);
+      if (problems.length > 0) return formatDiagnostics(problems, source, count);
+    }
+    const compiled = await compileCell(syntax, this.#names, `cell://${count}`);
+    if (syntax.declarations.length > 0) this.ports.checker.declare(syntax, ++this.#declared);
+    return compiled;
+  }
+
+  #declared = 0;
+
+  /** A checker that fails never keeps a cell from running. */
+  async #check(syntax: CellSyntax): Promise<Diagnostic[]> {
+    if (process.env.ARONNAX_TYPE_CHECK === "off" || syntax.program.body.length === 0) return [];
+    try {
+      return await this.ports.checker.check(syntax);
+    } catch (error) {
+      process.stderr.write(`aronnax kernel: the type checker failed, the cell runs unchecked: ${error}\n`);
+      return [];
+    }
+  }
+}
+
+function executeContent(content: Json): ExecuteContent {
+  const { code, silent, store_history, user_expressions, allow_stdin, stop_on_error } = content;
+  const isSilent = silent === true;
+  return {
+    code: typeof code === "string" ? code : "",
+    silent: isSilent,
+    store_history: isSilent ? false : store_history !== false,
+    user_expressions: (user_expressions ?? {}) as Record<string, string>,
+    allow_stdin: allow_stdin === true,
+    stop_on_error: stop_on_error !== false,
+  };
+}

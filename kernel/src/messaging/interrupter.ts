@@ -1,0 +1,64 @@
+import { Session } from "node:inspector";
+import { Shared, type ToMain } from "../link.js";
+
+/** How long the main thread may be silent before its code is stopped by force, in ms. */
+const GRACE = 25;
+/** The same while a framework call observes the signal: tracing and compiling are long synchronous stretches. */
+const OBSERVED_GRACE = 3_000;
+const RETRY = 60;
+
+/**
+ * Stops the running cell. The main thread is asked first: if its event loop answers, it aborts the cell's signal and
+ * abandons the pending await by itself, and no code is stopped anywhere. Only a main thread that does not answer is
+ * terminated, through an inspector session of this thread; doing that to an idle one would hit the kernel's own code.
+ */
+export class Interrupter {
+  #session: Session | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(
+    private readonly shared: Int32Array,
+    private readonly tell: (message: ToMain) => void,
+  ) {}
+
+  /** Resolves when the main thread has seen the interrupt. */
+  interrupt(): Promise<void> {
+    const second = this.#running !== undefined;
+    const seen = Atomics.load(this.shared, Shared.interruptsSeen);
+    this.tell({ type: "interrupt", second });
+    if (second) this.#impatient = true;
+    this.#running ??= this.#insist(seen).finally(() => {
+      this.#running = undefined;
+      this.#impatient = false;
+    });
+    return this.#running;
+  }
+
+  #impatient = false;
+
+  async #insist(seen: number): Promise<void> {
+    const started = performance.now();
+    const answered = () => Atomics.load(this.shared, Shared.interruptsSeen) !== seen;
+    const patience = () =>
+      !this.#impatient && Atomics.load(this.shared, Shared.observers) > 0 ? OBSERVED_GRACE : GRACE;
+    while (!answered() && performance.now() - started < patience()) await sleep(2);
+    while (!answered()) {
+      this.#terminate();
+      for (let waited = 0; waited < RETRY && !answered(); waited += 5) await sleep(5);
+    }
+  }
+
+  #terminate(): void {
+    if (!this.#session) {
+      this.#session = new Session();
+      this.#session.connectToMainThread();
+    }
+    Atomics.store(this.shared, Shared.terminated, 1);
+    // Fails where an earlier termination is still under way: then there is nothing to do.
+    this.#session.post("Runtime.terminateExecution", () => {});
+  }
+}
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

@@ -1,0 +1,378 @@
+import type { MessagePort } from "node:worker_threads";
+import type { Checker } from "../checker/checker.js";
+import { isComplete } from "../language/completeness.js";
+import { Shared, type ToMain, type ToMessaging } from "../link.js";
+import { MetricsComms } from "../metrics/comm.js";
+import { isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
+import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
+import { Executor } from "./executor.js";
+import { History, type HistoryRequest } from "./history.js";
+import { Interrupter } from "./interrupter.js";
+import type { Channel, Sockets } from "./sockets.js";
+import { toCodePoints, toUtf16 } from "./text-positions.js";
+
+type Handler = (request: Message, channel: Channel) => Promise<Json | undefined> | Json | undefined;
+
+export interface ServerSetup {
+  sockets: Sockets;
+  checker: Checker;
+  shared: Int32Array;
+  main: MessagePort;
+  input: MessagePort;
+  version: string;
+}
+
+/** The protocol of the kernel: what each request means, and what the main thread's answers become on the wire. */
+export class KernelServer {
+  readonly #sockets: Sockets;
+  readonly #checker: Checker;
+  readonly #shared: Int32Array;
+  readonly #main: MessagePort;
+  readonly #input: MessagePort;
+  readonly #executor: Executor;
+  readonly #interrupter: Interrupter;
+  readonly #history = new History();
+  readonly #metrics: MetricsComms;
+  readonly #comms = new Map<string, string>();
+  readonly #subshells = new Set<string>();
+  #targets = new Set<string>();
+  #parent: Partial<Header> = {};
+  #lastRequest: Message | undefined;
+  #published: Promise<void> = Promise.resolve();
+  #inputPending = false;
+  #version: string;
+
+  constructor({ sockets, checker, shared, main, input, version }: ServerSetup) {
+    this.#sockets = sockets;
+    this.#checker = checker;
+    this.#shared = shared;
+    this.#main = main;
+    this.#input = input;
+    this.#version = version;
+    this.#interrupter = new Interrupter(shared, (message) => this.#tell(message));
+    this.#metrics = new MetricsComms((comm_id, data, buffers) => {
+      this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
+    });
+    this.#executor = new Executor({
+      checker,
+      run: (run) => this.#tell({ type: "execute", run }),
+      publish: (type, parent, content) => this.#publish(type, parent, content),
+      reply: (request, content) => sockets.reply("shell", request, "execute_reply", content),
+      status: (parent, state) => {
+        if (state === "busy") this.#enter(parent);
+        this.#status(parent, state);
+      },
+      remember: (count, source) => void this.#history.append(count, source).catch(() => {}),
+      settled: () => this.#published,
+    });
+  }
+
+  /** Announces the kernel; afterwards every message that comes in is handled. */
+  async start(): Promise<void> {
+    this.#main.on("message", (message: ToMessaging) => this.#fromMain(message));
+    await this.#sockets.open((channel, message) => void this.#handle(channel, message));
+    this.#status({}, "starting");
+  }
+
+  readonly #handlers: Record<string, Handler> = {
+    kernel_info_request: () => this.#kernelInfo(),
+    connect_request: () => ({ status: "ok" }),
+    complete_request: (request) => this.#complete(request),
+    inspect_request: (request) => this.#inspect(request),
+    is_complete_request: ({ content }) => ({ ...isComplete(String(content.code ?? "")) }),
+    history_request: async ({ content }) => ({
+      status: "ok",
+      history: await this.#history.find(content as HistoryRequest),
+    }),
+    comm_info_request: ({ content }) => {
+      const comms = [...this.#comms].filter(
+        ([, target]) => !content.target_name || content.target_name === target,
+      );
+      return {
+        status: "ok",
+        comms: Object.fromEntries(comms.map(([id, target_name]) => [id, { target_name }])),
+      };
+    },
+    comm_open: (request) => this.#commOpened(request),
+    comm_msg: (request) => this.#commMessage(request),
+    comm_close: (request) => this.#commClosed(request),
+    interrupt_request: () => this.#interrupt(),
+    shutdown_request: ({ content }) => ({ status: "ok", restart: content.restart === true }),
+    create_subshell_request: () => {
+      const subshell_id = crypto.randomUUID();
+      this.#subshells.add(subshell_id);
+      return { status: "ok", subshell_id };
+    },
+    delete_subshell_request: ({ content }) => {
+      const known = this.#subshells.delete(String(content.subshell_id));
+      return known ? { status: "ok" } : errorReply("KeyError", `no subshell ${content.subshell_id}`);
+    },
+    list_subshell_request: () => ({ status: "ok", subshell_id: [...this.#subshells] }),
+  };
+
+  async #handle(channel: Channel, request: Message): Promise<void> {
+    const type = request.header.msg_type;
+    if (channel === "stdin") {
+      if (type === "input_reply") this.#inputReply(request);
+      return;
+    }
+    if (channel === "shell" && type === "execute_request") {
+      this.#lastRequest = request;
+      this.#executor.submit(request);
+      return;
+    }
+    const handler = this.#handlers[type];
+    this.#status(request.header, "busy");
+    let reply: Json | undefined;
+    try {
+      if (handler) reply = await handler(request, channel);
+      else {
+        process.stderr.write(`aronnax kernel: ${type} on ${channel} is not a request that it knows\n`);
+        if (type.endsWith("_request")) reply = errorReply("NotImplementedError", `${type} is not supported`);
+      }
+    } catch (error) {
+      reply = errorReply("KernelError", error instanceof Error ? error.message : String(error));
+    }
+    if (reply) {
+      this.#sockets.reply(channel, request, type.replace(/_request$/, "_reply"), reply);
+      if (type === "shutdown_request") this.#publish("shutdown_reply", request.header, reply);
+    }
+    this.#status(request.header, "idle");
+    // A front end shows the last status whosever it was: say again that a cell runs.
+    if (this.#executor.current) this.#status(this.#executor.current.header, "busy");
+    if (type === "shutdown_request") await this.shutdown(request.content.restart === true);
+  }
+
+  #kernelInfo(): Json {
+    return {
+      status: "ok",
+      protocol_version: PROTOCOL_VERSION,
+      implementation: "aronnax",
+      implementation_version: this.#version,
+      language_info: {
+        name: "typescript",
+        version: "7.0",
+        mimetype: "text/x-typescript",
+        file_extension: ".ts",
+        pygments_lexer: "typescript",
+        codemirror_mode: { name: "javascript", typescript: true },
+        nbconvert_exporter: "script",
+      },
+      banner: `Aronnax ${this.#version}: TypeScript on Node ${process.versions.node}`,
+      help_links: [{ text: "TypeScript", url: "https://www.typescriptlang.org/docs/" }],
+      supported_features: ["kernel subshells"],
+      debugger: false,
+    };
+  }
+
+  async #complete({ content }: Message): Promise<Json> {
+    const code = String(content.code ?? "");
+    const cursor = toUtf16(code, Number(content.cursor_pos ?? code.length));
+    const { items, start, end } = await this.#checker.complete(code, cursor);
+    const cursor_start = toCodePoints(code, start);
+    const cursor_end = toCodePoints(code, end);
+    return {
+      status: "ok",
+      matches: items.map((item) => item.name),
+      cursor_start,
+      cursor_end,
+      metadata: {
+        _jupyter_types_experimental: items.map(({ name, type, signature }) => ({
+          start: cursor_start,
+          end: cursor_end,
+          text: name,
+          type,
+          signature,
+        })),
+      },
+    };
+  }
+
+  async #inspect({ content }: Message): Promise<Json> {
+    const code = String(content.code ?? "");
+    const at = toUtf16(code, Number(content.cursor_pos ?? code.length));
+    let found = await this.#checker.inspect(code, at);
+    // The cursor often stands behind the name, or behind its opening parenthesis.
+    for (let back = at - 1; !found && back >= 0 && back >= at - 2; back -= 1) {
+      found = await this.#checker.inspect(code, back);
+    }
+    if (!found) return { status: "ok", found: false, data: {}, metadata: {} };
+    const plain = found.replace(/^```\w*\n?|^```$/gm, "").trim();
+    return { status: "ok", found: true, data: { "text/markdown": found, "text/plain": plain }, metadata: {} };
+  }
+
+  async #interrupt(): Promise<Json> {
+    if (this.#executor.running) {
+      if (this.#inputPending) this.#answerInput({ interrupted: true });
+      await this.#interrupter.interrupt();
+    } else this.#executor.interruptPreparation();
+    return { status: "ok" };
+  }
+
+  #commOpened({ content, metadata, buffers, header }: Message): undefined {
+    const id = String(content.comm_id);
+    const target = String(content.target_name);
+    if (target === METRICS_TARGET) {
+      this.#comms.set(id, target);
+      this.#metrics.open(id);
+    } else if (this.#targets.has(target)) {
+      this.#comms.set(id, target);
+      this.#tell({ type: "comm", kind: "open", content, metadata, buffers });
+    } else {
+      process.stderr.write(`aronnax kernel: no comm target is registered as ${JSON.stringify(target)}\n`);
+      this.#publish("comm_close", header, { comm_id: id, data: {} });
+    }
+  }
+
+  #commMessage({ content, metadata, buffers }: Message): undefined {
+    const id = String(content.comm_id);
+    if (this.#metrics.has(id)) this.#metrics.message(id, (content.data ?? {}) as Json);
+    else if (this.#comms.has(id)) this.#tell({ type: "comm", kind: "msg", content, metadata, buffers });
+  }
+
+  #commClosed({ content, metadata, buffers }: Message): undefined {
+    const id = String(content.comm_id);
+    const known = this.#comms.delete(id);
+    if (this.#metrics.has(id)) this.#metrics.close(id);
+    else if (known) this.#tell({ type: "comm", kind: "close", content, metadata, buffers });
+  }
+
+  #inputReply({ content }: Message): void {
+    if (this.#inputPending) this.#answerInput({ value: String(content.value ?? "") });
+  }
+
+  #answerInput(answer: { value: string } | { interrupted: true } | { refused: true }): void {
+    this.#inputPending = false;
+    this.#input.postMessage(answer);
+    Atomics.store(this.#shared, Shared.wake, 1);
+    Atomics.notify(this.#shared, Shared.wake);
+  }
+
+  #fromMain(message: ToMessaging): void {
+    switch (message.type) {
+      case "ready":
+        return;
+      case "stream": {
+        const size = message.text.length;
+        const sent = this.#publish("stream", this.#parent, { name: message.name, text: message.text });
+        void sent.then(() => {
+          Atomics.sub(this.#shared, Shared.outputPending, size);
+          Atomics.notify(this.#shared, Shared.outputPending);
+        });
+        return;
+      }
+      case "display": {
+        const { bundle, displayId, update, buffers } = message;
+        const transient = displayId === undefined ? {} : { display_id: displayId };
+        this.#publish(
+          update ? "update_display_data" : "display_data",
+          this.#parent,
+          { ...bundle, transient },
+          {},
+          buffers,
+        );
+        return;
+      }
+      case "clear":
+        this.#publish("clear_output", this.#parent, { wait: message.wait });
+        return;
+      case "result": {
+        const execution_count = this.#executor.count;
+        this.#publish("execute_result", this.#parent, { execution_count, ...message.bundle, transient: {} });
+        const text = message.bundle.data["text/plain"];
+        if (typeof text === "string") void this.#history.setOutput(execution_count, text).catch(() => {});
+        return;
+      }
+      case "done":
+        this.#executor.finished(message.id, message.outcome);
+        return;
+      case "input":
+        this.#askInput(message.prompt, message.password);
+        return;
+      case "comm":
+        this.#sendComm(message);
+        return;
+      case "targets":
+        this.#targets = new Set(message.names);
+        return;
+      case "metrics":
+        if (isMetricsEvent(message.event)) this.#metrics.publish(message.event);
+        return;
+      case "broadcast":
+        this.#publish(message.messageType, this.#parent, message.content, message.metadata, message.buffers);
+        return;
+      case "debug":
+        return;
+      case "exit":
+        void this.#exitFromCell(message.code);
+    }
+  }
+
+  #askInput(prompt: string, password: boolean): void {
+    const request = this.#executor.current ?? this.#lastRequest;
+    if (request?.content.allow_stdin !== true) {
+      this.#answerInput({ refused: true });
+      return;
+    }
+    this.#inputPending = true;
+    this.#sockets.reply("stdin", request, "input_request", { prompt, password });
+  }
+
+  #sendComm({ kind, content, metadata, buffers }: Extract<ToMessaging, { type: "comm" }>): void {
+    const id = String(content.comm_id);
+    if (kind === "open") this.#comms.set(id, String(content.target_name));
+    if (kind === "close") this.#comms.delete(id);
+    this.#publish(`comm_${kind}`, this.#parent, content, metadata, buffers);
+  }
+
+  /** From here on, output belongs to this request. */
+  #enter(parent: Partial<Header>): void {
+    this.#parent = parent;
+  }
+
+  #status(parent: Partial<Header>, execution_state: "starting" | "busy" | "idle"): void {
+    this.#publish("status", parent, { execution_state });
+  }
+
+  #publish(
+    type: string,
+    parent: Partial<Header>,
+    content: Json,
+    metadata?: Json,
+    buffers?: Uint8Array[],
+  ): Promise<void> {
+    this.#published = this.#sockets.publish(type, parent, content, metadata, buffers);
+    return this.#published;
+  }
+
+  #tell(message: ToMain): void {
+    this.#main.postMessage(message);
+  }
+
+  /** `process.exit` in a cell: the request is answered, the sockets are closed, then the main thread goes on to exit. */
+  async #exitFromCell(code: number): Promise<void> {
+    const evalue = `process.exit(${code}) was called in a cell; the kernel ends`;
+    this.#executor.fail({ ename: "Exit", evalue, traceback: [`Exit: ${evalue}`] });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await this.#close();
+    Atomics.store(this.#shared, Shared.wake, 2);
+    Atomics.notify(this.#shared, Shared.wake);
+  }
+
+  /** Ends the process: politely first, by force where a cell keeps the main thread busy. */
+  async shutdown(restart: boolean): Promise<void> {
+    await this.#close();
+    this.#tell({ type: "exit", restart });
+    setTimeout(() => process.kill(process.pid, "SIGKILL"), 700);
+  }
+
+  async #close(): Promise<void> {
+    this.#checker.close();
+    this.#history.close();
+    await this.#sockets.close();
+  }
+}
+
+function errorReply(ename: string, evalue: string): Json {
+  return { status: "error", ename, evalue, traceback: [] };
+}

@@ -1,0 +1,30 @@
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parentPort, workerData } from "node:worker_threads";
+import { LanguageServerChecker } from "../checker/language-server.js";
+import type { WorkerSetup } from "../link.js";
+import { readConnectionFile } from "../protocol/connection.js";
+import { watchParent } from "./parent-process.js";
+import { KernelServer } from "./server.js";
+import { Sockets } from "./sockets.js";
+
+/** The messaging thread: sockets, protocol, checker, history and metrics. */
+const setup = workerData as WorkerSetup;
+if (!parentPort) throw new Error("the messaging thread must be started by kernel/dist/main.js");
+
+const packageFolder = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const { version } = JSON.parse(readFileSync(resolve(packageFolder, "package.json"), "utf8")) as {
+  version: string;
+};
+
+const server = new KernelServer({
+  sockets: new Sockets(readConnectionFile(setup.connectionFile)),
+  checker: new LanguageServerChecker(process.cwd(), resolve(packageFolder, "..")),
+  shared: new Int32Array(setup.shared),
+  main: parentPort,
+  input: setup.input,
+  version,
+});
+await server.start();
+watchParent(() => void server.shutdown(false));
