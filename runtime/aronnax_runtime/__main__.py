@@ -44,7 +44,7 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(ALREADY_RUNNING)
-    supervise(Path(f"{base}.log"), Path(f"{base}.exit.json"))
+    supervise(Path(f"{base}.log"), Path(f"{base}.exit.json"), lock)
 
     from .server import serve
 

@@ -15,7 +15,7 @@ from . import PROTOCOL_VERSION, __version__
 from .buffers import Buffer, Pins, host_memory, memory_by_device, memory_table
 from .compiler import Compiler
 from .errors import OutOfDeviceMemory
-from .session import Session
+from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED
 from .workspaces import Workspaces
 from .xla import Backend
@@ -106,12 +106,12 @@ class Server:
         pid, uid, _ = struct.unpack("3i", credentials)
         if uid != os.getuid():
             log.warning("refused process %d of user %d", pid, uid)
-            connection.close()
+            refuse(connection, f"this runtime serves user {os.getuid()} only, not user {uid}")
             return
         with self._lock:
             if len(self._sessions) >= _MAX_CLIENTS:
                 log.warning("refused process %d: %d clients are attached", pid, _MAX_CLIENTS)
-                connection.close()
+                refuse(connection, f"{_MAX_CLIENTS} clients are attached already")
                 return
             session = Session(self, connection, number)
             self._sessions.add(session)

@@ -214,6 +214,15 @@ class Session:
         return failure
 
 
+def refuse(connection: socket.socket, reason: str) -> None:
+    """Tells a client why it is not served, and closes."""
+    try:
+        FrameWriter(connection).send({"error": ProtocolError(reason).to_wire()})
+    except OSError:
+        pass
+    connection.close()
+
+
 # Operations
 
 

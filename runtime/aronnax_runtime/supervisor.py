@@ -53,8 +53,10 @@ class RotatingLog:
         self._open()
 
 
-def supervise(log_path: Path, exit_note: Path) -> None:
-    """Forks. Returns in the child, which is the runtime; the parent stays here and ends with it."""
+def supervise(log_path: Path, exit_note: Path, lock: int) -> None:
+    """Forks. Returns in the child, which is the runtime; the parent stays here and ends with it.
+
+    Both hold the lock, so that nobody starts another runtime before this one's end is noted."""
     exit_note.unlink(missing_ok=True)
     kills_before = _out_of_memory_kills()
     read_end, write_end = os.pipe()
@@ -71,6 +73,8 @@ def supervise(log_path: Path, exit_note: Path) -> None:
             os._exit(EXIT_SIGNALLED)
         return
     os.close(write_end)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{child}\n".encode(), 0)
     # A signal meant for the runtime may be sent to either.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, _: os.kill(child, n))

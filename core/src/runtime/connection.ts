@@ -19,6 +19,11 @@ const joinBelow = 16 * 1024;
 const flushAbove = 64 * 1024;
 const readBufferLength = 1024 * 1024;
 
+/** The socket is that of a process which is gone, or going. */
+export class NobodyThere extends Error {
+  override readonly name = "NobodyThere";
+}
+
 /**
  * One client's end of the wire. Frames may be queued before the socket is there; they are sent once `open` has said hello.
  * The socket keeps a Node process alive only while a reply or an event is awaited.
@@ -47,7 +52,10 @@ export class Connection {
     return this.#lost;
   }
 
-  /** Takes a connected socket, says hello, then sends what was queued. Resolves to the answer to the hello. */
+  /**
+   * Connects, says hello, then sends what was queued. Resolves to the answer to the hello.
+   * @throws NobodyThere if no process listens: the call may be repeated.
+   */
   async open(path: string, hello: object): Promise<unknown> {
     const socket = await connectSocket(path, (chunk) => this.#read(chunk));
     this.#socket = socket;
@@ -146,7 +154,7 @@ export class Connection {
     socket.uncork();
   }
 
-  readonly #reader = new FrameReader((frame) => this.#receive(frame));
+  #reader = new FrameReader((frame) => this.#receive(frame));
 
   #read(chunk: Buffer): void {
     try {
@@ -159,6 +167,7 @@ export class Connection {
 
   #receive({ header, payload }: Frame): void {
     if (header.id === undefined) {
+      if (header.error !== undefined) this.#failure = errorFromWire(header.error);
       if (header.subscription !== undefined) this.#listeners.get(header.subscription)?.(header.data);
       return;
     }
@@ -176,6 +185,15 @@ export class Connection {
 
   #closed(): void {
     if (this.#lost !== undefined) return;
+    if (!this.#open) {
+      // Nothing was sent yet: a process on its way out, or one that refused us.
+      const hello = this.#pending.get(0);
+      this.#pending.delete(0);
+      this.#reader = new FrameReader((frame) => this.#receive(frame));
+      hello?.reject(this.#failure instanceof RuntimeError ? this.#failure : new NobodyThere());
+      this.#failure = undefined;
+      return;
+    }
     if (this.#closing) {
       this.fail(new RuntimeLost("this client closed its connection to the runtime", { exit: "closed" }));
       return;
@@ -208,9 +226,11 @@ function connectSocket(path: string, read: (chunk: Buffer) => void): Promise<net
         },
       },
     });
-    socket.once("error", reject);
+    const refused = (error: NodeJS.ErrnoException) =>
+      reject(error.code === "ENOENT" || error.code === "ECONNREFUSED" ? new NobodyThere() : error);
+    socket.once("error", refused);
     socket.once("connect", () => {
-      socket.off("error", reject);
+      socket.off("error", refused);
       resolve(socket);
     });
   });

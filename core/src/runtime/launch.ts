@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Connection } from "./connection.js";
+import { Connection, NobodyThere } from "./connection.js";
 import { RuntimeLost } from "./errors.js";
 import { type Place, place, pythonCommand, runtimePackage } from "./locate.js";
 import { protocolVersion } from "./protocol.js";
@@ -58,7 +58,7 @@ async function openOrStart(connection: Connection, where: Place, options: Launch
     try {
       return await connection.open(where.socket, hello);
     } catch (error) {
-      if (!isNobodyThere(error)) throw error;
+      if (!(error instanceof NobodyThere)) throw error;
     }
     if (options.start === false) {
       throw new RuntimeLost(`no runtime is running for ${where.devices}`, {
@@ -187,9 +187,4 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-function isNobodyThere(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException).code;
-  return code === "ENOENT" || code === "ECONNREFUSED";
 }

@@ -100,10 +100,7 @@ export class Runtime {
     }
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const [buffer] = this.#allocate([described]);
-    this.#connection.send(
-      { op: "put", buffer: buffer!.id, ...described },
-      transfer === true ? bytes : bytes.slice(),
-    );
+    this.#send({ op: "put", buffer: buffer!.id, ...described }, transfer === true ? bytes : bytes.slice());
     return buffer!;
   }
 
@@ -142,7 +139,7 @@ export class Runtime {
     }
     for (const i of program.donated) inputs[i]?.markDonated(program.name);
     const outputs = this.#allocate(program.outputs);
-    this.#connection.send({
+    this.#send({
       op: "execute",
       program: program.id,
       inputs: handles,
@@ -186,6 +183,7 @@ export class Runtime {
 
   /** Sends any request of the protocol. Other parts of the client build on it; programs use the methods above. */
   request(header: object, payload?: Uint8Array): Promise<Reply> {
+    this.#sendReleased();
     return this.#connection.request(header, payload);
   }
 
@@ -232,7 +230,13 @@ export class Runtime {
     this.#release("free", buffer.id);
   };
 
-  /** Frees are gathered and sent together, before the next frame of the following tick. */
+  /** Queues a frame, after the frees that came before it. */
+  #send(header: object, payload?: Uint8Array): void {
+    this.#sendReleased();
+    this.#connection.send(header, payload);
+  }
+
+  /** Frees are gathered, and sent together before the next frame, or at the end of the tick. */
   #release(op: "free" | "delete", handle: number): void {
     if (this.lost !== undefined) return;
     const last = this.#released.at(-1);
@@ -240,12 +244,13 @@ export class Runtime {
       last.handles.push(handle);
       return;
     }
-    if (this.#released.length === 0) {
-      queueMicrotask(() => {
-        for (const batch of this.#released.splice(0)) this.#connection.send(batch);
-      });
-    }
+    if (this.#released.length === 0) queueMicrotask(() => this.#sendReleased());
     this.#released.push({ op, handles: [handle] });
+  }
+
+  #sendReleased(): void {
+    if (this.#released.length === 0) return;
+    for (const batch of this.#released.splice(0)) this.#connection.send(batch);
   }
 }
 

@@ -1,0 +1,85 @@
+/** Real runtime processes for tests: each in a private folder, stopped afterwards. */
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Runtime } from "../../core/src/runtime/runtime.js";
+
+const folders: string[] = [];
+
+/** A fresh folder with a short path, removed by `stopAll`. */
+export function privateFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arx-"));
+  folders.push(folder);
+  return folder;
+}
+
+export interface TestRuntime {
+  runtime: Runtime;
+  directory: string;
+  pid: number;
+}
+
+/** A runtime process of its own, attached. */
+export async function startRuntime(devices = "cpu", directory = privateFolder()): Promise<TestRuntime> {
+  const runtime = new Runtime({ directory, devices });
+  const { pid } = await runtime.ready;
+  return { runtime, directory, pid };
+}
+
+/** Kills what the tests started and removes its folders. */
+export async function stopAll(): Promise<void> {
+  for (const folder of folders.splice(0)) {
+    for (const file of fs.readdirSync(folder)) {
+      if (file.endsWith(".lock")) await killHolder(path.join(folder, file));
+    }
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Kills the runtime that wrote its pid into the lock file, and waits until it is gone. */
+async function killHolder(lock: string): Promise<void> {
+  const pid = Number(fs.readFileSync(lock, "utf8"));
+  if (!Number.isInteger(pid) || pid <= 0) return;
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    return;
+  }
+  await until(() => !isAlive(pid));
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  // A zombie answers signals too.
+  return !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, "utf8"));
+}
+
+/** Waits until `condition` holds; fails after `seconds`. */
+export async function until(condition: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
+  const deadline = Date.now() + seconds * 1000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${condition}`);
+    await sleep(10);
+  }
+}
+
+/** The values of a get, as numbers. */
+export async function floats(runtime: Runtime, buffer: Parameters<Runtime["get"]>[0]): Promise<number[]> {
+  return [...new Float32Array((await runtime.get(buffer)).buffer)];
+}
+
+/** `@main(a, b) -> (a + b, sum(a + b))` on float32 of a shape; `donate` takes the first argument. */
+export function addProgram(shape: readonly number[], donate = false): string {
+  const t = `tensor<${[...shape, "f32"].join("x")}>`;
+  const dims = shape.map((_, i) => i).join(", ");
+  return `module @add { func.func public @main(%a: ${t}${donate ? " {tf.aliasing_output = 0 : i32}" : ""}, %b: ${t}) -> (${t}, tensor<f32>) {
+    %0 = stablehlo.add %a, %b : ${t} loc("model.ts":42:7)
+    %z = stablehlo.constant dense<0.0> : tensor<f32>
+    %1 = stablehlo.reduce(%0 init: %z) applies stablehlo.add across dimensions = [${dims}] : (${t}, tensor<f32>) -> tensor<f32>
+    return %0, %1 : ${t}, tensor<f32> } }`;
+}
