@@ -218,7 +218,7 @@ export function layOut<T extends TensorDescription>(
 /** Bytes of a tensor's data. */
 export function byteLength({ name, dtype, shape }: TensorDescription): number {
   const bytes = shape.reduce((product, size) => product * size, itemSize(dtype));
-  if (!Number.isSafeInteger(bytes) || bytes < 0) {
+  if (!Number.isSafeInteger(bytes) || shape.some((size) => !Number.isSafeInteger(size) || size < 0)) {
     throw new SafetensorsError(`Tensor ${JSON.stringify(name)} has the shape [${shape}].`);
   }
   return bytes;
