@@ -33,7 +33,8 @@ export async function stopAll(): Promise<void> {
     for (const file of fs.readdirSync(folder)) {
       if (file.endsWith(".lock")) await killHolder(path.join(folder, file));
     }
-    fs.rmSync(folder, { recursive: true, force: true });
+    // The supervisor may still be writing its note.
+    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   }
 }
 
