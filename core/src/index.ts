@@ -30,8 +30,15 @@ export {
   transpose,
 } from "./array/shaping.js";
 export { Tensor } from "./array/tensor.js";
+export * as checkpoint from "./checkpoint/index.js";
+export * as text from "./data/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
+export * as metrics from "./metrics/index.js";
+export * as llm from "./models/llm/index.js";
+export * as nn from "./nn/index.js";
+export { adamw, constant, cosine, type Optimizer, type Schedule } from "./optim/index.js";
+export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
 export { jit } from "./transform/jit.js";
 export * as tree from "./transform/tree.js";
 export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js";

@@ -1,9 +1,10 @@
 /** Constants and arrays made from nothing: scalars, filled arrays, ranges, host data. */
 import { type DType, isComplex, isInteger } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
-import { hostArray } from "../graph/leaves.js";
+import { type HostArray, hostArray } from "../graph/leaves.js";
 import { scalarType, tensorType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
+import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
 import { dtypeOf, encode, flattenNested, limits, type Nested, type TypedArray } from "./hostdata.js";
 import { checkShape, sizeOf } from "./shapes.js";
@@ -95,12 +96,13 @@ export function tensor(
   return fromBytes(encode(elements, target), options.shape ?? shape, target);
 }
 
-/** A Tensor of raw row-major little-endian bytes, which must not change afterwards. */
-export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType): Tensor {
-  return bind(hostArray as Op<{ aval: { shape: Shape; dtype: DType }; bytes: Uint8Array }>, [], {
-    aval: { shape: [...shape], dtype },
-    bytes,
-  });
+/**
+ * A Tensor of raw row-major little-endian bytes, which must not change afterwards.
+ *
+ * @param tag - what it holds, for the account of device memory
+ */
+export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, tag?: BufferTag): Tensor {
+  return bind(hostArray as Op<HostArray>, [], { aval: { shape: [...shape], dtype }, bytes, tag });
 }
 
 /** Numbers and arrays to Tensors; Tensors as they are. */

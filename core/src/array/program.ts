@@ -1,6 +1,6 @@
 /** From traced outputs to a compiled program: closing over computed values, lowering, and the cache of compiled programs. */
 import { TraceError } from "../graph/errors.js";
-import { hostArray, parameter } from "../graph/leaves.js";
+import { type HostArray, hostArray, parameter } from "../graph/leaves.js";
 import { type LoweredModule, lower } from "../graph/lowering.js";
 import { type Graph, reachable, type Value } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, type Program, Runtime } from "../runtime/runtime.js";
@@ -13,7 +13,7 @@ export interface ClosedGraph extends Graph {
 
 /** Uploads a host array once; the value then has a buffer like any computed one. */
 function upload(value: Value): void {
-  const { aval, bytes, tag } = value.node.attributes as { aval: Value; bytes: Uint8Array; tag?: BufferTag };
+  const { aval, bytes, tag } = value.node.attributes as HostArray;
   const buffer = Runtime.default().put(bytes, {
     shape: aval.shape,
     dtype: aval.dtype,

@@ -1,5 +1,6 @@
 /** Nodes without inputs that a program takes as arguments: a trace's parameters and arrays that live on the host. */
 import { TraceError } from "./errors.js";
+import type { BufferTag } from "../runtime/runtime.js";
 import type { Aval } from "./node.js";
 
 /** The placeholder of a traced function's argument; it has a value only inside its own program. */
@@ -11,10 +12,18 @@ export const parameter = {
   },
 };
 
+export interface HostArray {
+  readonly [name: string]: unknown;
+  readonly aval: Aval;
+  readonly bytes: Uint8Array;
+  /** What it holds, for the account of device memory. */
+  readonly tag?: BufferTag;
+}
+
 /** An array of the user's, uploaded when a program first needs it. */
 export const hostArray = {
   name: "host_array",
-  shape: (_inputs: readonly Aval[], attributes: { aval: Aval; bytes: Uint8Array }): readonly Aval[] => [
+  shape: (_inputs: readonly Aval[], attributes: HostArray): readonly Aval[] => [
     attributes.aval,
   ],
   lower(): never {

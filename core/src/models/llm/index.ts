@@ -1,0 +1,2 @@
+export { type GenerateOptions, generate } from "./generate.js";
+export { Llama, type LlamaConfig, llama, llamaConfigs as configs } from "./llama.js";

@@ -1,0 +1,15 @@
+export { type AttentionOptions, attention } from "./attention.js";
+export { constantInit, fanInUniform, type Initializer, normalInit } from "./initializers.js";
+export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm } from "./layers.js";
+export { crossEntropy } from "./losses.js";
+export {
+  castTree,
+  checkpointName,
+  initialize,
+  Module,
+  type ParameterOptions,
+  type ParameterSpec,
+  parameterSpecs,
+  summary,
+} from "./module.js";
+export { applyRotary, rotaryTables } from "./rotary.js";

@@ -1,0 +1,150 @@
+/** Modules: trees of parameters with a forward function. */
+import { foldIn, type Key, key as makeKey } from "../array/random.js";
+import { Tensor } from "../array/tensor.js";
+import { type DType, isFloat } from "../graph/dtype.js";
+import { ArgumentError } from "../graph/errors.js";
+import type { Shape } from "../graph/node.js";
+import { jit } from "../transform/jit.js";
+import { flatten, treeNode } from "../transform/tree.js";
+import { type Initializer, normalInit } from "./initializers.js";
+
+/** What a parameter is made of, beside its values. */
+export interface ParameterSpec {
+  readonly shape: Shape;
+  readonly init: Initializer;
+  /** Logical axes, one a dimension, that sharding rules map to mesh axes. */
+  readonly axes: readonly (string | null)[];
+  readonly dtype: DType;
+}
+
+export interface ParameterOptions {
+  init?: Initializer;
+  axes?: readonly (string | null)[];
+  dtype?: DType;
+}
+
+const specs: unique symbol = Symbol("parameters");
+
+/**
+ * The base of layers and models. A subclass declares parameters in its constructor and computes in `forward`.
+ *
+ * A Module is a tree: its fields that hold Tensors, Modules or arrays of them are its children, so `grad`, `jit` and `tree.map` take
+ * and return Modules. Other fields are static.
+ */
+export abstract class Module {
+  declare readonly [treeNode]: true;
+  declare private readonly [specs]: Record<string, ParameterSpec>;
+
+  constructor() {
+    Object.defineProperty(this, specs, { value: {}, enumerable: false });
+  }
+
+  /**
+   * Declares the parameter that will be stored in the field `name`. Until `initialize` gives it values it is an expression: the
+   * initializer with a key of its own.
+   */
+  protected parameter(name: string, shape: Shape, options: ParameterOptions = {}): Tensor {
+    const { init = normalInit(0.02), axes = shape.map(() => null), dtype = "float32" } = options;
+    if (axes.length !== shape.length) {
+      throw new ArgumentError(
+        `parameter "${name}": ${axes.length} logical axes for shape [${shape.join(", ")}]`,
+        "name one axis (or null) a dimension",
+      );
+    }
+    this[specs][name] = { shape: [...shape], init, axes, dtype };
+    return init(makeKey(declared++), shape, dtype);
+  }
+
+  /** The declared parameters of this module alone, by field. */
+  get ownParameters(): Readonly<Record<string, ParameterSpec>> {
+    return this[specs];
+  }
+
+  /** Number of parameters, in elements. */
+  get parameterCount(): number {
+    return flatten(this).leaves.reduce((n, leaf) => n + leaf.size, 0);
+  }
+
+  toString(): string {
+    return `${this.constructor.name} (${this.parameterCount.toLocaleString("en")} parameters)`;
+  }
+
+  [Symbol.for("Jupyter.display")](): Record<string, unknown> {
+    return { "text/plain": summary(this) };
+  }
+}
+
+Object.defineProperty(Module.prototype, treeNode, { value: true });
+
+let declared = 0;
+
+/** The specification of every parameter of a tree of Modules, by path. */
+export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
+  const found = new Map<string, ParameterSpec>();
+  const visit = (value: unknown, path: string): void => {
+    if (typeof value !== "object" || value === null || value instanceof Tensor) return;
+    const below = path === "" ? "" : `${path}.`;
+    const own = value instanceof Module ? value.ownParameters : {};
+    for (const [name, field] of Object.entries(value)) {
+      const spec = own[name];
+      if (spec !== undefined && field instanceof Tensor) found.set(below + name, spec);
+      else visit(field, below + name);
+    }
+  };
+  visit(root, "");
+  return found;
+}
+
+/**
+ * A model with its parameters drawn on the device, by one compiled program. Each parameter's key follows from its path, so that two
+ * models share the values of parameters of the same path and shape, whatever else differs.
+ *
+ * @param seed - a random key or an integer
+ */
+export function initialize<M extends Module>(model: M, seed: Key | number = 0): M {
+  const declaredSpecs = parameterSpecs(model);
+  const flat = flatten(model);
+  const build = jit(
+    (base: Key) =>
+      flat.leaves.map((leaf, i) => {
+        const path = flat.paths[i]!;
+        const spec = declaredSpecs.get(path);
+        return spec === undefined ? leaf : spec.init(foldIn(base, hash(path)), spec.shape, spec.dtype);
+      }),
+    { name: "initialize", tag: () => "parameter" },
+  );
+  return flat.rebuild(build(typeof seed === "number" ? makeKey(seed) : seed)) as M;
+}
+
+/** FNV-1a, 32 bits. */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) h = Math.imul(h ^ byte, 0x01000193);
+  return h >>> 0;
+}
+
+/** The tree with its floating-point Tensors converted. */
+export function castTree<T>(tree: T, dtype: DType): T {
+  const flat = flatten(tree);
+  return flat.rebuild(flat.leaves.map((leaf) => (isFloat(leaf.dtype) ? leaf.astype(dtype) : leaf))) as T;
+}
+
+/** The name that Hugging Face checkpoints give the parameter at `path`: `selfAttn.qProj` becomes `self_attn.q_proj`. */
+export function checkpointName(path: string): string {
+  return path.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+}
+
+/** A table of the parameters: path, shape, elements. */
+export function summary(model: Module): string {
+  const flat = flatten(model);
+  const rows = flat.leaves.map((leaf, i) => [
+    flat.paths[i]!,
+    `${leaf.dtype}[${leaf.shape.join(", ")}]`,
+    leaf.size.toLocaleString("en"),
+  ]);
+  const widths = [0, 1, 2].map((k) => Math.max(0, ...rows.map((row) => row[k]!.length)));
+  const lines = rows.map(
+    ([a, b, c]) => `${a!.padEnd(widths[0]!)}  ${b!.padEnd(widths[1]!)}  ${c!.padStart(widths[2]!)}`,
+  );
+  return [`${model}`, ...lines].join("\n");
+}
