@@ -1,6 +1,8 @@
 import { DataError } from "./errors.js";
 import { pacer } from "./pacer.js";
-import { type TextInput, textSource } from "./sources.js";
+import type { TextSource } from "./sources.js";
+import { type TextInput, textSource } from "./text-input.js";
+import { cacheFile, defaultTokenCache, readCache, writeCache } from "./token-cache.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
 
 /** Token ids; 16 bits when the vocabulary fits. */
@@ -19,6 +21,7 @@ export interface TokenizeProgress {
   /** The name of the source. */
   source: string;
   documents: number;
+  /** Characters tokenized; 0 when the tokens came from the cache. */
   characters: number;
   tokens: number;
   /** The part of the source that is done, 0 to 1; undefined if its size is unknown. */
@@ -33,6 +36,11 @@ export interface TokenizeOptions {
   eosId?: number;
   /** Whether special tokens written in a document count as such. Default `"text"`: a document cannot end itself. */
   special?: SpecialTokenPolicy;
+  /**
+   * Keeps the tokens on disk, and takes them from there when text, tokenizer and options are the same: in the given
+   * folder, or with `true` in `$XDG_CACHE_HOME/aronnax/tokens` (`~/.cache`...). Default: no cache. Nothing is deleted.
+   */
+  cache?: boolean | string;
   onProgress?: (progress: TokenizeProgress) => void;
   signal?: AbortSignal;
 }
@@ -48,6 +56,35 @@ export async function tokenize(input: TextInput, options: TokenizeOptions): Prom
   if (!Number.isInteger(eosId) || eosId < 0 || eosId >= tokenizer.vocabSize) {
     throw new DataError(`eosId ${eosId} is outside the vocabulary of ${tokenizer.vocabSize} tokens.`);
   }
+  options.signal?.throwIfAborted();
+  const folder = options.cache === true ? defaultTokenCache() : options.cache;
+  const fingerprint = folder ? await source.fingerprint?.() : undefined;
+  if (!folder || fingerprint === undefined) return tokenizeAll(source, eosId, special, options);
+  const path = cacheFile(folder, fingerprint, tokenizer, { eosId, special });
+  const cached = await readCache(path, source.name, tokenizer.vocabSize);
+  if (cached !== undefined) {
+    options.onProgress?.({
+      source: source.name,
+      documents: cached.documentEnds.length,
+      characters: 0,
+      tokens: cached.tokens.length,
+      fraction: 1,
+      seconds: 0,
+    });
+    return cached;
+  }
+  const corpus = await tokenizeAll(source, eosId, special, options);
+  await writeCache(path, folder, corpus);
+  return corpus;
+}
+
+async function tokenizeAll(
+  source: TextSource,
+  eosId: number,
+  special: SpecialTokenPolicy,
+  options: TokenizeOptions,
+): Promise<Corpus> {
+  const { tokenizer } = options;
   const pace = pacer(options.signal);
   const started = performance.now();
   const tokens = new GrowingTokens(tokenizer.vocabSize);
@@ -62,7 +99,6 @@ export async function tokenize(input: TextInput, options: TokenizeOptions): Prom
       fraction: source.size ? Math.min(1, consumed / source.size) : undefined,
       seconds: (performance.now() - started) / 1000,
     });
-  options.signal?.throwIfAborted();
   for await (const document of source.documents()) {
     if (document.text.length === 0) continue;
     for (const piece of pieces(document.text)) {

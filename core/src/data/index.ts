@@ -22,10 +22,12 @@ export {
   jsonLines,
   type TextDocument,
   type TextFileOptions,
-  type TextInput,
   type TextSource,
   textFiles,
 } from "./sources.js";
+export { arrowFiles, parquetFiles, type TableOptions } from "./table-files.js";
+export type { TextInput } from "./text-input.js";
+export { defaultTokenCache } from "./token-cache.js";
 export {
   type DecodeOptions,
   type EncodeOptions,

@@ -2,7 +2,7 @@ import { DataError } from "./errors.js";
 
 export interface NgramOptions {
   vocabSize: number;
-  /** Added to every count (Lidstone smoothing), so that no token is impossible. Default 0.1. */
+  /** Added to every count (Lidstone smoothing), so that no token is impossible. Default 0.03. */
   smoothing?: number;
 }
 
@@ -27,7 +27,8 @@ export function unigramCrossEntropy(
 
 /**
  * The same under a bigram model: P(b | a) = (c(a b) + k) / (c(a) + k V), where c(a) counts `a` with a successor. Knows
- * one token of context. `smoothing` matters much more here: with large vocabularies try 0.01 to 1.
+ * one token of context. `smoothing` matters more here; the default is about the best
+ * for books and vocabularies of a few thousand tokens.
  */
 export function bigramCrossEntropy(
   train: ArrayLike<number>,
@@ -52,7 +53,7 @@ export function bigramCrossEntropy(
 }
 
 function check(train: ArrayLike<number>, evaluated: ArrayLike<number>, options: NgramOptions) {
-  const { vocabSize, smoothing = 0.1 } = options;
+  const { vocabSize, smoothing = 0.03 } = options;
   if (train.length < 2 || evaluated.length < 2) {
     throw new DataError(
       `n-gram models need at least 2 tokens on each side; got ${train.length} to count and ${evaluated.length} to evaluate.`,

@@ -3,7 +3,7 @@ import type { Batch, BatchSource, DataPosition, PrepareOptions } from "./batch.j
 import { type Corpus, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
 import { gather, Sampler, sequenceCount, splitCorpus } from "./sequences.js";
-import type { TextInput } from "./sources.js";
+import type { TextInput } from "./text-input.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
 
 /** A part of a mixture. Weights are relative: the shares of the sequences that come from each part. */
@@ -30,6 +30,8 @@ export interface PackedOptions {
   eosId?: number;
   /** Whether special tokens written in a document count as such. Default `"text"`. */
   special?: SpecialTokenPolicy;
+  /** Keeps the tokens on disk; see `TokenizeOptions.cache`. */
+  cache?: boolean | string;
 }
 
 /**
@@ -157,9 +159,9 @@ export class PackedText implements BatchSource {
   }
 
   private async load(options: PrepareOptions): Promise<Prepared> {
-    const { tokenizer, eosId, special, validation = 0, shuffle = true } = this.options;
+    const { tokenizer, eosId, special, cache, validation = 0, shuffle = true } = this.options;
     const read = (input: TextInput): Promise<Corpus> =>
-      tokenize(input, { tokenizer, eosId, special, ...options });
+      tokenize(input, { tokenizer, eosId, special, cache, ...options });
     const streams: TokenArray[] = [];
     const validationStreams: TokenArray[] = [];
     for (const { source } of this.parts) {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
 import { DataError } from "./errors.js";
 
@@ -15,19 +16,8 @@ export interface TextSource {
   readonly size: number | undefined;
   /** Reads from the start. */
   documents(): AsyncIterable<TextDocument>;
-}
-
-/**
- * What `packed` and `tokenize` read: a path (`.jsonl` and `.ndjson` as JSON lines, else plain text), documents as an
- * array of strings, or a source.
- */
-export type TextInput = string | readonly string[] | TextSource;
-
-export function textSource(input: TextInput): TextSource {
-  if (typeof input === "string")
-    return /\.(jsonl|ndjson)$/i.test(input) ? jsonLines(input) : textFiles(input);
-  if (Array.isArray(input)) return documents(input as readonly string[]);
-  return input as TextSource;
+  /** Text that is equal only for equal documents; sources without it are not cached. */
+  fingerprint?(): Promise<string>;
 }
 
 /** Each string is a document. */
@@ -44,6 +34,11 @@ export function documents(texts: readonly string[], name = "documents"): TextSou
     size: texts.length,
     async *documents() {
       for (let i = 0; i < texts.length; i++) yield { text: texts[i]!, consumed: i + 1 };
+    },
+    async fingerprint() {
+      const hash = createHash("sha256");
+      for (const text of texts) hash.update(`${text.length}:`).update(text);
+      return hash.digest("hex");
     },
   };
 }
@@ -63,6 +58,7 @@ export function textFiles(paths: string | readonly string[], options: TextFileOp
   return {
     name: list.join(", "),
     size: totalBytes(list),
+    fingerprint: () => filesFingerprint(list, ["text", separator, options.invalidUtf8]),
     async *documents() {
       let consumed = 0;
       for (const path of list) {
@@ -130,6 +126,10 @@ export function jsonLines(
     name: list.join(", "),
     size: totalBytes(list),
     broken,
+    // What a function returns cannot be known beforehand.
+    ...(typeof field === "string" && {
+      fingerprint: () => filesFingerprint(list, ["jsonl", field, options.broken]),
+    }),
     async *documents() {
       broken.count = 0;
       broken.lines.length = 0;
@@ -222,6 +222,19 @@ async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; end:
   if (begun.length > 0) yield { bytes: Buffer.concat(begun), end };
 }
 
+/** Files by content, and the options that decide which documents they give. */
+export async function filesFingerprint(
+  paths: readonly string[],
+  options: readonly (string | undefined)[],
+): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify(options));
+  for (const path of paths) {
+    hash.update(`${fileBytes(path)}:`);
+    for await (const chunk of readBytes(path)) hash.update(chunk);
+  }
+  return hash.digest("hex");
+}
+
 async function* readBytes(path: string): AsyncIterable<Buffer> {
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) yield chunk as Buffer;
@@ -230,19 +243,19 @@ async function* readBytes(path: string): AsyncIterable<Buffer> {
   }
 }
 
-function pathList(paths: string | readonly string[]): string[] {
+export function pathList(paths: string | readonly string[]): string[] {
   const list = typeof paths === "string" ? [paths] : [...paths];
   if (list.length === 0) throw new DataError("The list of files is empty.");
   return list;
 }
 
-function totalBytes(paths: readonly string[]): number {
+export function totalBytes(paths: readonly string[]): number {
   let bytes = 0;
   for (const path of paths) bytes += fileBytes(path);
   return bytes;
 }
 
-function fileBytes(path: string): number {
+export function fileBytes(path: string): number {
   try {
     const stats = statSync(path);
     if (stats.isDirectory()) throw new Error("it is a folder");
@@ -252,7 +265,7 @@ function fileBytes(path: string): number {
   }
 }
 
-function unreadable(path: string, error: unknown): Error {
+export function unreadable(path: string, error: unknown): Error {
   if (error instanceof DataError) return error;
   return new DataError(
     `The file ${path} cannot be read: ${(error as Error).message}`,

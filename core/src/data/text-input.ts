@@ -1,0 +1,28 @@
+import { documents, jsonLines, type TextSource, textFiles } from "./sources.js";
+import { arrowFiles, parquetFiles } from "./table-files.js";
+
+/**
+ * What `packed` and `tokenize` read: a path (by its ending `.jsonl` or `.ndjson`, `.parquet`, `.arrow`, else plain
+ * text), documents as an array of strings, or a source.
+ */
+export type TextInput = string | readonly string[] | TextSource;
+
+export function textSource(input: TextInput): TextSource {
+  if (typeof input === "string") return fileSource(input);
+  if (Array.isArray(input)) return documents(input as readonly string[]);
+  return input as TextSource;
+}
+
+function fileSource(path: string): TextSource {
+  switch (/\.(\w+)$/.exec(path)?.[1]?.toLowerCase()) {
+    case "jsonl":
+    case "ndjson":
+      return jsonLines(path);
+    case "parquet":
+      return parquetFiles(path);
+    case "arrow":
+      return arrowFiles(path);
+    default:
+      return textFiles(path);
+  }
+}
