@@ -26,24 +26,25 @@ class Program:
     def __init__(self, backend: Backend, executable: Executable, outputs: list[Described], name: str) -> None:
         self.backend = backend
         self.executable = executable
+        self.signature = executable.signature
         self.name = name
         self.outputs = outputs
         self.info: dict[str, Any] = {}
         self.output_avals = self._check_outputs()
         self.handlers = backend.handlers(self.output_avals)
         # The aval that each input had when it was checked last: identity is the fast path.
-        self._accepted: list[Aval | None] = [None] * len(executable.inputs)
+        self._accepted: list[Aval | None] = [None] * len(self.signature.inputs)
         self._checks_memory = backend.platform == "cpu"
 
     def _check_outputs(self) -> list[Aval]:
         executable = self.executable
-        if len(self.outputs) != len(executable.outputs):
+        if len(self.outputs) != len(self.signature.outputs):
             raise InvalidArgument(
-                f"{self.name} has {len(executable.outputs)} results, but {len(self.outputs)} outputs are described"
+                f"{self.name} has {len(self.signature.outputs)} results, but {len(self.outputs)} outputs are described"
             )
         avals = []
         for i, described in enumerate(self.outputs):
-            shape, dtype = executable.outputs[i]
+            shape, dtype = self.signature.outputs[i]
             chosen = executable.output_layouts[i]
             if (described.shape, described.dtype) != (shape, dtype):
                 raise InvalidArgument(
@@ -73,7 +74,7 @@ class Program:
                 self._accept(i, buffer)
             arrays.append(array)
         executable = self.executable
-        if executable.donated:
+        if self.signature.donated:
             self._before_donation(inputs, pins)
         if self._checks_memory:
             require_host_memory(executable.bytes_needed * len(executable.devices), self.name)
@@ -82,7 +83,7 @@ class Program:
         except Exception as error:
             self._after_donation(inputs)
             raise execution_fault(error, self.name) from None
-        for i in executable.donated:
+        for i in self.signature.donated:
             inputs[i].take(self.name)
         return [
             Buffer(array, aval, described.tag, described.name)
@@ -91,7 +92,7 @@ class Program:
 
     def _accept(self, i: int, buffer: Buffer) -> None:
         """XLA takes any argument of the right size, and crashes on some wrong shardings: all is compared here."""
-        shape, dtype = self.executable.inputs[i]
+        shape, dtype = self.signature.inputs[i]
         layout = self.executable.input_layouts[i]
         aval = buffer.aval
         assert aval is not None
@@ -110,7 +111,7 @@ class Program:
         self._accepted[i] = aval
 
     def _before_donation(self, inputs: list[Buffer], pins: Pins) -> None:
-        donated = self.executable.donated
+        donated = self.signature.donated
         if len(set(map(id, inputs))) < len(inputs):
             for i in donated:
                 uses = [j for j, buffer in enumerate(inputs) if buffer is inputs[i]]
@@ -125,7 +126,7 @@ class Program:
 
     def _after_donation(self, inputs: list[Buffer]) -> None:
         """A failed run may have taken some of its donated inputs already."""
-        for i in self.executable.donated:
+        for i in self.signature.donated:
             array = inputs[i].array
             if array is not None and array.is_deleted():
                 inputs[i].take(self.name)
@@ -144,9 +145,9 @@ class Program:
             "name": self.name,
             "cached": cached,
             "compileSeconds": seconds,
-            "donated": executable.donated,
-            "inputs": avals(executable.inputs, executable.input_layouts),
-            "outputs": avals(executable.outputs, executable.output_layouts),
+            "donated": self.signature.donated,
+            "inputs": avals(self.signature.inputs, executable.input_layouts),
+            "outputs": avals(self.signature.outputs, executable.output_layouts),
             "memory": executable.memory,
             "cost": executable.cost,
         }

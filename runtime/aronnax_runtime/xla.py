@@ -87,15 +87,22 @@ class Aval:
         return f"{self.dtype.name}[{', '.join(map(str, self.shape))}] on {self.layout.text}"
 
 
+@dataclass(frozen=True)
+class Signature:
+    """What `@main` takes and returns, and which arguments it takes by donation."""
+
+    inputs: list[tuple[tuple[int, ...], np.dtype]]
+    outputs: list[tuple[tuple[int, ...], np.dtype]]
+    donated: list[int]
+
+
 @dataclass(eq=False)
 class Executable:
     """A loaded program, with what the compiler told about it."""
 
     loaded: Any
     devices: tuple[Any, ...]
-    inputs: list[tuple[tuple[int, ...], np.dtype]]
-    outputs: list[tuple[tuple[int, ...], np.dtype]]
-    donated: list[int]
+    signature: Signature
     input_layouts: list[Layout]
     output_layouts: list[Layout]
     memory: dict[str, int]
@@ -108,13 +115,6 @@ class Executable:
 
     def optimized_hlo(self) -> str:
         return "\n".join(module.to_string() for module in self.loaded.hlo_modules())
-
-
-@dataclass(frozen=True)
-class Signature:
-    inputs: list[tuple[tuple[int, ...], np.dtype]]
-    outputs: list[tuple[tuple[int, ...], np.dtype]]
-    donated: list[int]
 
 
 class Backend:
@@ -284,9 +284,7 @@ class Backend:
         return Executable(
             loaded,
             devices,
-            signature.inputs,
-            signature.outputs,
-            signature.donated,
+            signature,
             [self._compiled(sharding, devices) for sharding in inputs],
             [self._compiled(sharding, devices) for sharding in outputs],
             {

@@ -116,3 +116,13 @@ export interface MemoryReport {
   table: { tag: BufferTag; name: string; buffers: number; bytes: number }[];
   host: { processBytes: number; availableBytes: number; totalBytes: number };
 }
+
+/** What `aronnax runtime status --json` prints, beside `running`. */
+export interface RuntimeStatus extends RuntimeInfo {
+  deviceSet: string;
+  uptimeSeconds: number;
+  /** Each attached client, in words. */
+  clients: string[];
+  workspaces: { name: string; buffers: number; bytes: number }[];
+  memory: MemoryReport;
+}
