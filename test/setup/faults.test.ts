@@ -78,10 +78,10 @@ describe("a working machine", () => {
     expectSuccess(await laboratory.run());
     laboratory.write("tsconfig.base.json", { compilerOptions: {} });
     const build = await laboratory.run();
-    expect(build.stdout.match(/^\[\d/gm)).toEqual(["[4"]);
+    expect(build.stdout.match(/^\[\d(?=.* s$)/gm)).toEqual(["[4"]);
     laboratory.requireWheel();
     const python = await laboratory.run();
-    expect(python.stdout.match(/^\[\d/gm)).toEqual(["[2", "[5"]);
+    expect(python.stdout.match(/^\[\d(?=.* s$)/gm)).toEqual(["[2", "[5"]);
   });
 });
 
