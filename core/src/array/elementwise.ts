@@ -292,7 +292,12 @@ function binary(name: BinaryName): (x: TensorLike, y: TensorLike) => Tensor {
 }
 
 export const neg = unary("neg");
-export const abs = unary("abs");
+const signedAbs = unary("abs");
+/** Absolute value. */
+export function abs(x: TensorLike): Tensor {
+  const [t] = promote("abs", x);
+  return isUnsigned(t!.dtype) ? t! : signedAbs(t!);
+}
 export const exp = unary("exp");
 /** exp(x) - 1, accurate near 0. */
 export const expm1 = unary("expm1");
@@ -328,17 +333,38 @@ export const floor = unary("floor");
 export const ceil = unary("ceil");
 /** Nearest integer, ties to even. */
 export const round = unary("round");
+const signedSign = unary("sign");
 /** -1, 0 or 1 (NaN for NaN). */
-export const sign = unary("sign");
+export function sign(x: TensorLike): Tensor {
+  const [t] = promote("sign", x);
+  return isUnsigned(t!.dtype) ? minimum(t!, 1) : signedSign(t!);
+}
 /** Bitwise not; logical not of bools. */
 export const not = unary("not");
 export const popcount = unary("popcount");
 /** Number of leading zero bits. */
 export const clz = unary("clz");
 
-export const add = binary("add");
+const addNumbers = binary("add");
+const mulNumbers = binary("mul");
+
+/** Sum; of two bools their or. */
+export function add(x: TensorLike, y: TensorLike): Tensor {
+  return areBools(x, y) ? or(x, y) : addNumbers(x, y);
+}
+
+/** Product; of two bools their and. */
+export function mul(x: TensorLike, y: TensorLike): Tensor {
+  return areBools(x, y) ? and(x, y) : mulNumbers(x, y);
+}
+
+function areBools(x: TensorLike, y: TensorLike): boolean {
+  const isBool = (v: TensorLike): boolean =>
+    typeof v === "boolean" || (v instanceof Tensor && v.dtype === "bool");
+  return isBool(x) && isBool(y);
+}
+
 export const sub = binary("sub");
-export const mul = binary("mul");
 /** The remainder with the dividend's sign, as C's %. */
 export const rem = binary("rem");
 export const atan2 = binary("atan2");
@@ -564,9 +590,9 @@ export function stopGradient(x: Tensor): Tensor {
 
 // Activations
 
-/** max(x, 0), with gradient 0 at 0. */
+/** max(x, 0), with gradient 0 at 0; NaN stays NaN. */
 export function relu(x: Tensor): Tensor {
-  return where(greater(x, 0), x, 0);
+  return where(lessEqual(x, 0), 0, x);
 }
 
 /** x · sigmoid(x), also called swish. */

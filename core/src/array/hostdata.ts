@@ -154,7 +154,8 @@ export function encode(elements: ArrayLike<number | bigint>, dtype: DType): Uint
 
 /** Bytes of `dtype` as the typed array that represents it exactly (small floats widen to Float32Array). */
 export function decode(raw: Uint8Array, dtype: DType): TypedArray {
-  const bytes = raw.byteOffset % 8 === 0 ? raw : raw.slice();
+  // Buffer.slice() would give a view of the same misaligned memory.
+  const bytes = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
   const { buffer, byteOffset: at, byteLength: length } = bytes;
   switch (dtype) {
     case "float32":

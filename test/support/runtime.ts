@@ -1,0 +1,28 @@
+/** A runtime process of the test file's own: import this before anything computes. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll } from "vitest";
+import { type CompileRequest, type Program, Runtime } from "../../core/src/runtime/runtime.js";
+
+const directory = mkdtempSync(join(tmpdir(), "aronnax-test-"));
+process.env.ARONNAX_RUNTIME_DIR = directory;
+process.env.ARONNAX_DEVICES ??= "cpu";
+// Should the test process die, its runtime does not stay.
+process.env.ARONNAX_RUNTIME_IDLE_SECONDS = "30";
+
+/** The text of every module that this file has compiled. */
+export const compiledModules = new Set<string>();
+
+const compile = Runtime.prototype.compile;
+Runtime.prototype.compile = function (this: Runtime, request: CompileRequest): Program {
+  compiledModules.add(request.text);
+  return compile.call(this, request);
+};
+
+afterAll(async () => {
+  if (compiledModules.size > 0) await Runtime.default().shutdown().catch(ignore);
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function ignore(): void {}
