@@ -2,6 +2,7 @@ export type { Batch, BatchSource, DataPosition, PrepareOptions } from "./batch.j
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";
+export { type ChatMessage, type ChatOptions, encodeChat, renderChat } from "./chat-template.js";
 export {
   type Corpus,
   type TokenArray,

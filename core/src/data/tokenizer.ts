@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
@@ -202,7 +201,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
 /**
  * Reads a tokenizer from a `tokenizer.json`, or from a folder that holds one. A `tokenizer_config.json` beside it names
- * the special tokens.
+ * the special tokens, and it or a `chat_template.jinja` holds the chat template.
  */
 export async function loadTokenizer(path: string): Promise<HuggingFaceTokenizer> {
   const file = path.endsWith(".json") ? path : join(path, "tokenizer.json");
@@ -216,19 +215,25 @@ export async function loadTokenizer(path: string): Promise<HuggingFaceTokenizer>
       { cause: error },
     );
   }
-  return new HuggingFaceTokenizer(parseJson(text, file) as TokenizerJson, readConfig(dirname(file)));
+  return new HuggingFaceTokenizer(parseJson(text, file) as TokenizerJson, await readConfig(dirname(file)));
 }
 
-function readConfig(folder: string): TokenizerConfig {
+async function readConfig(folder: string): Promise<TokenizerConfig> {
   const file = join(folder, "tokenizer_config.json");
-  let text: string;
+  const text = await readIfThere(file);
+  const config = text === undefined ? {} : (parseJson(text, file) as TokenizerConfig);
+  // Newer models keep the template in a file of its own, which then counts.
+  const template = await readIfThere(join(folder, "chat_template.jinja"));
+  return template === undefined ? config : { ...config, chat_template: template };
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
   try {
-    text = readFileSync(file, "utf8");
+    return await readFile(file, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-  return parseJson(text, file) as TokenizerConfig;
 }
 
 function parseJson(text: string, file: string): object {
