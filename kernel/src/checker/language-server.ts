@@ -2,10 +2,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
 import type { Checker, Completions, Diagnostic } from "./checker.js";
 import { hoverMarkdown, type LspCompletion, type LspHover, toCompletion } from "./lsp-answers.js";
+import { WatchedFiles } from "./watched-files.js";
 import { CellWorkspace, withoutExports } from "./workspace.js";
 
 interface LspRange {
@@ -40,20 +42,20 @@ export class LanguageServerChecker implements Checker {
   #version = 0;
   #text = "";
   #turn: Promise<unknown> = Promise.resolve();
+  readonly #watched = new WatchedFiles();
   #pendingEvents: { uri: string; type: number }[] = [];
 
-  constructor(notebookFolder: string, repository: string) {
+  constructor(
+    private readonly notebookFolder: string,
+    repository: string,
+  ) {
     this.#workspace = new CellWorkspace(notebookFolder, repository);
     void this.#connection().catch(() => {});
   }
 
-  /** Tells the server of files that changed on disk. */
-  filesChanged(uris: string[]): void {
-    for (const uri of uris) this.#pendingEvents.push({ uri, type: FILE_CHANGED });
-  }
-
   check(cell: CellSyntax): Promise<Diagnostic[]> {
     return this.#inTurn(async (server) => {
+      this.#watched.follow(cell.specifiers, this.notebookFolder);
       const declares = new Set(cell.declarations.map((declaration) => declaration.name));
       await this.#setText(
         server,
@@ -138,6 +140,9 @@ export class LanguageServerChecker implements Checker {
   }
 
   async #setText(server: MessageConnection, text: string): Promise<void> {
+    for (const path of this.#watched.changes()) {
+      this.#pendingEvents.push({ uri: pathToFileURL(path).href, type: FILE_CHANGED });
+    }
     if (this.#pendingEvents.length > 0) {
       const changes = this.#pendingEvents;
       this.#pendingEvents = [];

@@ -1,7 +1,7 @@
-import { existsSync, statSync } from "node:fs";
 import { createRequire, registerHooks } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { findLocalFile, isRelative, modifiedAt } from "../local-files.js";
 
 /** A file of the user's that was imported by a relative path. */
 interface LocalModule {
@@ -121,42 +121,14 @@ export class CellModules {
 type Next = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[2];
 type Context = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[1];
 
-/** Finds a local file as TypeScript would: `./a` may be `a.ts`, `./a.js` may be `a.ts`. */
 function resolveLocal(specifier: string, parentURL: string, context: Context, next: Next) {
   const target = specifier.startsWith("file:") ? new URL(specifier) : new URL(specifier, parentURL);
-  const path = fileURLToPath(withoutQuery(target.href));
-  const found = candidates(path).find(isFile);
+  const found = findLocalFile(fileURLToPath(withoutQuery(target.href)));
   return next(found ? pathToFileURL(found).href : specifier, { ...context, parentURL });
-}
-
-function candidates(path: string): string[] {
-  const asTypeScript = path.replace(/\.([cm]?)js$/, ".$1ts");
-  return [
-    path,
-    asTypeScript,
-    `${path}.ts`,
-    `${path}.mts`,
-    `${path}.js`,
-    `${path}.mjs`,
-    join(path, "index.ts"),
-    join(path, "index.js"),
-  ];
-}
-
-function isRelative(specifier: string): boolean {
-  return /^(\.{1,2}(\/|$)|\/|file:)/.test(specifier);
 }
 
 function withoutQuery(url: string): string {
   return url.replace(/[?#].*$/, "");
-}
-
-function isFile(path: string): boolean {
-  return existsSync(path) && statSync(path).isFile();
-}
-
-function modifiedAt(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
 function notFound(specifier: string): Error {

@@ -186,7 +186,7 @@ function editVariables(statement: t.VariableDeclaration, target: EditTarget): vo
     return;
   }
   // Otherwise, and for names of both ways in one declaration: declare them in front, and assign here.
-  for (const [name, way] of ways) prologue.push(`${way} ${name};`);
+  for (const [name, way] of ways) prologue.push(`${way} ${name} = undefined;`);
   edits.push({ start, end: start + statement.kind.length, text: "" });
   for (const declarator of statement.declarations) {
     edits.push({ start: declarator.start!, end: declarator.start!, text: "(" });

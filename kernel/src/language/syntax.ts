@@ -257,6 +257,8 @@ function isNode(value: unknown): value is t.Node {
 
 /** Whether the cell ends in an expression whose value is worth showing (an assignment is not). */
 export function endsInValue(program: t.Program): boolean {
+  // A cell that is nothing but a string is a directive to the parser.
+  if (program.body.length === 0) return program.directives.some(({ value }) => value.value !== "use strict");
   const last = program.body.at(-1);
   return last?.type === "ExpressionStatement" && last.expression.type !== "AssignmentExpression";
 }

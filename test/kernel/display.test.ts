@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KernelClient } from "./client.js";
+
+let kernel: KernelClient;
+beforeAll(async () => {
+  kernel = await KernelClient.start();
+});
+afterAll(() => kernel.stop());
+
+describe("display", () => {
+  it("takes bundles from Symbol.for('Jupyter.display'), sync and async", async () => {
+    const value = (async_: boolean) =>
+      `({ ${async_ ? "async " : ""}[Symbol.for("Jupyter.display")]() { return { "text/html": "<b>x</b>" }; } })`;
+    for (const isAsync of [false, true]) {
+      const { result } = await kernel.execute(value(isAsync));
+      expect(result).toEqual({ "text/html": "<b>x</b>", "text/plain": "Object" });
+    }
+  });
+
+  it("updates an output in place by its id", async () => {
+    const { displays, iopub } = await kernel.execute(
+      "const shown = display({ 'text/markdown': '*a*' }, { raw: true, id: 'mine' });\nshown.update({ 'text/markdown': '*b*' }, { raw: true })",
+    );
+    expect(displays).toEqual([
+      { data: { "text/markdown": "*a*" }, metadata: {}, transient: { display_id: "mine" } },
+    ]);
+    const update = iopub.find((m) => m.header.msg_type === "update_display_data")!;
+    expect(update.content).toEqual({
+      data: { "text/markdown": "*b*" },
+      metadata: {},
+      transient: { display_id: "mine" },
+    });
+  });
+
+  it("keeps the order of displays whose bundles take time, and waits for them", async () => {
+    const { displays } = await kernel.execute(
+      "const slow = { [Symbol.for('Jupyter.display')]: () => new Promise((done) => setTimeout(() => done({ 'text/plain': 'slow' }), 60)) };\ndisplay(slow); display('fast');",
+    );
+    expect(displays.map((d) => (d.data as Record<string, string>)["text/plain"])).toEqual(["slow", "'fast'"]);
+  });
+
+  it("shows Arrow tables as tables and image bytes as images", async () => {
+    const { result } = await kernel.execute(
+      "import { tableFromArrays } from 'apache-arrow';\ntableFromArrays({ loss: [0.5, 0.25] })",
+    );
+    expect(result!["text/html"]).toContain("<td>0.25</td>");
+    expect(result!["text/plain"]).toBe("Table of 2 rows (loss: Float64)");
+    const png = await kernel.execute("new Uint8Array([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 1])");
+    expect(png.result!["image/png"]).toBe(
+      Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 1]).toString("base64"),
+    );
+  });
+
+  it("shows maps, typed arrays and class instances as text", async () => {
+    const plainOf = async (code: string) => (await kernel.execute(code)).result!["text/plain"];
+    expect(await plainOf("new Map([['a', 1]])")).toBe("Map(1) { 'a' => 1 }");
+    expect(await plainOf("new Float32Array([1, 2])")).toBe("Float32Array(2) [ 1, 2 ]");
+    expect(await plainOf("class Dog { name = 'Rex' }\nnew Dog()")).toBe("Dog { name: 'Rex' }");
+  });
+
+  it("clears outputs", async () => {
+    const { iopub } = await kernel.execute("console.log('gone'); jupyter.clearOutput({ wait: true })");
+    expect(iopub.find((m) => m.header.msg_type === "clear_output")?.content).toEqual({ wait: true });
+  });
+});

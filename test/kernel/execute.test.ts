@@ -1,0 +1,243 @@
+import { mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KernelClient, plain } from "./client.js";
+
+let kernel: KernelClient;
+beforeAll(async () => {
+  kernel = await KernelClient.start();
+});
+afterAll(() => kernel.stop());
+
+const text = async (code: string) => {
+  const { result, error } = await kernel.execute(code);
+  if (error) throw new Error(plain(error.traceback.join("\n")));
+  return result?.["text/plain"];
+};
+
+describe("execution", () => {
+  it("sends busy, input, result and idle in this order, all with the request as parent", async () => {
+    const { iopub, reply } = await kernel.execute("21 * 2");
+    expect(iopub.map((m) => m.header.msg_type)).toEqual([
+      "status",
+      "execute_input",
+      "execute_result",
+      "status",
+    ]);
+    expect(iopub[2]!.content).toMatchObject({ data: { "text/plain": "42" }, metadata: {} });
+    expect(iopub[1]!.content.execution_count).toBe(iopub[2]!.content.execution_count);
+    expect(reply.content).toMatchObject({ status: "ok", user_expressions: {}, payload: [] });
+  });
+
+  it("awaits at the top level, and iterates with for await", async () => {
+    expect(await text("await new Promise<number>((done) => setTimeout(() => done(5), 5))")).toBe("5");
+    expect(await text("let sum = 0;\nfor await (const n of [1, Promise.resolve(2)]) sum += n;\nsum")).toBe(
+      "3",
+    );
+  });
+
+  it("awaits a promise that is the last value", async () => {
+    expect(await text("Promise.resolve([1, 2])")).toBe("[ 1, 2 ]");
+    expect((await kernel.execute("Promise.reject(new RangeError('no'))")).error?.ename).toBe("RangeError");
+  });
+
+  it("shows no result for declarations, assignments, statements and undefined", async () => {
+    for (const code of [
+      "let a1 = 1",
+      "a1 = 2",
+      "for (let i = 0; i < 3; i++) i",
+      "undefined",
+      "",
+      "// nothing",
+    ]) {
+      const { result, reply } = await kernel.execute(code);
+      expect([code, result, reply.content.status]).toEqual([code, undefined, "ok"]);
+    }
+  });
+
+  it("redeclares every kind of name as every other kind", async () => {
+    const kinds: Record<string, string> = {
+      var: "var NAME = 'var'",
+      let: "let NAME = 'let'",
+      const: "const NAME = 'const'",
+      function: "function NAME() {}",
+      class: "class NAME {}",
+      enum: "enum NAME { A }",
+      import: "import { join as NAME } from 'node:path'",
+      destructured: "const { NAME, other } = { NAME: 1, other: 2 }",
+    };
+    for (const first of Object.keys(kinds)) {
+      for (const second of Object.keys(kinds)) {
+        const name = `n_${first}_${second}`;
+        for (const kind of [first, second]) {
+          const { reply } = await kernel.execute(kinds[kind]!.replaceAll("NAME", name));
+          expect([first, second, reply.content.status, reply.content.evalue]).toEqual([
+            first,
+            second,
+            "ok",
+            undefined,
+          ]);
+        }
+        const wanted = {
+          function: "function",
+          class: "function",
+          enum: "object",
+          import: "function",
+          destructured: "number",
+        };
+        expect([first, second, await text(`typeof ${name}`)]).toEqual([
+          first,
+          second,
+          `'${(wanted as Record<string, string>)[second] ?? "string"}'`,
+        ]);
+      }
+    }
+  });
+
+  it("keeps bindings live between cells", async () => {
+    await text("let count = 3;\nfunction next() { return ++count; }");
+    await text("count = 100; next()");
+    expect(await text("count")).toBe("101");
+  });
+
+  it("hoists functions, also where an earlier cell made the name lexical", async () => {
+    await text("let early = 1");
+    expect(await text("[early(), early.name];\nfunction early() { return 7; }\n[early(), early.name]")).toBe(
+      "[ 7, 'early' ]",
+    );
+  });
+
+  it("keeps what was declared before a throw", async () => {
+    expect((await kernel.execute("const kept = 8;\nthrow new Error('after')")).error?.evalue).toBe("after");
+    expect(await text("kept")).toBe("8");
+  });
+
+  it("runs enums, decorators, parameter properties, accessors, generics and using", async () => {
+    await text("enum Color { Red, Green = 'g' }");
+    expect(await text("[Color.Red, Color.Green]")).toBe("[ 0, 'g' ]");
+    await text(
+      "function twice(f: (this: P) => number, _: ClassMethodDecoratorContext) { return function (this: P) { return 2 * f.call(this); }; }\nclass P { constructor(private x: number) {} @twice get2() { return this.x; } }",
+    );
+    expect(await text("new P(4).get2()")).toBe("8");
+    expect(await text("function same<T>(x: T): T { return x }\nsame<string>('s')")).toBe("'s'");
+    await text(
+      "const closed: string[] = [];\n{ using r = { [Symbol.dispose]() { closed.push('r'); } }; closed.push('body'); }",
+    );
+    expect(await text("closed")).toBe("[ 'body', 'r' ]");
+  });
+
+  it("is strict, as modules are", async () => {
+    expect((await kernel.execute("// @ts-nocheck\nundeclared = 5")).error?.ename).toBe("ReferenceError");
+  });
+
+  it("evaluates user expressions and keeps silent cells silent", async () => {
+    const { reply } = await kernel.execute("const base = 20", {
+      user_expressions: { double: "base * 2", wrong: "nothing.here" },
+    });
+    expect(reply.content.user_expressions).toMatchObject({
+      double: { status: "ok", data: { "text/plain": "40" } },
+      wrong: { status: "error" },
+    });
+    const before = reply.content.execution_count;
+    const silent = await kernel.execute("globalThis.console.log('x'); base", { silent: true });
+    expect(silent.iopub.map((m) => m.header.msg_type)).not.toContain("execute_input");
+    expect(silent.iopub.map((m) => m.header.msg_type)).not.toContain("execute_result");
+    expect((await kernel.execute("base")).reply.content.execution_count).toBe((before as number) + 1);
+  });
+
+  it("aborts what waits behind a failure, and only that", async () => {
+    const ids = ["throw new Error('stop')", "'second'", "'third'"].map((code) => kernel.startExecution(code));
+    const status = [];
+    for (const id of ids) status.push((await kernel.finish(id)).reply.content.status);
+    expect(status).toEqual(["error", "aborted", "aborted"]);
+    expect(await text("'fourth'")).toBe("'fourth'");
+    const going = ["throw 1", "'on'"].map((code) => kernel.startExecution(code, { stop_on_error: false }));
+    expect((await kernel.finish(going[0]!)).reply.content.status).toBe("error");
+    expect((await kernel.finish(going[1]!)).result).toEqual({ "text/plain": "'on'" });
+  });
+});
+
+describe("modules", () => {
+  it("imports packages of the repository, built-ins, JSON, CommonJS and local TypeScript", async () => {
+    const here = join(kernel.folder, "notebooks");
+    mkdirSync(join(here, "node_modules", "old-style"), { recursive: true });
+    writeFileSync(join(here, "node_modules", "old-style", "index.js"), "module.exports = { answer: 42 };");
+    writeFileSync(join(here, "settings.json"), '{ "width": 7 }');
+    writeFileSync(join(here, "inner.ts"), "export const inner: number = 1;");
+    writeFileSync(
+      join(here, "local.ts"),
+      'import { inner } from "./inner.ts";\nexport const value = () => inner * 10;',
+    );
+    expect(
+      await text(
+        "import { tableFromArrays, type Table } from 'apache-arrow';\nimport { basename as base } from 'node:path';\nbase('/a/b') + tableFromArrays({ x: [1, 2] }).numRows",
+      ),
+    ).toBe("'b2'");
+    expect(await text("import settings from './settings.json' with { type: 'json' };\nsettings.width")).toBe(
+      "7",
+    );
+    expect(
+      await text("// @ts-nocheck\nimport old from 'old-style';\nold.answer + require('old-style').answer"),
+    ).toBe("84");
+    expect(await text("import { value } from './local';\nvalue()")).toBe("10");
+    expect(await text("(await import('./local.ts')).value()")).toBe("10");
+  });
+
+  it("picks up changes of local files, also of those that they import", async () => {
+    const inner = join(kernel.folder, "notebooks", "inner.ts");
+    writeFileSync(inner, "export const inner: number = 2; export const extra = 'new';");
+    utimesSync(inner, new Date(), new Date(Date.now() + 5_000));
+    expect(await text("import { value } from './local.ts';\nvalue()")).toBe("20");
+    expect(await text("import { extra } from './inner.ts';\nextra.toUpperCase()")).toBe("'NEW'");
+  });
+
+  it("names the missing package and the command that installs it", async () => {
+    const { error } = await kernel.execute("// @ts-nocheck\nimport x from 'no-such-package-here'");
+    expect(error?.ename).toBe("ModuleNotFound");
+    expect(plain(error!.traceback.join("\n"))).toContain("Fix: npm install no-such-package-here");
+  });
+
+  it("gives import.meta and require as from the notebook's folder", async () => {
+    expect(await text("import.meta.dirname === process.cwd()")).toBe("true");
+    expect(await text("typeof require('node:fs').readFileSync")).toBe("'function'");
+  });
+});
+
+describe("streams", () => {
+  it("joins 10,000 small prints, loses none, and keeps the order of the two streams", async () => {
+    const { iopub, stdout } = await kernel.execute("for (let i = 0; i < 10_000; i++) console.log(i)");
+    expect(stdout.split("\n").slice(0, -1)).toEqual(Array.from({ length: 10_000 }, (_, i) => String(i)));
+    expect(iopub.filter((m) => m.header.msg_type === "stream").length).toBeLessThan(1_000);
+    const mixed = await kernel.execute(
+      "console.log('a'); console.error('b'); console.log('c'); display(1); console.log('d')",
+    );
+    const order = mixed.iopub
+      .slice(2, -1)
+      .map((m) => `${m.header.msg_type} ${m.content.name ?? ""} ${m.content.text ?? ""}`.trim());
+    expect(order).toEqual([
+      "stream stdout a",
+      "stream stderr b",
+      "stream stdout c",
+      "display_data",
+      "stream stdout d",
+    ]);
+  });
+
+  it("shows output while the cell still runs, also while it blocks", async () => {
+    const id = kernel.startExecution(
+      "console.log('first');\nconst until = Date.now() + 1_500;\nwhile (Date.now() < until) { if (Date.now() % 100 === 0) process.stdout.write('.'); }",
+    );
+    const first = await kernel.until((m) => m.header.msg_type === "stream" && m.parent.msg_id === id);
+    expect(first.content.text).toContain("first");
+    expect(kernel.log.some((m) => m.channel === "shell" && m.parent.msg_id === id)).toBe(false);
+    await kernel.finish(id);
+  });
+
+  it("gives output of finished cells to the last request", async () => {
+    await kernel.execute("setTimeout(() => console.log('late output'), 150)");
+    const { header } = (await kernel.execute("'next'")).iopub[0]!;
+    const late = await kernel.until((m) => String(m.content.text ?? "").includes("late output"));
+    expect(late.parent.msg_id).not.toBeUndefined();
+    expect(header.msg_type).toBe("status");
+  });
+});

@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KernelClient } from "./client.js";
+
+let kernel: KernelClient;
+beforeAll(async () => {
+  kernel = await KernelClient.start();
+  await kernel.execute("let state = { kept: 0 };\nsetInterval(() => { state.kept += 0; }, 1_000).unref();");
+});
+afterAll(() => kernel.stop());
+
+const REPEATS = 10;
+
+/** Starts a cell, interrupts it when it says that it is where it should be, and gives what came of it. */
+async function interruptWhen(code: string) {
+  const id = kernel.startExecution(code);
+  await kernel.until((m) => m.parent.msg_id === id && String(m.content.text ?? "").includes("started"));
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  const started = performance.now();
+  await kernel.interrupt();
+  const executed = await kernel.finish(id, 5_000);
+  return { executed, took: performance.now() - started };
+}
+
+const started = "process.stdout.write('started'); await new Promise((go) => setTimeout(go, 8));";
+
+/** Each of these writes `started` while it is busy in its own way. */
+const cases: Record<string, string> = {
+  "a synchronous endless loop":
+    "state.kept++; console.log('started'); for (let i = 0; ; i++) { if (i % 1e6 === 0) process.stdout.write(''); }",
+  "a loop after an await": `state.kept++; ${started} while (true) {}`,
+  "a pending await": "state.kept++; console.log('started'); await new Promise(() => {})",
+  "a loop in a timer's callback": `state.kept++; setTimeout(() => { while (true) {} }, 12); ${started} await new Promise(() => {})`,
+  "a loop that swallows exceptions": `state.kept++; ${started} while (true) { try { while (true) {} } catch {} finally {} }`,
+  "a loop in setImmediate": `state.kept++; ${started} setImmediate(() => { while (true) {} }); await new Promise(() => {})`,
+  "a loop in process.nextTick": `state.kept++; ${started} process.nextTick(() => { while (true) {} }); await new Promise(() => {})`,
+  "a loop in queueMicrotask": `state.kept++; ${started} queueMicrotask(() => { while (true) {} }); await new Promise(() => {})`,
+  "a loop in an event listener": `state.kept++; ${started} const et = new EventTarget(); et.addEventListener('x', () => { while (true) {} }); et.dispatchEvent(new Event('x'))`,
+};
+
+describe("interrupt keeps all state of", () => {
+  for (const [name, code] of Object.entries(cases)) {
+    it(`${name}, ${REPEATS} times`, async () => {
+      const before = Number((await kernel.execute("state.kept")).result!["text/plain"]);
+      const times: number[] = [];
+      for (let i = 0; i < REPEATS; i += 1) {
+        const { executed, took } = await interruptWhen(`{ ${code} }`);
+        expect(executed.error?.ename).toBe("Interrupted");
+        times.push(took);
+      }
+      const { result } = await kernel.execute("state.kept");
+      expect(Number(result!["text/plain"])).toBe(before + REPEATS);
+      times.sort((a, b) => a - b);
+      // The promise is 100 ms; a machine that is busy with other tests gets slack.
+      expect(times[REPEATS >> 1]).toBeLessThan(400);
+    });
+  }
+});
+
+describe("the interrupt signal", () => {
+  it("lets a framework call that observes it come to its own end", async () => {
+    const { executed } = await interruptWhen(
+      `const source = (globalThis as any)[Symbol.for("aronnax.interrupt")];
+       const done = source.observe();
+       console.log('started');
+       while (!source.signal.aborted) await new Promise((go) => setTimeout(go, 20));
+       await new Promise((go) => setTimeout(go, 150));
+       done();
+       console.log('stopped at a boundary');
+       throw Object.assign(new Error("stopped after step 7"), { name: "Interrupted" });`,
+    );
+    expect(executed.stdout).toContain("stopped at a boundary");
+    expect(executed.error).toMatchObject({ ename: "Interrupted", evalue: "stopped after step 7" });
+  });
+
+  it("does not stop an observer's long synchronous stretch by force", async () => {
+    const { executed } = await interruptWhen(
+      `const source = (globalThis as any)[Symbol.for("aronnax.interrupt")];
+       const done = source.observe();
+       console.log('started'); await new Promise((go) => setTimeout(go, 8));
+       const end = Date.now() + 600; while (Date.now() < end) {}
+       await new Promise((go) => setTimeout(go, 1));
+       done();
+       console.log('aborted', source.signal.aborted);`,
+    );
+    expect(executed.stdout).toContain("aborted true");
+    expect(executed.reply.content.status).toBe("ok");
+  });
+
+  it("gives up an observer that does not come to an end when a second interrupt comes", async () => {
+    const id = kernel.startExecution(
+      `(globalThis as any)[Symbol.for("aronnax.interrupt")].observe(); console.log('started'); await new Promise(() => {})`,
+    );
+    await kernel.until((m) => m.parent.msg_id === id && String(m.content.text ?? "").includes("started"));
+    await kernel.interrupt();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await kernel.interrupt();
+    expect((await kernel.finish(id, 3_000)).error?.ename).toBe("Interrupted");
+  });
+
+  it("is fresh in each cell", async () => {
+    expect((await kernel.execute("jupyter.signal.aborted")).result).toEqual({ "text/plain": "false" });
+  });
+});
+
+describe("interrupt", () => {
+  it("of an idle kernel does nothing", async () => {
+    for (let i = 0; i < 5; i += 1) await kernel.interrupt();
+    expect((await kernel.execute("1 + 1")).result).toEqual({ "text/plain": "2" });
+  });
+
+  it("aborts the cells that wait behind", async () => {
+    const first = kernel.startExecution("console.log('started'); while (true) {}");
+    const second = kernel.startExecution("'never'");
+    await kernel.until((m) => m.parent.msg_id === first && String(m.content.text ?? "").includes("started"));
+    await kernel.interrupt();
+    expect((await kernel.finish(first)).error?.ename).toBe("Interrupted");
+    expect((await kernel.finish(second)).reply.content.status).toBe("aborted");
+  });
+
+  it("stops a cell that prints without end", async () => {
+    const { executed, took } = await interruptWhen(
+      "console.log('started'); while (true) console.log('more and more and more')",
+    );
+    expect(executed.error?.ename).toBe("Interrupted");
+    expect(took).toBeLessThan(4_000);
+  });
+});

@@ -1,0 +1,142 @@
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { flags, KernelClient, kernelNode, repository } from "./client.js";
+
+let kernel: KernelClient;
+afterEach(() => kernel.stop());
+
+const gone = (pid: number) =>
+  !existsSync(`/proc/${pid}`) || /State:\s+Z/.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+
+async function waitUntil(condition: () => boolean, timeout: number): Promise<void> {
+  const end = performance.now() + timeout;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`not true within ${timeout} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const children = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
+
+describe("the kernel process", () => {
+  it("shuts down when asked, with its checker, also while a cell blocks", async () => {
+    for (const code of ["1", "while (true) {}"]) {
+      kernel = await KernelClient.start();
+      await kernel.execute("let x = 1");
+      const checkers = children(kernel.process.pid!);
+      kernel.startExecution(code);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const reply = await kernel.ask("control", "shutdown_request", { restart: true });
+      expect(reply.content).toEqual({ status: "ok", restart: true });
+      await kernel.exit;
+      for (const pid of checkers) await waitUntil(() => gone(pid), 3_000);
+      await kernel.stop();
+    }
+  });
+
+  it("ends cleanly when a cell calls process.exit, and answers the request first", async () => {
+    kernel = await KernelClient.start();
+    const { error, reply, stdout } = await kernel.execute("console.log('bye'); process.exit(3)");
+    expect(stdout).toBe("bye\n");
+    expect(reply.content).toMatchObject({ status: "error", ename: "Exit" });
+    expect(error?.evalue).toContain("process.exit(3)");
+    expect(await kernel.exit).toBe(3);
+  });
+
+  it("does not outlive the process that started it, even while a cell blocks", async () => {
+    kernel = await KernelClient.start();
+    const file = join(kernel.folder, "second.json");
+    const { writeFileSync } = await import("node:fs");
+    const connection = { ...kernel.connection };
+    for (const port of ["shell_port", "control_port", "iopub_port", "stdin_port", "hb_port"] as const)
+      connection[port] += 1_000;
+    writeFileSync(file, JSON.stringify(connection));
+    const parent = spawn(
+      process.execPath,
+      [
+        "-e",
+        `const c = require("child_process").spawn(process.argv[1], process.argv.slice(2), { stdio: "ignore", detached: true, env: { ...process.env, JPY_PARENT_PID: String(process.pid) } }); console.log(c.pid); setInterval(() => {}, 1000);`,
+        kernelNode(),
+        ...flags,
+        join(repository, "kernel/dist/main.js"),
+        file,
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    );
+    const pid = Number(
+      await new Promise<string>((resolve) => parent.stdout!.once("data", (data) => resolve(String(data)))),
+    );
+    await waitUntil(() => children(pid).length > 0, 10_000);
+    parent.kill("SIGKILL");
+    await waitUntil(() => gone(pid), 6_000);
+  });
+
+  it("drops messages that are wrongly signed, replayed or not messages, and lives on", async () => {
+    kernel = await KernelClient.start();
+    const header = kernel.wire.header("execute_request");
+    const message = {
+      identities: [],
+      header,
+      parent: {},
+      metadata: {},
+      content: { code: "globalThis.forged = 1" },
+      buffers: [],
+    };
+    const frames = kernel.wire.encode(message);
+    const forged = [...frames];
+    forged[1] = "0".repeat(64);
+    kernel.sendFrames("shell", forged);
+    kernel.sendFrames("shell", ["no delimiter"]);
+    kernel.sendFrames("control", ["<IDS|MSG>", "", "{}"]);
+    kernel.sendFrames("shell", frames);
+    kernel.sendFrames("shell", frames);
+    expect((await kernel.execute("(globalThis as any).forged")).reply.content.execution_count).toBe(2);
+    await waitUntil(() => (kernel.stderr.match(/was dropped/g) ?? []).length === 4, 2_000);
+    expect(kernel.stderr).toContain("HMAC signature does not match");
+    expect(kernel.stderr).toContain("came twice");
+  });
+
+  it("greets subscribers, and serves two front ends at once", async () => {
+    kernel = await KernelClient.start();
+    const welcome = kernel.log.find((m) => m.header.msg_type === "iopub_welcome");
+    expect(welcome?.content).toEqual({ subscription: "" });
+    await kernel.execute("let shared = 41");
+    const second = new (KernelClient as unknown as new (...args: unknown[]) => KernelClient)(
+      kernel.process,
+      kernel.connection,
+      kernel.folder,
+    );
+    await second.connect();
+    expect((await second.execute("shared + 1")).result).toEqual({ "text/plain": "42" });
+    await kernel.until(
+      (m) => m.header.msg_type === "execute_result" && m.parent.session === second.wire.session,
+    );
+    second.disconnect();
+  });
+
+  it("asks for input, also for passwords, and refuses where the front end cannot", async () => {
+    kernel = await KernelClient.start();
+    const id = kernel.startExecution(
+      "const name = prompt('Who?');\nconst secret = jupyter.password();\n`${name} ${secret}`",
+      {
+        allow_stdin: true,
+      },
+    );
+    const question = await kernel.until((m) => m.header.msg_type === "input_request");
+    expect(question.content).toEqual({ prompt: "Who?", password: false });
+    kernel.send("stdin", "input_reply", { value: "Nemo" }, [], question.header);
+    const hidden = await kernel.until(
+      (m) => m.header.msg_type === "input_request" && m.content.password === true,
+    );
+    kernel.send("stdin", "input_reply", { value: "20000" }, [], hidden.header);
+    expect((await kernel.finish(id)).result).toEqual({ "text/plain": "'Nemo 20000'" });
+    expect((await kernel.execute("prompt('x')")).error?.ename).toBe("InputRefused");
+    const waiting = kernel.startExecution("prompt('never')", { allow_stdin: true });
+    await kernel.until((m) => m.header.msg_type === "input_request" && m.content.prompt === "never");
+    await kernel.interrupt();
+    expect((await kernel.finish(waiting)).error?.ename).toBe("Interrupted");
+  });
+});
