@@ -121,7 +121,8 @@ async function tokenizeAll(
   };
 }
 
-const pieceCharacters = 1 << 18;
+// Some tokenizers take a piece as one word, whose cost grows faster than its length.
+const pieceCharacters = 1 << 15;
 
 /**
  * A very long document in pieces, so that work on it can be watched and stopped. The cut is before a line break that

@@ -15,6 +15,7 @@ export { DataError } from "./errors.js";
 export { bigramCrossEntropy, type NgramOptions, unigramCrossEntropy } from "./ngram.js";
 export { type MixturePart, type PackedOptions, PackedText, packed } from "./packed.js";
 export { permutation, Sfc32 } from "./random.js";
+export { loadSentencePiece } from "./sentencepiece.js";
 export {
   type BrokenLine,
   documents,

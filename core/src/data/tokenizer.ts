@@ -76,6 +76,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly padId: number | undefined;
   private readonly library: Library;
   private literalLibrary: Library | undefined;
+  /** Unigram with byte fallback, which the library leaves out: the unknown token, and the token of each byte. */
+  private readonly byteIds: ByteFallback | undefined;
 
   constructor(
     private readonly json: TokenizerJson,
@@ -105,6 +107,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
         { cause: error },
       );
     }
+    if (json.model.type === "Unigram" && json.model.byte_fallback === true) {
+      const bytes = Array.from({ length: 256 }, (_, byte) => this.library.token_to_id(byteToken(byte)));
+      const unknown = Number(json.model.unk_id);
+      if (bytes.every((id) => id !== undefined)) {
+        this.byteIds = { unknown, unknownPiece: this.library.id_to_token(unknown), bytes };
+      }
+    }
     let largest = -1;
     for (const id of this.library.get_vocab().values()) largest = Math.max(largest, id);
     for (const token of json.added_tokens) largest = Math.max(largest, token.id);
@@ -119,7 +128,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
     const library = options.special === "text" ? this.literal() : this.library;
-    const { ids } = library.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
+    const encoding = library.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
+    const ids = this.byteIds === undefined ? encoding.ids : fallBackToBytes(encoding, this.byteIds);
     const out = new Int32Array(ids.length);
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i];
@@ -249,6 +259,28 @@ function parseJson(text: string, file: string): object {
     throw new DataError(`${file} must hold a JSON object.`);
   }
   return value;
+}
+
+interface ByteFallback {
+  unknown: number;
+  unknownPiece: string | undefined;
+  bytes: number[];
+}
+
+function byteToken(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
+}
+
+/** Unknown pieces as the tokens of their bytes; the library hands out their text as the token. */
+function fallBackToBytes(
+  { ids, tokens }: { ids: number[]; tokens: string[] },
+  { unknown, unknownPiece, bytes }: ByteFallback,
+): number[] {
+  return ids.flatMap((id, i) =>
+    id === unknown && tokens[i] !== unknownPiece
+      ? Array.from(Buffer.from(tokens[i]!), (byte) => bytes[byte]!)
+      : [id],
+  );
 }
 
 function excerpt(text: string): string {

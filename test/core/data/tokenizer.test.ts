@@ -9,6 +9,7 @@ import {
   byteTokenizer,
   HuggingFaceTokenizer,
   loadTokenizer,
+  type TokenizerJson,
   trainBpe,
 } from "../../../core/src/data/index.js";
 
@@ -160,6 +161,25 @@ describe("BPE training", () => {
       onProgress: () => abort.abort(),
     });
     await expect(training).rejects.toThrow(/abort/i);
+  });
+});
+
+describe("a tokenizer.json of another type", () => {
+  const types = JSON.parse(
+    readFileSync(new URL("../../fixtures/tokenizers/types.json", import.meta.url), "utf8"),
+  ) as Record<
+    string,
+    { file: TokenizerJson; encodings: [text: string, plain: number[], special: number[], decoded: string][] }
+  >;
+  test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {
+    const tokenizer = new HuggingFaceTokenizer(file);
+    for (const [sample, plain, special, decoded] of encodings) {
+      expect(Array.from(tokenizer.encode(sample)), JSON.stringify(sample)).toEqual(plain);
+      expect(Array.from(tokenizer.encode(sample, { addSpecialTokens: true }))).toEqual(special);
+      expect(tokenizer.decode(plain)).toBe(decoded);
+      const stream = tokenizer.stream();
+      expect(plain.map((id) => stream.push(id)).join("") + stream.end()).toBe(decoded);
+    }
   });
 });
 
