@@ -1,11 +1,12 @@
 /** Modules: trees of parameters with a forward function. */
+import { tensor } from "../array/creation.js";
 import { foldIn, type Key, key as makeKey } from "../array/random.js";
 import { Tensor } from "../array/tensor.js";
 import { type DType, isFloat } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
 import { jit } from "../transform/jit.js";
-import { flatten, treeNode } from "../transform/tree.js";
+import { flatten, mapNamed, treeNode } from "../transform/tree.js";
 import { type Initializer, normalInit } from "./initializers.js";
 
 /** What a parameter is made of, beside its values. */
@@ -95,25 +96,27 @@ export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
   return found;
 }
 
+const draw = jit(
+  (init: Initializer, base: Key, path: Tensor, shape: Shape, dtype: DType) =>
+    init(foldIn(base, path), shape, dtype),
+  { name: "initialize", tag: () => "parameter" },
+);
+
 /**
- * A model with its parameters drawn on the device, by one compiled program. Each parameter's key follows from its path, so that two
- * models share the values of parameters of the same path and shape, whatever else differs.
+ * A model with its parameters drawn on the device, by one small program for each kind of parameter (initializer, shape and dtype), however
+ * many layers there are. Each parameter's key follows from its path, so that two models share the values of parameters of the same path
+ * and shape, whatever else differs.
  *
  * @param seed - a random key or an integer
  */
 export function initialize<M extends Module>(model: M, seed: Key | number = 0): M {
   const declaredSpecs = parameterSpecs(model);
-  const flat = flatten(model);
-  const build = jit(
-    (base: Key) =>
-      flat.leaves.map((leaf, i) => {
-        const path = flat.paths[i]!;
-        const spec = declaredSpecs.get(path);
-        return spec === undefined ? leaf : spec.init(foldIn(base, hash(path)), spec.shape, spec.dtype);
-      }),
-    { name: "initialize", tag: () => "parameter" },
-  );
-  return flat.rebuild(build(typeof seed === "number" ? makeKey(seed) : seed)) as M;
+  const base = typeof seed === "number" ? makeKey(seed) : seed;
+  return mapNamed((leaf, path) => {
+    const spec = declaredSpecs.get(path);
+    if (spec === undefined) return leaf;
+    return draw(spec.init, base, tensor(Uint32Array.of(hash(path)), { shape: [] }), spec.shape, spec.dtype);
+  }, model);
 }
 
 /** FNV-1a, 32 bits. */
