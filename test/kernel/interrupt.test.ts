@@ -15,26 +15,28 @@ async function interruptWhen(code: string) {
   const id = kernel.startExecution(code);
   await kernel.until((m) => m.parent.msg_id === id && String(m.content.text ?? "").includes("started"));
   await new Promise((resolve) => setTimeout(resolve, 10));
-  const started = performance.now();
+  const begun = performance.now();
   await kernel.interrupt();
   const executed = await kernel.finish(id, 5_000);
-  return { executed, took: performance.now() - started };
+  return { executed, took: performance.now() - begun };
 }
 
-const started = "process.stdout.write('started'); await new Promise((go) => setTimeout(go, 8));";
+const spin = "process.stdout.write('started'); while (true) {}";
 
-/** Each of these writes `started` while it is busy in its own way. */
+/** Each of these writes `started` when it is where it should be interrupted. */
 const cases: Record<string, string> = {
-  "a synchronous endless loop":
-    "state.kept++; console.log('started'); for (let i = 0; ; i++) { if (i % 1e6 === 0) process.stdout.write(''); }",
-  "a loop after an await": `state.kept++; ${started} while (true) {}`,
+  "a synchronous endless loop": `state.kept++; ${spin}`,
+  "a loop after an await": `state.kept++; await new Promise((go) => setTimeout(go, 8)); ${spin}`,
   "a pending await": "state.kept++; console.log('started'); await new Promise(() => {})",
-  "a loop in a timer's callback": `state.kept++; setTimeout(() => { while (true) {} }, 12); ${started} await new Promise(() => {})`,
-  "a loop that swallows exceptions": `state.kept++; ${started} while (true) { try { while (true) {} } catch {} finally {} }`,
-  "a loop in setImmediate": `state.kept++; ${started} setImmediate(() => { while (true) {} }); await new Promise(() => {})`,
-  "a loop in process.nextTick": `state.kept++; ${started} process.nextTick(() => { while (true) {} }); await new Promise(() => {})`,
-  "a loop in queueMicrotask": `state.kept++; ${started} queueMicrotask(() => { while (true) {} }); await new Promise(() => {})`,
-  "a loop in an event listener": `state.kept++; ${started} const et = new EventTarget(); et.addEventListener('x', () => { while (true) {} }); et.dispatchEvent(new Event('x'))`,
+  "a loop in a timer's callback": `state.kept++; setTimeout(() => { ${spin} }, 5); await new Promise(() => {})`,
+  "a loop in an interval's callback": `state.kept++; const timer = setInterval(() => { clearInterval(timer); ${spin} }, 5); await new Promise(() => {})`,
+  "a loop that swallows exceptions":
+    "state.kept++; await 0; while (true) { try { process.stdout.write('started'); while (true) {} } catch {} finally {} }",
+  "a loop in setImmediate": `state.kept++; setImmediate(() => { ${spin} }); await new Promise(() => {})`,
+  "a loop in process.nextTick": `state.kept++; process.nextTick(() => { ${spin} }); await new Promise(() => {})`,
+  "a loop in queueMicrotask": `state.kept++; queueMicrotask(() => { ${spin} }); await new Promise(() => {})`,
+  "a loop in a file callback": `state.kept++; require('node:fs').stat('/', () => { ${spin} }); await new Promise(() => {})`,
+  "a loop in an event listener": `state.kept++; await 0; const target = new EventTarget(); target.addEventListener('x', () => { ${spin} }); target.dispatchEvent(new Event('x'))`,
 };
 
 describe("interrupt keeps all state of", () => {
@@ -106,6 +108,13 @@ describe("interrupt", () => {
   it("of an idle kernel does nothing", async () => {
     for (let i = 0; i < 5; i += 1) await kernel.interrupt();
     expect((await kernel.execute("1 + 1")).result).toEqual({ "text/plain": "2" });
+  });
+
+  it("stops a loop that a finished cell left behind", async () => {
+    await kernel.execute("setTimeout(() => { console.log('left behind'); while (true) {} }, 30)");
+    await kernel.until((m) => String(m.content.text ?? "").includes("left behind"));
+    await kernel.interrupt();
+    expect((await kernel.execute("'on'")).result).toEqual({ "text/plain": "'on'" });
   });
 
   it("aborts the cells that wait behind", async () => {

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { flags, KernelClient, kernelNode, repository } from "./client.js";
@@ -18,8 +18,15 @@ async function waitUntil(condition: () => boolean, timeout: number): Promise<voi
   }
 }
 
+/** Child processes of all threads. */
 const children = (pid: number): number[] =>
-  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
+  readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8")
+      .trim()
+      .split(" ")
+      .filter(Boolean)
+      .map(Number),
+  );
 
 describe("the kernel process", () => {
   it("shuts down when asked, with its checker, also while a cell blocks", async () => {
@@ -27,6 +34,7 @@ describe("the kernel process", () => {
       kernel = await KernelClient.start();
       await kernel.execute("let x = 1");
       const checkers = children(kernel.process.pid!);
+      expect(checkers.length).toBe(1);
       kernel.startExecution(code);
       await new Promise((resolve) => setTimeout(resolve, 100));
       const reply = await kernel.ask("control", "shutdown_request", { restart: true });
@@ -82,7 +90,7 @@ describe("the kernel process", () => {
       header,
       parent: {},
       metadata: {},
-      content: { code: "globalThis.forged = 1" },
+      content: { code: "(globalThis as any).forged = 1" },
       buffers: [],
     };
     const frames = kernel.wire.encode(message);

@@ -27,6 +27,8 @@ interface JupyterGlobal {
   display(value: unknown, options?: JupyterDisplayOptions): JupyterDisplayHandle;
   /** Removes the outputs of the cell; with \`wait\`, when the next output comes. */
   clearOutput(options?: { wait?: boolean }): void;
+  /** Asks the user for a secret: what is typed is not shown. */
+  password(message?: string): string;
   /** Aborted when the running cell is interrupted. */
   readonly signal: AbortSignal;
   readonly comms: {

@@ -2,7 +2,10 @@ import { Console } from "node:console";
 import { Shared, type ToMessaging } from "../link.js";
 import { native } from "./native-timers.js";
 
-/** A chunk goes out when it is this long, or this old (ms), or when the event loop turns. */
+/** Writes go out at once up to a burst of this many, which refills at so many a second; beyond, they are joined. */
+const BURST = 50;
+const REFILL = 100;
+/** Joined writes go out when they are this long, or this old (ms), or when the event loop turns. */
 const CHUNK = 64 * 1024;
 const AGE = 40;
 /** More output than this under way makes the writer wait: a cell that prints without end must not fill the memory. */
@@ -15,6 +18,7 @@ export class OutputStreams {
   #parts: { name: Name; text: string }[] = [];
   #size = 0;
   #flushedAt = 0;
+  #allowance = BURST;
   #scheduled = false;
 
   constructor(
@@ -48,7 +52,10 @@ export class OutputStreams {
     if (last?.name === name) last.text += text;
     else this.#parts.push({ name, text });
     this.#size += text.length;
-    if (this.#size >= CHUNK || performance.now() - this.#flushedAt > AGE) this.flush();
+    const now = performance.now();
+    const since = now - this.#flushedAt;
+    this.#allowance = Math.min(BURST, this.#allowance + (since * REFILL) / 1_000);
+    if (this.#allowance >= 1 || this.#size >= CHUNK || since > AGE) this.flush(now);
     else if (!this.#scheduled) {
       this.#scheduled = true;
       native.setTimeout(() => {
@@ -58,9 +65,10 @@ export class OutputStreams {
     }
   }
 
-  flush(): void {
-    this.#flushedAt = performance.now();
+  flush(now = performance.now()): void {
+    this.#flushedAt = now;
     const parts = this.#parts;
+    this.#allowance = Math.max(0, this.#allowance - parts.length);
     this.#parts = [];
     this.#size = 0;
     for (const { name, text } of parts) {

@@ -3,6 +3,7 @@ import { compileCell, NameTable } from "../language/compile.js";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome } from "../link.js";
 import type { Header, Json, Message } from "../protocol/wire.js";
+import { log } from "./log.js";
 import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 
 /** What the executor needs around it. */
@@ -41,10 +42,6 @@ export class Executor {
   #interruptedBefore = false;
 
   constructor(private readonly ports: ExecutorPorts) {}
-
-  get running(): boolean {
-    return this.#waiting !== undefined;
-  }
 
   submit(request: Message): void {
     this.#queue.push(request);
@@ -177,7 +174,7 @@ export class Executor {
     try {
       return await this.ports.checker.check(syntax);
     } catch (error) {
-      process.stderr.write(`aronnax kernel: the type checker failed, the cell runs unchecked: ${error}\n`);
+      log(`the type checker failed, the cell runs unchecked: ${error}`);
       return [];
     }
   }

@@ -8,6 +8,7 @@ import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../proto
 import { Executor } from "./executor.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
+import { log } from "./log.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
 
@@ -127,7 +128,7 @@ export class KernelServer {
     try {
       if (handler) reply = await handler(request, channel);
       else {
-        process.stderr.write(`aronnax kernel: ${type} on ${channel} is not a request that it knows\n`);
+        log(`${type} on ${channel} is not a request that it knows`);
         if (type.endsWith("_request")) reply = errorReply("NotImplementedError", `${type} is not supported`);
       }
     } catch (error) {
@@ -202,10 +203,10 @@ export class KernelServer {
   }
 
   async #interrupt(): Promise<Json> {
-    if (this.#executor.running) {
-      if (this.#inputPending) this.#answerInput({ interrupted: true });
-      await this.#interrupter.interrupt();
-    } else this.#executor.interruptPreparation();
+    this.#executor.interruptPreparation();
+    if (this.#inputPending) this.#answerInput({ interrupted: true });
+    // Also where no cell runs: a callback that one left behind may keep the thread busy.
+    await this.#interrupter.interrupt();
     return { status: "ok" };
   }
 
@@ -219,7 +220,7 @@ export class KernelServer {
       this.#comms.set(id, target);
       this.#tell({ type: "comm", kind: "open", content, metadata, buffers });
     } else {
-      process.stderr.write(`aronnax kernel: no comm target is registered as ${JSON.stringify(target)}\n`);
+      log(`no comm target is registered as ${JSON.stringify(target)}`);
       this.#publish("comm_close", header, { comm_id: id, data: {} });
     }
   }

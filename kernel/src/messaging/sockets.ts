@@ -1,6 +1,7 @@
 import { Reply, Router, type Socket, XPublisher } from "zeromq";
 import { type ConnectionInfo, endpoint } from "../protocol/connection.js";
 import { type Header, type Json, type Message, WireError, WireFormat } from "../protocol/wire.js";
+import { log } from "./log.js";
 
 export type Channel = "shell" | "control" | "stdin";
 
@@ -110,7 +111,7 @@ export class Sockets {
           handle(channel, this.wire.decode(frames));
         } catch (error) {
           if (!(error instanceof WireError)) throw error;
-          process.stderr.write(`aronnax kernel: a message on ${channel} was dropped: ${error.message}\n`);
+          log(`a message on ${channel} was dropped: ${error.message}`);
         }
       }
     } catch (error) {

@@ -1,3 +1,4 @@
+import { log } from "../messaging/log.js";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
 import type { MetricsEvent } from "./events.js";
@@ -41,7 +42,7 @@ export class MetricsComms {
         for (const [id, client] of this.#clients) this.#schedule(id, client);
       })
       .catch((error) => {
-        process.stderr.write(`aronnax kernel: metrics: ${error}\n`);
+        log(`metrics: ${error}`);
       });
   }
 
