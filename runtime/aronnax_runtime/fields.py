@@ -74,7 +74,7 @@ def dtype(value: Any) -> np.dtype:
 def tag(value: Any) -> str:
     if value is None:
         return "other"
-    if value not in TAGS:
+    if not isinstance(value, str) or value not in TAGS:
         raise InvalidArgument(f"{value!r:.100} is no tag", f"The tags are {', '.join(sorted(TAGS))}.")
     return value
 

@@ -9,11 +9,11 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import PROTOCOL_VERSION, fields
+from . import PROTOCOL_VERSION, fields, storage
 from .buffers import Buffer, require_host_memory
 from .compiler import CompileJob
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _ANSWER_AT_ONCE = 1 << 20
 _MAX_TEXT = 1 << 30
 
+T = TypeVar("T")
 Answer = tuple[Any, Bytes | None]
 Operation = Callable[["Session", Header], None]
 
@@ -61,7 +62,7 @@ class Session:
             self._greet()
             operations = OPERATIONS
             while (header := self.reader.header()) is not None:
-                operation = operations.get(header.get("op"))  # type: ignore[arg-type]
+                operation = lookup(operations, header.get("op"))
                 try:
                     if operation is None:
                         raise ProtocolError(f"there is no operation {header.get('op')!r:.100}")
@@ -136,7 +137,7 @@ class Session:
         if op == "put":
             self._poison(header.get("buffer"), 1, fault)
         elif op == "execute":
-            pending = self.programs.get(header.get("program"))  # type: ignore[arg-type]
+            pending = lookup(self.programs, header.get("program"))
             self._poison(header.get("outputs"), pending.outputs if pending else 0, fault)
 
     def _poison(self, first: Any, count: int, fault: Fault) -> None:
@@ -160,6 +161,22 @@ class Session:
             self.server.explain_memory(fault)
         return fault
 
+    def answer(self, header: Header, result: Any = None, payload: Bytes | None = None) -> None:
+        """`reply` for other threads: a client that has gone is the reading thread's matter."""
+        try:
+            self.reply(header, result, payload)
+        except OSError:
+            pass
+
+    def answer_error(self, header: Header, error: BaseException) -> None:
+        fault = self.fault(error, header["op"])
+        if "id" not in header:
+            return
+        try:
+            self.writer.send({"id": header["id"], "error": fault.to_wire()})
+        except OSError:
+            pass
+
     # Waiting
 
     def later(self, header: Header, job: Callable[[], Answer]) -> None:
@@ -167,14 +184,11 @@ class Session:
 
         def answer() -> None:
             try:
-                self.reply(header, *job())
-            except OSError:
-                pass  # The client has gone; the reading thread notices too.
+                result, payload = job()
             except Exception as error:
-                try:
-                    self.writer.send({"id": header["id"], "error": self.fault(error, header["op"]).to_wire()})
-                except OSError:
-                    pass
+                self.answer_error(header, error)
+            else:
+                self.answer(header, result, payload)
 
         if self._waiter is None:
             self._waiter = threading.Thread(target=self._wait, name=f"waiter-{self.number}", daemon=True)
@@ -196,7 +210,7 @@ class Session:
     # Handles
 
     def buffer(self, number: Any) -> Buffer:
-        found = self.buffers.get(number)
+        found = lookup(self.buffers, number)
         if found is None:
             raise missing_buffer(fields.handle(number))
         return found
@@ -212,6 +226,14 @@ class Session:
     def take_failure(self) -> Fault | None:
         failure, self._failure = self._failure, None
         return failure
+
+
+def lookup(table: dict[Any, T], key: Any) -> T | None:
+    """The entry of a key that a client sent: a list or a map is no key at all."""
+    try:
+        return table.get(key)
+    except TypeError:
+        return None
 
 
 def refuse(connection: socket.socket, reason: str) -> None:
@@ -319,17 +341,13 @@ def _compile(session: Session, header: Header) -> None:
     session.programs[number] = PendingProgram(future, len(outputs))
 
     def answer(done: Any) -> None:
-        try:
-            error = done.exception()
-            if error is None:
-                session.reply(header, done.result().info)
-            else:
-                session.writer.send({"id": header["id"], "error": session.fault(error, "compile").to_wire()})
-        except OSError:
-            pass
+        error = done.exception()
+        if error is None:
+            session.answer(header, done.result().info)
+        else:
+            session.answer_error(header, error)
 
-    if "id" in header:
-        future.add_done_callback(answer)
+    future.add_done_callback(answer)
 
 
 def _described(session: Session, output: Header) -> Described:
@@ -344,7 +362,7 @@ def _described(session: Session, output: Header) -> Described:
 
 
 def _program(session: Session, number: Any) -> PendingProgram:
-    found = session.programs.get(number)
+    found = lookup(session.programs, number)
     if found is None:
         raise InvalidArgument(f"there is no program with handle {fields.handle(number)}")
     return found
@@ -466,4 +484,7 @@ OPERATIONS: dict[str, Operation] = {
     "workspace.get": _workspace_get,
     "workspace.list": _workspace_list,
     "workspace.delete": _workspace_delete,
+    "safetensors.index": storage.index,
+    "safetensors.load": storage.load,
+    "safetensors.save": storage.save,
 }

@@ -84,3 +84,14 @@ export function addProgram(shape: readonly number[], donate = false): string {
     %1 = stablehlo.reduce(%0 init: %z) applies stablehlo.add across dimensions = [${dims}] : (${t}, tensor<f32>) -> tensor<f32>
     return %0, %1 : ${t}, tensor<f32> } }`;
 }
+
+/** A small generator of numbers below `n`, the same in each run (mulberry32). */
+export function generator(seed: number): (n: number) => number {
+  let state = seed;
+  return (n) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % n;
+  };
+}

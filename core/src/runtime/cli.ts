@@ -77,7 +77,7 @@ async function status(where: Place, json: boolean): Promise<number> {
   } else {
     console.log(describe(found));
   }
-  return found === undefined ? 3 : 0;
+  return found === undefined && !json ? 3 : 0;
 }
 
 function describe(found: RuntimeStatus): string {

@@ -1,0 +1,262 @@
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { pythonCommand } from "../../core/src/runtime/locate.js";
+import type { Runtime } from "../../core/src/runtime/runtime.js";
+import { addProgram, floats, generator, startRuntime, stopAll } from "./support.js";
+import { frame, WireClient } from "./wire.js";
+
+const f32 = (shape: number[]) => ({ shape, dtype: "float32" as const });
+
+describe("the runtime's wire", () => {
+  let runtime: Runtime;
+  let directory: string;
+  let socket: string;
+
+  beforeAll(async () => {
+    ({ runtime, directory } = await startRuntime());
+    ({ socket } = await runtime.ready);
+  });
+  afterAll(stopAll);
+
+  const greeted = async () => {
+    const client = new WireClient(socket);
+    await client.hello();
+    return client;
+  };
+
+  it("greets first, and refuses other protocols by name", async () => {
+    const early = new WireClient(socket);
+    await early.send(frame({ op: "ping", id: 1 }));
+    await early.until(() => false);
+    expect(early.replies).toMatchObject([{ error: { kind: "ProtocolError", message: /must be hello/ } }]);
+    const other = new WireClient(socket);
+    await other.send(frame({ op: "hello", id: 0, protocol: 99 }));
+    await other.until(() => false);
+    expect(other.replies).toMatchObject([{ error: { kind: "ProtocolError" } }]);
+    expect(other.replies[0]!.error!.message).toContain("speaks protocol 1, the client 99");
+  });
+
+  it("closes on what is no frame, and says why", async () => {
+    const cases: [Buffer, RegExp][] = [
+      [frame({ op: "ping" }, undefined, { magic: 0x47455420 }), /starts with/],
+      [frame({ op: "ping" }, undefined, { headerLength: 0 }), /header of 0 bytes/],
+      [frame({ op: "ping" }, undefined, { headerLength: 0xffffffff }), /header of 4294967295/],
+      [frame({ op: "ping" }, undefined, { payloadLength: 1n << 60n }), /payload of/],
+      [frame(Buffer.from([0xc1])), /not valid MessagePack/],
+      [frame([1, 2]), /not a map/],
+    ];
+    for (const [bytes, message] of cases) {
+      const client = await greeted();
+      await client.send(bytes);
+      await client.until(() => false);
+      expect(client.replies.at(-1)!.error).toMatchObject({ kind: "ProtocolError" });
+      expect(client.replies.at(-1)!.error!.message).toMatch(message);
+    }
+  });
+
+  it("answers a request that makes no sense, and goes on", async () => {
+    const client = await greeted();
+    const requests: object[] = [
+      { op: "nonsense" },
+      { op: ["ping"] },
+      {},
+      { op: "get", buffer: "x" },
+      { op: "get", buffer: 77 },
+      { op: "get", buffer: -1 },
+      { op: "execute", program: 5, inputs: [], outputs: 1 },
+      { op: "compile", program: 1 },
+      { op: "put", buffer: 1, shape: [2 ** 40, 2 ** 40], dtype: "float32" },
+      { op: "put", buffer: 1, shape: [4], dtype: "float33" },
+      { op: "put", buffer: 1, shape: "4", dtype: "float32" },
+      { op: "put", buffer: 1, shape: [1e6, 1e6], dtype: "float32" },
+      { op: "put", buffer: 1, shape: [4], dtype: "float32", sharding: { mesh: [["x", 0]], spec: [] } },
+      { op: "put", buffer: 1, shape: [4], dtype: "float32", tag: "nothing" },
+      { op: "sync", buffers: 3 },
+      { op: "free", handles: "all" },
+      { op: "workspace.set", workspace: "", buffers: {} },
+      { op: "workspace.get", workspace: "x", names: [3] },
+      { op: "safetensors.load", path: "/x", tensors: 1 },
+      { op: "safetensors.save", path: "/x", tensors: { a: 1 } },
+    ];
+    for (const [id, request] of requests.entries()) await client.send(frame({ ...request, id: 1000 + id }));
+    await client.until(() => client.reply(999 + requests.length) !== undefined);
+    for (const [id, request] of requests.entries()) {
+      expect(client.reply(1000 + id)?.error, JSON.stringify(request)).toBeDefined();
+      expect(client.reply(1000 + id)!.error!.message, JSON.stringify(request)).not.toContain(
+        "inside the runtime",
+      );
+    }
+    await client.send(frame({ op: "ping", id: 99 }));
+    await client.until(() => client.reply(99) !== undefined);
+    expect(client.reply(99)).toEqual({ id: 99, result: null });
+    client.destroy();
+  });
+
+  it("takes a payload that nobody asked for as part of its frame", async () => {
+    const client = await greeted();
+    await client.send(frame({ op: "ping", id: 1 }, randomBytes(300_000)));
+    await client.send(frame({ op: "put", id: 2, buffer: 1, shape: [3], dtype: "float32" }, randomBytes(13)));
+    await client.send(frame({ op: "ping", id: 3 }));
+    await client.until(() => client.reply(3) !== undefined);
+    expect(client.reply(2)!.error!.message).toContain("takes 12 bytes, but 13 came");
+    expect(client.reply(3)!.error).toBeUndefined();
+    client.destroy();
+  });
+
+  it("knows handles of an own client only, and never twice", async () => {
+    const mine = runtime.put(new Float32Array(1), f32([1]));
+    await runtime.sync();
+    const client = await greeted();
+    await client.send(frame({ op: "get", id: 1, buffer: mine.id }));
+    const put = { op: "put", buffer: 5, shape: [1], dtype: "float32" };
+    await client.send(frame({ ...put, id: 2 }, new Uint8Array(4)));
+    await client.send(frame({ ...put, id: 3 }, new Uint8Array(4)));
+    await client.until(() => client.reply(3) !== undefined);
+    expect(client.reply(1)!.error).toMatchObject({ kind: "BufferDeleted" });
+    expect(client.reply(2)!.error).toBeUndefined();
+    expect(client.reply(3)!.error!.message).toContain("in use");
+    client.destroy();
+  });
+
+  it("drops a client whose frame ends early", async () => {
+    const whole = frame({ op: "put", buffer: 1, shape: [1024], dtype: "float32" }, new Uint8Array(4096));
+    for (const length of [3, 16, 20, 1000]) {
+      const client = await greeted();
+      await client.send(whole.subarray(0, length));
+      client.end();
+      await client.until(() => false);
+      expect(client.closed).toBe(true);
+    }
+    await runtime.ping();
+  });
+
+  it("survives a hundred thousand random and mutated frames", async () => {
+    const program = runtime.compile({ text: addProgram([4]), outputs: [f32([4]), f32([])] });
+    const input = runtime.put(new Float32Array(4).fill(1), f32([4]));
+    await program.info;
+    const random = generator(11);
+    const value = (depth = 0): unknown => {
+      const kinds = [
+        () => random(20),
+        () => -random(2 ** 31),
+        () => random(2 ** 32) * 2 ** 21,
+        () => "x".repeat(random(12)),
+        () => null,
+        () => random(2) === 0,
+        () => Math.random() * 1e300,
+        () => ["float32", "int8", "parameter", "x", "main"][random(5)],
+        () => Array.from({ length: random(4) }, () => (depth < 3 ? value(depth + 1) : 0)),
+        () =>
+          Object.fromEntries(
+            Array.from({ length: random(3) }, (_, i) => [`k${i}`, depth < 3 ? value(depth + 1) : 0]),
+          ),
+      ];
+      return kinds[random(kinds.length)]!();
+    };
+    const operations = [
+      "ping",
+      "put",
+      "get",
+      "free",
+      "delete",
+      "execute",
+      "sync",
+      "memory",
+      "hlo",
+      "compile",
+    ];
+    operations.push(
+      "workspace.set",
+      "workspace.get",
+      "workspace.list",
+      "safetensors.index",
+      "safetensors.load",
+    );
+    const keys = [
+      "id",
+      "buffer",
+      "buffers",
+      "shape",
+      "dtype",
+      "sharding",
+      "tag",
+      "name",
+      "program",
+      "inputs",
+    ];
+    keys.push("outputs", "handles", "devices", "options", "workspace", "names", "path", "tensors", "device");
+    const randomFrame = (): Buffer => {
+      const header: Record<string, unknown> = { op: operations[random(operations.length)] };
+      for (let n = random(6); n > 0; n--) header[keys[random(keys.length)]!] = value();
+      return frame(header, new Uint8Array(random(8) === 0 ? random(64) : 0));
+    };
+    const damaged = (): Buffer => {
+      const bytes = randomFrame();
+      for (let n = 1 + random(3); n > 0; n--) bytes[random(bytes.length)] = random(256);
+      return bytes;
+    };
+
+    let sent = 0;
+    // Whole frames, whose connection lives on.
+    for (let round = 0; round < 8; round++) {
+      const client = await greeted();
+      for (let batch = 0; batch < 12; batch++) {
+        await client.send(Buffer.concat(Array.from({ length: 1000 }, randomFrame)));
+        sent += 1000;
+      }
+      const last = 1e9 + round;
+      await client.send(frame({ op: "ping", id: last }));
+      await client.until(() => client.reply(last) !== undefined);
+      expect(client.reply(last)).toEqual({ id: last, result: null });
+      client.destroy();
+    }
+    // Damaged ones, which end it.
+    for (let round = 0; round < 300; round++) {
+      const client = await greeted();
+      await client.send(Buffer.concat(Array.from({ length: 20 }, damaged)));
+      sent += 20;
+      client.end();
+      await client.until(() => false);
+    }
+    expect(sent).toBeGreaterThanOrEqual(100_000);
+    expect(await floats(runtime, runtime.execute(program, [input, input])[1]!)).toEqual([8]);
+    const log = fs.readFileSync(path.join(directory, "cpu.log"), "utf8");
+    expect(log.match(/^\w+Error: .*$/gm) ?? []).toEqual([]);
+  }, 120_000);
+
+  it("refuses another user, even one who gets at the socket", async () => {
+    expect(fs.statSync(directory).mode & 0o777).toBe(0o700);
+    expect(fs.statSync(socket).mode & 0o777).toBe(0o600);
+    if (process.getuid?.() !== 0) return;
+    const connect = () =>
+      spawnSync(
+        pythonCommand(),
+        [
+          "-c",
+          `import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+os.setgid(65534); os.setuid(65534)
+try:
+    s.connect(sys.argv[1])
+except PermissionError:
+    print("no permission")
+else:
+    print(s.recv(4096))`,
+          socket,
+        ],
+        { encoding: "utf8" },
+      ).stdout;
+    expect(connect()).toBe("no permission\n");
+    fs.chmodSync(directory, 0o755);
+    fs.chmodSync(socket, 0o666);
+    try {
+      expect(connect()).toContain("serves user 0 only, not user 65534");
+    } finally {
+      fs.chmodSync(socket, 0o600);
+      fs.chmodSync(directory, 0o700);
+    }
+  });
+});
