@@ -44,19 +44,15 @@ const nodePackages = {
   pending: () => readStamp(nodeStamp) !== nodeKey(),
   async perform(step, run) {
     const total = lockedPackages();
+    const found = new Set();
     const fetched = new Set();
-    // npm tells of its progress only through its requests; `npm ci` begins by removing what is there.
-    const options = [
-      "--include=dev",
-      "--loglevel=http",
-      "--no-audit",
-      "--no-fund",
-      "--fetch-retry-mintimeout=1000",
-      "--fetch-retry-maxtimeout=8000",
-    ];
-    await run(...npm(["ci", ...options]), (line) => {
-      const tarball = /\bhttp (?:fetch|cache) .*?(\S+\.tgz)/.exec(line)?.[1];
-      if (tarball) step.progress(`${fetched.add(tarball).size} of ${total}`);
+    // npm tells of its progress only through its requests: one finds a package, a second brings its archive.
+    const options = ["--include=dev", "--ignore-scripts", "--loglevel=http", "--no-audit", "--no-fund"];
+    const patience = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=8000"];
+    await run(...npm(["ci", ...options, ...patience]), (line) => {
+      const url = /\bhttp (?:fetch|cache) (?:GET \d+ )?(\S+)/.exec(line)?.[1];
+      if (url?.includes(".tgz")) step.progress(`${fetched.add(url).size} of ${total} fetched`);
+      else if (url) step.progress(`${found.add(url).size} of ${total} found`);
     });
     mkdirSync(dirname(nodeStamp), { recursive: true });
     writeStamp(nodeStamp, nodeKey());
