@@ -1,11 +1,9 @@
+import { AronnaxError } from "../graph/errors.js";
+
 /** A corpus, a tokenizer or a data option that cannot be used. `fix` says what to do about it. */
-export class DataError extends Error {
-  override readonly name = "DataError";
-  constructor(
-    message: string,
-    readonly fix?: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
+export class DataError extends AronnaxError {
+  constructor(message: string, fix?: string, options?: ErrorOptions) {
+    super(message, fix);
+    if (options !== undefined) this.cause = options.cause;
   }
 }

@@ -17,6 +17,7 @@ import { isAlive, processStart } from "../files/process.js";
 import { MetricsEncoder, type RunInfo } from "./arrow.js";
 import { RunError } from "./errors.js";
 import { type MetricsHub, type MetricsRow, metricsHub, type RunRecord, type RunStatus } from "./hub.js";
+import type { MetricsLogger } from "./loggers/logger.js";
 import { type RunState, readRun, readRunState } from "./run-reader.js";
 
 /** The columns that every run may fill; see docs/contracts.md. */
@@ -51,6 +52,8 @@ export interface RunOptions {
    * again. Without it, an earlier file is kept under another name.
    */
   resumeAfterStep?: number;
+  /** Write the same rows in other formats. */
+  loggers?: readonly MetricsLogger[];
   hub?: MetricsHub;
 }
 
@@ -79,6 +82,9 @@ export class RunWriter {
   private readonly record: RunRecord;
   /** Seconds that earlier parts of a resumed run took. */
   private readonly timeBefore: number;
+  private loggers: readonly MetricsLogger[];
+  /** Rows of the record that the loggers have. */
+  private loggedRows: number;
   private columns: string[];
   private encoder: MetricsEncoder;
   /** Rows of the record that are in the file, and the length of that file. */
@@ -140,6 +146,9 @@ export class RunWriter {
       });
     }
     this.writeState();
+    this.loggers = options.loggers ?? [];
+    this.loggedRows = earlier.length;
+    this.tellLoggers((logger) => logger.start({ ...this.info, folder: this.folder, earlier }));
     this.flush();
   }
 
@@ -180,6 +189,7 @@ export class RunWriter {
     if (status === "finished") this.writtenBytes = -1;
     this.flush();
     this.writeState();
+    this.tellLoggers((logger) => logger.status(status, message));
   }
 
   /** Writes what is not in the file yet. */
@@ -187,6 +197,9 @@ export class RunWriter {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.lastFlush = Date.now();
+    const rows = this.record.rows.slice(this.loggedRows);
+    this.loggedRows = this.record.rows.length;
+    if (rows.length > 0) this.tellLoggers((logger) => logger.rows(rows));
     try {
       this.write();
       this.warned = false;
@@ -209,6 +222,19 @@ export class RunWriter {
     this.closed = true;
     clearTimeout(this.timer);
     if (live.get(this.folder) === this) live.delete(this.folder);
+  }
+
+  /** A logger that throws is left out from then on. */
+  private tellLoggers(tell: (logger: MetricsLogger) => void): void {
+    this.loggers = this.loggers.filter((logger) => {
+      try {
+        tell(logger);
+        return true;
+      } catch (error) {
+        console.warn(`The ${logger.name} logger of run "${this.name}" ends: ${(error as Error).message}`);
+        return false;
+      }
+    });
   }
 
   private write(): void {

@@ -3,13 +3,23 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
+const bundles = new Map<string, string>();
+
 /** Runs TypeScript, which may import from `core/src`, in a process of its own. */
 export async function runTypeScript(
   folder: string,
   source: string,
   options: { arguments?: string[]; command?: string[] } = {},
 ): Promise<ChildProcess> {
-  const file = join(folder, `script-${Math.random().toString(36).slice(2)}.cjs`);
+  const file = bundles.get(folder + source) ?? (await bundle(folder, source));
+  const [program, ...before] = [...(options.command ?? []), process.execPath];
+  return spawn(program!, [...before, file, ...(options.arguments ?? [])], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+async function bundle(folder: string, source: string): Promise<string> {
+  const file = join(folder, `script-${bundles.size}.cjs`);
   await build({
     stdin: {
       contents: source,
@@ -22,10 +32,8 @@ export async function runTypeScript(
     outfile: file,
     logLevel: "error",
   });
-  const [program, ...before] = [...(options.command ?? []), process.execPath];
-  return spawn(program!, [...before, file, ...(options.arguments ?? [])], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  bundles.set(folder + source, file);
+  return file;
 }
 
 /** All that a process prints, and how it ended. */
