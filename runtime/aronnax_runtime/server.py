@@ -15,8 +15,11 @@ from . import PROTOCOL_VERSION, __version__
 from .buffers import Buffer, Pins, host_memory, memory_by_device, memory_table
 from .compiler import Compiler
 from .errors import OutOfDeviceMemory
+from .nvml import Nvml
+from .profiling import Profiler
 from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED
+from .telemetry import Telemetry
 from .workspaces import Workspaces
 from .xla import Backend
 
@@ -42,9 +45,14 @@ class Server:
         self.socket_path = Path(f"{base}.sock")
         self.log_path = Path(f"{base}.log")
         self.backend = Backend(devices)
+        self.nvml = (
+            Nvml.open(len(self.backend.devices), devices.partition(":")[2]) if self.backend.platform == "cuda" else None
+        )
         self.pins = Pins()
         self.workspaces = Workspaces()
         self.compiler = Compiler(self.backend)
+        self.telemetry = Telemetry(self)
+        self.profiler = Profiler()
         self.started_at = time.time()
         self._idle_timeout = idle_timeout
         self._idle_since = time.monotonic()
@@ -141,17 +149,21 @@ class Server:
         return self._info
 
     def _describe(self) -> dict[str, Any]:
+        versions = {"runtime": __version__, "protocol": PROTOCOL_VERSION, **self.backend.versions()}
+        driver = self.nvml.driver_version() if self.nvml is not None else None
+        if driver is not None:
+            versions["driver"] = driver
         return {
             "platform": self.backend.platform,
-            "devices": [self._describe_device(device) for device in self.backend.devices],
-            "versions": {"runtime": __version__, "protocol": PROTOCOL_VERSION, **self.backend.versions()},
+            "devices": [self._describe_device(i, device) for i, device in enumerate(self.backend.devices)],
+            "versions": versions,
             "pid": os.getpid(),
             "socket": str(self.socket_path),
             "log": str(self.log_path),
             "startedAt": self.started_at * 1000,
         }
 
-    def _describe_device(self, device: Any) -> dict[str, Any]:
+    def _describe_device(self, position: int, device: Any) -> dict[str, Any]:
         described = {
             "id": device.id,
             "platform": self.backend.platform,
@@ -164,6 +176,8 @@ class Server:
         capability = getattr(device, "compute_capability", None)
         if capability is not None:
             described["computeCapability"] = str(capability)
+        if self.nvml is not None:
+            described["links"] = self.nvml.links(position)
         return described
 
     def _buffers(self) -> list[Buffer]:

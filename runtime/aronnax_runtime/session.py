@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import PROTOCOL_VERSION, fields, storage
+from . import PROTOCOL_VERSION, fields, profiling, storage, telemetry
 from .buffers import Buffer, require_host_memory
 from .compiler import CompileJob
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
@@ -487,4 +487,8 @@ OPERATIONS: dict[str, Operation] = {
     "safetensors.index": storage.index,
     "safetensors.load": storage.load,
     "safetensors.save": storage.save,
+    "telemetry.subscribe": telemetry.subscribe,
+    "telemetry.unsubscribe": telemetry.unsubscribe,
+    "profile.start": profiling.start,
+    "profile.stop": profiling.stop,
 }

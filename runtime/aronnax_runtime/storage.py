@@ -26,7 +26,7 @@ _readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
 _writers = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
 
-def _path(value: Any) -> Path:
+def absolute_path(value: Any) -> Path:
     path = Path(fields.text(value, "`path`"))
     if not path.is_absolute() or "\0" in str(path):
         raise InvalidArgument(f"a path must be absolute, not {str(path)!r:.200}")
@@ -35,7 +35,7 @@ def _path(value: Any) -> Path:
 
 def index(session: "Session", header: Header) -> None:
     """Names, types and shapes of the tensors of a file, an index or a folder."""
-    contents = safetensors.read(_path(header.get("path")))
+    contents = safetensors.read(absolute_path(header.get("path")))
     tensors = {
         name: {
             "dtype": entry.code if entry.dtype is None else entry.dtype.name,
@@ -55,7 +55,7 @@ def load(session: "Session", header: Header) -> None:
     wanted = header.get("tensors")
     if not isinstance(wanted, list):
         raise InvalidArgument("`tensors` must be a list")
-    contents = safetensors.read(_path(header.get("path")))
+    contents = safetensors.read(absolute_path(header.get("path")))
     jobs: list[tuple[Entry, Aval, str, str]] = []
     for item in wanted:
         request = fields.mapping(item, "an entry of `tensors`")
@@ -99,7 +99,7 @@ def _read(entry: Entry, aval: Aval) -> np.ndarray:
 
 def save(session: "Session", header: Header) -> None:
     """Buffers to a file (`*.safetensors`) or a folder. Answers when all is on the disk; the queue goes on meanwhile."""
-    path = _path(header.get("path"))
+    path = absolute_path(header.get("path"))
     named = fields.mapping(header.get("tensors"), "`tensors`")
     metadata = fields.mapping(header.get("metadata") or {}, "`metadata`")
     if not all(isinstance(value, str) for value in metadata.values()):

@@ -13,6 +13,7 @@ from typing import Any
 os.environ.setdefault("PJRT_NPROC", "8")  # Two cores and queued collectives deadlock with fewer threads.
 os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.85")
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # The order of NVML.
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 
 import jax

@@ -120,7 +120,7 @@ export class Runtime {
       ({ result }) => result as ProgramInfo,
     );
     info.catch(() => {});
-    const program = new Program(id, request.name ?? "program", request.outputs, donatedArguments(text), info);
+    const program = new Program(this, id, request, donatedArguments(text), info);
     this.#collected.register(program, { op: "delete", handle: id });
     return program;
   }
@@ -185,6 +185,12 @@ export class Runtime {
   request(header: object, payload?: Uint8Array): Promise<Reply> {
     this.#sendReleased();
     return this.#connection.request(header, payload);
+  }
+
+  /** Queues a request that has no answer; its failure poisons its outputs. */
+  send(header: object, payload?: Uint8Array): void {
+    this.#alive();
+    this.#send(header, payload);
   }
 
   /** Handles for buffers that a request just being sent will create. */
@@ -314,6 +320,8 @@ export class DeviceBuffer {
 
 /** A compiled program, or one that is being compiled. Freed in the runtime when it is garbage-collected. */
 export class Program {
+  /** The process that holds it. */
+  readonly runtime: Runtime;
   readonly id: number;
   readonly name: string;
   readonly outputs: readonly BufferOptions[];
@@ -324,17 +332,24 @@ export class Program {
 
   /** Made by Runtime only. */
   constructor(
+    runtime: Runtime,
     id: number,
-    name: string,
-    outputs: readonly BufferOptions[],
+    request: CompileRequest,
     donated: readonly number[],
     info: Promise<ProgramInfo>,
   ) {
+    this.runtime = runtime;
     this.id = id;
-    this.name = name;
-    this.outputs = outputs;
+    this.name = request.name ?? "program";
+    this.outputs = request.outputs;
     this.donated = donated;
     this.info = info;
+  }
+
+  /** What XLA made of the program, as HLO text. */
+  async optimizedHlo(): Promise<string> {
+    const { payload } = await this.runtime.request({ op: "hlo", program: this.id });
+    return new TextDecoder().decode(payload);
   }
 }
 

@@ -126,3 +126,40 @@ export interface RuntimeStatus extends RuntimeInfo {
   workspaces: { name: string; buffers: number; bytes: number }[];
   memory: MemoryReport;
 }
+
+/** One sample of a telemetry subscription. Figures that the machine does not give are absent. */
+export interface TelemetrySample {
+  /** Milliseconds since the epoch. */
+  time: number;
+  host: {
+    /** 0 to 1, over all processors. */
+    cpuUtilization: number;
+    cpuCount: number;
+    /** Bytes of the runtime process, and those available and in all. */
+    processBytes: number;
+    availableBytes: number;
+    totalBytes: number;
+    diskReadBytesPerSecond?: number;
+    diskWriteBytesPerSecond?: number;
+  };
+  devices: {
+    id: number;
+    /** Bytes that the runtime's allocator has given out. */
+    memoryInUse?: number;
+    /** Bytes used by everybody, and those the device has. */
+    memoryUsed?: number;
+    memoryTotal?: number;
+    /** 0 to 1. */
+    utilization?: number;
+    memoryUtilization?: number;
+    powerWatts?: number;
+    powerLimitWatts?: number;
+    temperatureCelsius?: number;
+    smClockMegahertz?: number;
+    memoryClockMegahertz?: number;
+    pcieTxBytesPerSecond?: number;
+    pcieRxBytesPerSecond?: number;
+    nvlinkTxBytesPerSecond?: number;
+    nvlinkRxBytesPerSecond?: number;
+  }[];
+}

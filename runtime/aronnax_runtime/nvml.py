@@ -1,0 +1,135 @@
+"""Figures of NVIDIA GPUs, through NVML. Each is asked for on its own: one that a GPU or driver lacks is left out."""
+
+import logging
+import os
+import time
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# Cumulative counters by field id (nvml.h): NVLink data in KiB over all links, PCIe bytes.
+_NVLINK_TX, _NVLINK_RX = 138, 139
+_PCIE_TX, _PCIE_RX = 197, 198
+_ALL_LINKS = 0xFFFFFFFF
+_MAX_LINKS = 18
+
+
+class Nvml:
+    """The GPUs of the device set, in the order of its devices."""
+
+    def __init__(self, library: Any, handles: list[Any]) -> None:
+        self._nvml = library
+        self._handles = handles
+        self._counters: list[dict[str, tuple[float, int]]] = [{} for _ in handles]
+
+    @classmethod
+    def open(cls, count: int, chosen: str) -> "Nvml | None":
+        """For the first `count` visible GPUs, or those whose numbers `chosen` lists; None where there is no NVML."""
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            visible = _visible(pynvml)
+            if chosen:
+                visible = [visible[int(number)] for number in chosen.split(",")]
+            if len(visible) < count:
+                return None
+            return cls(pynvml, visible[:count])
+        except Exception as error:
+            log.info("no NVML: %s", error)
+            return None
+
+    def driver_version(self) -> str | None:
+        found = self._ask("nvmlSystemGetDriverVersion")
+        return found.decode() if isinstance(found, bytes) else found
+
+    def sample(self, position: int) -> dict[str, float]:
+        """Of one GPU: utilisation 0..1, bytes, watts, degrees Celsius, megahertz, bytes per second."""
+        nvml, handle = self._nvml, self._handles[position]
+        figures: dict[str, float] = {}
+        rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
+        if rates is not None:
+            figures["utilization"] = rates.gpu / 100
+            figures["memoryUtilization"] = rates.memory / 100
+        memory = self._ask("nvmlDeviceGetMemoryInfo", handle)
+        if memory is not None:
+            figures["memoryUsed"] = memory.used
+            figures["memoryTotal"] = memory.total
+        for name, scale, function, *arguments in (
+            ("powerWatts", 1e-3, "nvmlDeviceGetPowerUsage"),
+            ("powerLimitWatts", 1e-3, "nvmlDeviceGetEnforcedPowerLimit"),
+            ("temperatureCelsius", 1, "nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            ("smClockMegahertz", 1, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            ("memoryClockMegahertz", 1, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+        ):
+            value = self._ask(function, handle, *arguments)
+            if value is not None:
+                figures[name] = value * scale
+        figures.update(self._traffic(position))
+        return figures
+
+    def _traffic(self, position: int) -> dict[str, float]:
+        wanted = {
+            "nvlinkTxBytesPerSecond": ((_NVLINK_TX, _ALL_LINKS), 1024),
+            "nvlinkRxBytesPerSecond": ((_NVLINK_RX, _ALL_LINKS), 1024),
+            "pcieTxBytesPerSecond": ((_PCIE_TX, 0), 1),
+            "pcieRxBytesPerSecond": ((_PCIE_RX, 0), 1),
+        }
+        values = self._ask("nvmlDeviceGetFieldValues", self._handles[position], [field for field, _ in wanted.values()])
+        figures: dict[str, float] = {}
+        if values is None:
+            return figures
+        now = time.monotonic()
+        last = self._counters[position]
+        for (name, (_, unit)), value in zip(wanted.items(), values, strict=True):
+            if value.nvmlReturn != 0:
+                continue
+            count = int(value.value.ullVal) * unit
+            if name in last and now > last[name][0]:
+                figures[name] = max(0, count - last[name][1]) / (now - last[name][0])
+            last[name] = (now, count)
+        return figures
+
+    def links(self, position: int) -> list[dict[str, int]]:
+        """The other GPUs that NVLink reaches, directly or through a switch, with the number of this GPU's links."""
+        nvml, handle = self._nvml, self._handles[position]
+        active = sum(self._ask("nvmlDeviceGetNvLinkState", handle, link) == 1 for link in range(_MAX_LINKS))
+        found = []
+        for other, peer in enumerate(self._handles):
+            if other == position or not active:
+                continue
+            status = self._ask("nvmlDeviceGetP2PStatus", handle, peer, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
+            if status == nvml.NVML_P2P_STATUS_OK:
+                direct = self._direct_links(handle, peer)
+                found.append({"device": other, "count": direct or active})
+        return found
+
+    def _direct_links(self, handle: Any, peer: Any) -> int:
+        """Links that end at the peer itself; none where they end at a switch."""
+        own = self._ask("nvmlDeviceGetPciInfo", peer)
+        if own is None:
+            return 0
+        remotes = [self._ask("nvmlDeviceGetNvLinkRemotePciInfo", handle, link) for link in range(_MAX_LINKS)]
+        return sum(remote is not None and remote.busId == own.busId for remote in remotes)
+
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._nvml, function)(*arguments)
+        except Exception:
+            return None
+
+
+def _visible(pynvml: Any) -> list[Any]:
+    """The GPUs that CUDA shows, in its order: CUDA_DEVICE_ORDER is PCI_BUS_ID here, which is NVML's order."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    handles = []
+    for name in filter(None, names.split(",")):
+        name = name.strip()
+        handles.append(
+            pynvml.nvmlDeviceGetHandleByIndex(int(name))
+            if name.isdigit()
+            else pynvml.nvmlDeviceGetHandleByUUID(name.encode())
+        )
+    return handles
