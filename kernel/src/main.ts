@@ -14,6 +14,7 @@ import { Runner } from "./engine/runner.js";
 import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
 import { Shared, type ToMain, type ToMessaging, type WorkerSetup } from "./link.js";
+import { filterWarnings } from "./warnings.js";
 
 /**
  * The main thread of the kernel: it starts the messaging thread and runs the cells that this hands over.
@@ -60,6 +61,7 @@ const runner = new Runner({ cells, streams, displays, interrupts, tell });
 // A cell's frames must not be cut off by a deep framework call.
 Error.stackTraceLimit = 30;
 streams.install();
+filterWarnings((text) => streams.write("stderr", text));
 modules.install();
 makeTimersInterruptible();
 installGlobals({

@@ -11,12 +11,6 @@ import { type Json, type Message, WireFormat } from "../../kernel/src/protocol/w
 
 export const repository = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Flags of the kernelspec (kernel/README.md). */
-export const flags = [
-  "--disable-warning=ExperimentalWarning",
-  "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON",
-];
-
 /** Node 24 of the set-up, or the Node that runs the tests where that is new enough. */
 export function kernelNode(): string {
   const packages = join(repository, ".venv", "lib");
@@ -97,7 +91,7 @@ export class KernelClient {
     writeFileSync(file, JSON.stringify(connection));
     const child = spawn(
       kernelNode(),
-      [...flags, ...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
+      [...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
       {
         cwd,
         env: { ...process.env, JUPYTER_DATA_DIR: join(folder, "data"), ...options.env },

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { flags, KernelClient, kernelNode, repository } from "./client.js";
+import { KernelClient, kernelNode, repository } from "./client.js";
 
 let kernel: KernelClient;
 afterEach(() => kernel.stop());
@@ -68,7 +68,6 @@ describe("the kernel process", () => {
         "-e",
         `const c = require("child_process").spawn(process.argv[1], process.argv.slice(2), { stdio: "ignore", detached: true, env: { ...process.env, JPY_PARENT_PID: String(process.pid) } }); console.log(c.pid); setInterval(() => {}, 1000);`,
         kernelNode(),
-        ...flags,
         join(repository, "kernel/dist/main.js"),
         file,
       ],

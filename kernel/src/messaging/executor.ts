@@ -3,6 +3,7 @@ import { compileCell, NameTable } from "../language/compile.js";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome } from "../link.js";
 import type { Header, Json, Message } from "../protocol/wire.js";
+import { help, helpSubject } from "./help.js";
 import { log } from "./log.js";
 import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 
@@ -92,8 +93,13 @@ export class Executor {
       if (content.store_history) this.ports.remember(count, content.code);
     }
     let outcome: RunOutcome;
+    const payload: Json[] = [];
     try {
-      outcome = await this.#runCell(content, count);
+      const subject = helpSubject(content.code);
+      if (subject) {
+        payload.push({ source: "page", data: await help(this.ports.checker, subject), start: 0 });
+        outcome = { status: "ok", expressions: {} };
+      } else outcome = await this.#runCell(content, count);
     } catch (error) {
       // A fault of the kernel itself must show in the notebook, not hang it.
       const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -110,7 +116,7 @@ export class Executor {
     this.ports.reply(
       request,
       outcome.status === "ok"
-        ? { status: "ok", execution_count: count, user_expressions: outcome.expressions, payload: [] }
+        ? { status: "ok", execution_count: count, user_expressions: outcome.expressions, payload }
         : { ...outcome, execution_count: count, user_expressions: {}, payload: [] },
     );
     this.ports.status(header, "idle");

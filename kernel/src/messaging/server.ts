@@ -6,6 +6,7 @@ import { MetricsComms } from "../metrics/comm.js";
 import { isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
 import { Executor } from "./executor.js";
+import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
 import { log } from "./log.js";
@@ -198,8 +199,7 @@ export class KernelServer {
       found = await this.#checker.inspect(code, back);
     }
     if (!found) return { status: "ok", found: false, data: {}, metadata: {} };
-    const plain = found.replace(/^```\w*\n?|^```$/gm, "").trim();
-    return { status: "ok", found: true, data: { "text/markdown": found, "text/plain": plain }, metadata: {} };
+    return { status: "ok", found: true, data: helpBundle(found), metadata: {} };
   }
 
   async #interrupt(): Promise<Json> {

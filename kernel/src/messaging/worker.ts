@@ -5,6 +5,8 @@ import { parentPort, workerData } from "node:worker_threads";
 import { LanguageServerChecker } from "../checker/language-server.js";
 import type { WorkerSetup } from "../link.js";
 import { readConnectionFile } from "../protocol/connection.js";
+import { filterWarnings } from "../warnings.js";
+import { log } from "./log.js";
 import { watchParent } from "./parent-process.js";
 import { KernelServer } from "./server.js";
 import { Sockets } from "./sockets.js";
@@ -12,6 +14,8 @@ import { Sockets } from "./sockets.js";
 /** The messaging thread: sockets, protocol, checker, history and metrics. */
 const setup = workerData as WorkerSetup;
 if (!parentPort) throw new Error("the messaging thread must be started by kernel/dist/main.js");
+
+filterWarnings((text) => log(text.trimEnd()));
 
 const packageFolder = resolve(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const { version } = JSON.parse(readFileSync(resolve(packageFolder, "package.json"), "utf8")) as {
