@@ -41,6 +41,8 @@ export const standardColumns: readonly string[] = [
 export interface RunOptions {
   /** Names the folder. */
   name: string;
+  /** Identifies the run to whoever watches it; default a new UUID. */
+  id?: string;
   /** Default `runs`. */
   root?: string;
   totalSteps?: number;
@@ -71,7 +73,7 @@ let exitHook = false;
  * A failing disk does not stop the training: the rows stay in memory, a warning is printed, and each flush tries again.
  */
 export class RunWriter {
-  readonly id = randomUUID();
+  readonly id: string;
   readonly name: string;
   /** The run's folder. */
   readonly folder: string;
@@ -106,6 +108,7 @@ export class RunWriter {
     }
     // Checked here, where it can be mended, and not at the first write.
     strictJson(options.config ?? null, "config");
+    this.id = options.id ?? randomUUID();
     this.name = name;
     this.folder = resolve(root, name);
     this.path = join(this.folder, "metrics.arrow");

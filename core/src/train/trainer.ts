@@ -1,4 +1,5 @@
 /** Training a model: steps, metrics, validation, checkpoints, interruption. */
+import { randomUUID } from "node:crypto";
 import { fromBytes, scalar } from "../array/creation.js";
 import { stack } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
@@ -88,6 +89,8 @@ interface Pending {
 export class Trainer<M extends TrainableModel> {
   readonly config: Readonly<TrainerConfig<M>>;
   readonly #store: CheckpointStore | undefined;
+  /** Known before the run begins, so that a panel can wait for it. */
+  #id: string = randomUUID();
   #run: RunWriter | undefined;
   #state: TrainState<M> | undefined;
   /** Updates done, as the host counts them. */
@@ -233,7 +236,9 @@ export class Trainer<M extends TrainableModel> {
     }
     await config.data.restore(position);
     if (this.#run === undefined || this.#lost) {
+      if (this.#run !== undefined) this.#id = randomUUID();
       this.#run = new RunWriter({
+        id: this.#id,
         name: config.name,
         root: config.folder ?? "runs",
         totalSteps: config.steps,
@@ -323,12 +328,10 @@ export class Trainer<M extends TrainableModel> {
   [Symbol.for("Jupyter.display")](): Record<string, unknown> {
     const { name, steps } = this.config;
     const line = `Trainer "${name}": step ${this.#step} of ${steps}${Number.isNaN(this.#loss) ? "" : `, loss ${this.#loss.toFixed(4)}`}`;
-    const run = this.#run;
+    const path = `${this.config.folder ?? "runs"}/${name}/metrics.arrow`;
     return {
       "text/plain": line,
-      ...(run !== undefined && {
-        "application/vnd.aronnax.run+json": { version: 1, id: run.id, name, path: run.path },
-      }),
+      "application/vnd.aronnax.run+json": { version: 1, id: this.#id, name, path },
     };
   }
 }
