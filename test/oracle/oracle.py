@@ -1,7 +1,7 @@
 """The reference that the array language is tested against: evaluates jax expressions on given arrays.
 
-Frames on stdin and stdout are a 32-bit little-endian length and a MessagePack map. An array is a map of `dtype`, `shape` and `data`
-(dense, row-major, little-endian). Expressions of one request are traced into one program, so that a hundred of them compile once.
+Frames on stdin and stdout are a 32-bit little-endian length and a MessagePack map. An array is a map of `dtype`, `shape`
+and `data` (dense, row-major, little-endian). The expressions of one request are traced into one program.
 """
 
 import os
@@ -50,7 +50,7 @@ def evaluate(expressions: list[dict[str, Any]], x64: bool, jit: bool) -> list[di
         results = []
         for i, (code, given) in enumerate(zip(codes, values, strict=True)):
             try:
-                results.append(jax.tree.leaves(eval(code, {**NAMES, **given})))
+                results.append(jax.tree.leaves(eval(code, {**NAMES, **given})))  # noqa: S307
             except Exception as error:
                 errors[i] = message(error)
                 results.append([])

@@ -13,7 +13,7 @@ import { tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
 import { constant, type Scalar, scalar, tensor } from "./creation.js";
-import type { Nested } from "./hostdata.js";
+import { limits, type Nested } from "./hostdata.js";
 import { broadcastShapes } from "./shapes.js";
 import { Tensor } from "./tensor.js";
 
@@ -552,9 +552,18 @@ const convertPrimitive: Op<{ dtype: DType }> = {
     lowering.emit(`stablehlo.convert ${name} : (${tensorType(x!)}) -> ${tensorType(y!)}`),
 };
 
+export interface CastOptions {
+  /** Values outside the range of a floating-point type become its largest (default: infinity, or NaN where it has none). */
+  saturate?: boolean;
+}
+
 /** Converts to another element type; to bool by comparison with 0. A scalar constant is converted at once. */
-export function cast(x: Tensor, dtype: DType): Tensor {
+export function cast(x: Tensor, dtype: DType, { saturate = false }: CastOptions = {}): Tensor {
   if (x.dtype === dtype) return x;
+  if (saturate && isFloat(dtype) && isFloat(x.dtype)) {
+    const [top, own] = [limits(dtype).max, limits(x.dtype).max];
+    return cast(top < own ? clip(x, -top, top) : x, dtype);
+  }
   if (x.node.primitive === (constant as unknown) && isFloat(dtype)) {
     return scalar((x.node.attributes as { value: Scalar }).value, dtype);
   }

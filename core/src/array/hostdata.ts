@@ -92,16 +92,17 @@ function fromSmallFloat(bits: number, exponent: number, mantissa: number, finite
   return sign * (1 + m / (1 << mantissa)) * 2 ** (e - bias);
 }
 
-/** Rounds to the nearest small float (ties to even); overflow saturates where there are no infinities. */
+/** Rounds to the nearest small float (ties to even); overflow gives infinity, or NaN where there are none. */
 function toSmallFloat(x: number, exponent: number, mantissa: number, finite: boolean): number {
   const top = (1 << exponent) - 1;
   const bias = (1 << (exponent - 1)) - 1;
   const sign = x < 0 || Object.is(x, -0) ? 1 << (exponent + mantissa) : 0;
   const a = Math.abs(x);
   const nan = (top << mantissa) | ((1 << mantissa) - 1);
-  const infinity = finite ? nan - 1 : top << mantissa;
+  const overflow = finite ? nan : top << mantissa;
   if (Number.isNaN(x)) return nan;
   if (a === 0) return sign;
+  if (a === Number.POSITIVE_INFINITY) return sign | overflow;
   const e = Math.max(Math.floor(Math.log2(a)), 1 - bias);
   const ulp = 2 ** (e - mantissa);
   let q = a / ulp;
@@ -109,7 +110,7 @@ function toSmallFloat(x: number, exponent: number, mantissa: number, finite: boo
   const rest = q - floor;
   q = rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
   const bits = q >= 1 << mantissa ? ((e + bias - 1) << mantissa) + q : q;
-  return sign | Math.min(bits, infinity);
+  return sign | Math.min(bits, overflow);
 }
 
 /** The elements as bytes of `dtype`, row-major and little-endian, in a fresh buffer. */

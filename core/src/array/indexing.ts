@@ -222,7 +222,7 @@ const gatherPrimitive: Op<GatherDimensions> = {
   vjp({ inputs: [x, indices], attributes: d }, [g]) {
     if (g === undefined) return [undefined, undefined];
     return [
-      scatter(zerosLike(x!), indices!, g, {
+      scatter(zerosLike(x!), clampPlaces(indices!, x!.shape, d), g, {
         kind: "add",
         updateWindowDims: d.offsetDims,
         insertedWindowDims: d.collapsedSliceDims,
@@ -270,6 +270,17 @@ const gatherPrimitive: Op<GatherDimensions> = {
     );
   },
 };
+
+/** The places that a gather reads after it moved those outside `x` to its ends: scatter, its transpose, would skip them. */
+function clampPlaces(indices: Tensor, shape: Shape, d: GatherDimensions): Tensor {
+  const last = d.startIndexMap.map((axis) => shape[axis]! - d.sliceSizes[axis]!);
+  if (last.length === 0) return indices;
+  const bound =
+    new Set(last).size === 1
+      ? scalar(last[0]!, indices.dtype)
+      : concatenate(last.map((n) => reshape(scalar(n, indices.dtype), [1])));
+  return clip(indices, 0, bound);
+}
 
 function dimensionText(entries: readonly (readonly [string, readonly number[]])[]): string {
   return entries

@@ -57,7 +57,7 @@ declare module "./tensor.js" {
     silu(): Tensor;
     gelu(options?: { approximate?: boolean }): Tensor;
     clip(low?: TensorLike, high?: TensorLike): Tensor;
-    astype(dtype: DType): Tensor;
+    astype(dtype: DType, options?: e.CastOptions): Tensor;
     stopGradient(): Tensor;
 
     sum(axes?: Axes, options?: r.ReductionOptions): Tensor;

@@ -3,18 +3,20 @@
  * position, so that the bits of an element depend on its key and index only: the same on every device layout, and the same as
  * `jax.random` with `jax_threefry_partitionable`.
  */
-import { type DType, isFloat, isUnsigned } from "../graph/dtype.js";
+import { type DType, isInteger, isUnsigned, itemSize } from "../graph/dtype.js";
 import { ArgumentError, DTypeError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import { bindAll, type Op } from "./bind.js";
 import { broadcastInDim, full } from "./broadcast.js";
-import { fromBytes, iota, scalar } from "./creation.js";
+import { fromBytes, iota, type Scalar, scalar } from "./creation.js";
 import {
   add,
   bitcast,
   cast,
   clip,
+  div,
+  erf,
   erfinv,
   less,
   log,
@@ -30,6 +32,7 @@ import {
   uniform as uniformBatch,
   xor,
 } from "./elementwise.js";
+import { decode, encode, limits } from "./hostdata.js";
 import { stack } from "./joining.js";
 import { argmax } from "./reductions.js";
 import { checkShape, sizeOf } from "./shapes.js";
@@ -172,14 +175,17 @@ export interface RandomOptions {
   dtype?: DType;
 }
 
-const formats: Partial<Record<DType, { bits: DType; width: number; mantissa: number }>> = {
-  float32: { bits: "uint32", width: 32, mantissa: 23 },
-  float64: { bits: "uint64", width: 64, mantissa: 52 },
-  bfloat16: { bits: "uint16", width: 16, mantissa: 7 },
-  float16: { bits: "uint16", width: 16, mantissa: 10 },
+/** How a uniform number is made from random bits: how many, and the width of the mantissa they fill. */
+const formats: Partial<
+  Record<DType, { bits: DType; width: number; mantissa: number; word: DType; one: Scalar }>
+> = {
+  float32: { bits: "uint32", width: 32, mantissa: 23, word: "uint32", one: 0x3f800000 },
+  float64: { bits: "uint64", width: 64, mantissa: 52, word: "uint64", one: 0x3ff0000000000000n },
+  bfloat16: { bits: "uint8", width: 8, mantissa: 7, word: "uint16", one: 0x3f80 },
+  float16: { bits: "uint16", width: 16, mantissa: 10, word: "uint16", one: 0x3c00 },
 };
 
-/** Uniform in [`low`, `high`). */
+/** Uniform in [`low`, `high`). Equal to `jax.random.uniform`. */
 export function uniform(
   k: Key | number,
   shape: Shape,
@@ -187,59 +193,58 @@ export function uniform(
 ): Tensor {
   const format = formats[dtype];
   if (format === undefined) throw new DTypeError(`random.uniform of ${dtype}`, "draw float32 and convert");
-  const raw = bits(k, shape, { dtype: format.bits });
+  const raw = cast(bits(k, shape, { dtype: format.bits }), format.word);
   const mantissa = shiftRightLogical(raw, format.width - format.mantissa);
-  // The mantissa of a number in [1, 2).
-  const one = { float32: 0x3f800000, bfloat16: 0x3f80, float16: 0x3c00, float64: 0x3ff0000000000000n }[
-    dtype as "float32"
-  ];
-  const unit = sub(bitcast(or(mantissa, scalar(one, format.bits)), dtype), 1);
+  // A number in [1, 2), whose mantissa is random.
+  const unit = sub(bitcast(or(mantissa, scalar(format.one, format.word)), dtype), 1);
   if (low === 0 && high === 1) return unit;
-  return maximum(add(mul(unit, high - low), low), low);
+  const [from, to] = [scalar(low, dtype), scalar(high, dtype)];
+  return maximum(add(mul(unit, sub(to, from)), from), from);
 }
 
-/** Standard normal, by the inverse error function. */
+/** Standard normal, by the inverse error function. Equal to `jax.random.normal`. */
 export function normal(k: Key | number, shape: Shape, { dtype = "float32" }: RandomOptions = {}): Tensor {
-  if (!isFloat(dtype)) throw new DTypeError(`random.normal of ${dtype}`, "use a floating-point type");
+  checkFloat("normal", dtype);
   // The open interval: -1 itself would give -infinity.
-  const low =
-    dtype === "float64"
-      ? -1 + 2 ** -53
-      : dtype === "float32"
-        ? -1 + 2 ** -24
-        : dtype === "float16"
-          ? -1 + 2 ** -11
-          : -1 + 2 ** -8;
+  const low = nextAfter(-1, 1, dtype);
   return mul(erfinv(uniform(k, shape, { dtype, low, high: 1 })), Math.SQRT2);
 }
 
-/** Standard normal restricted to [`low`, `high`]. */
+/** Standard normal restricted to the open interval (`low`, `high`). Equal to `jax.random.truncated_normal`. */
 export function truncatedNormal(
   k: Key | number,
   shape: Shape,
   { dtype = "float32", low = -2, high = 2 }: RandomOptions & { low?: number; high?: number } = {},
 ): Tensor {
-  const [a, b] = [erfHost(low / Math.SQRT2), erfHost(high / Math.SQRT2)];
-  const drawn = mul(erfinv(uniform(k, shape, { dtype, low: a, high: b })), Math.SQRT2);
-  return clip(drawn, low, high);
+  checkFloat("truncatedNormal", dtype);
+  const root = scalar(Math.SQRT2, dtype);
+  const [from, to] = [erf(div(scalar(low, dtype), root)), erf(div(scalar(high, dtype), root))];
+  const unit = uniform(k, shape, { dtype });
+  const drawn = mul(erfinv(maximum(add(mul(unit, sub(to, from)), from), from)), root);
+  return clip(drawn, nextAfter(low, 1, dtype), nextAfter(high, -1, dtype));
 }
 
-/** erf on the host, to double precision: series for small arguments, continued fraction for large. */
-function erfHost(x: number): number {
-  const a = Math.abs(x);
-  if (a > 6) return Math.sign(x);
-  if (a < 2.5) {
-    let term = a;
-    let total = a;
-    for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(total); n++) {
-      term *= (-a * a) / n;
-      total += term / (2 * n + 1);
-    }
-    return (Math.sign(x) * 2 * total) / Math.sqrt(Math.PI);
+/** The neighbour of `x` among the numbers of `dtype`, above it or below. */
+function nextAfter(x: number, direction: 1 | -1, dtype: DType): number {
+  if (dtype === "float64") {
+    const view = new DataView(new ArrayBuffer(8));
+    view.setFloat64(0, x);
+    const away = x === 0 || x > 0 === direction > 0;
+    if (x === 0) return direction * Number.MIN_VALUE;
+    view.setBigInt64(0, view.getBigInt64(0) + (away ? 1n : -1n));
+    return view.getFloat64(0);
   }
-  let fraction = 0;
-  for (let n = 60; n > 0; n--) fraction = n / 2 / (a + fraction);
-  return Math.sign(x) * (1 - Math.exp(-a * a) / ((a + fraction) * Math.sqrt(Math.PI)));
+  const { mantissa } = formats[dtype]!;
+  const rounded = Number(decode(encode([x], dtype), dtype)[0]);
+  const exponent = Math.floor(Math.log2(Math.abs(rounded)));
+  // Towards zero from a power of two the spacing is that of the binade below.
+  const inward = rounded > 0 !== direction > 0 && Math.abs(rounded) === 2 ** exponent;
+  return rounded + direction * 2 ** (exponent - mantissa - (inward ? 1 : 0));
+}
+
+function checkFloat(name: string, dtype: DType): void {
+  if (formats[dtype] === undefined)
+    throw new DTypeError(`random.${name} of ${dtype}`, "draw float32 and convert");
 }
 
 /** True with probability `p`. */
@@ -247,14 +252,10 @@ export function bernoulli(k: Key | number, p: TensorLike, shape: Shape): Tensor 
   return less(uniform(k, shape), p);
 }
 
-/** Gumbel(0, 1). */
+/** Gumbel(0, 1). Equal to `jax.random.gumbel`. */
 export function gumbel(k: Key | number, shape: Shape, { dtype = "float32" }: RandomOptions = {}): Tensor {
-  const tiny =
-    dtype === "float64"
-      ? 2.2250738585072014e-308
-      : dtype === "float16"
-        ? 6.103515625e-5
-        : 1.1754943508222875e-38;
+  checkFloat("gumbel", dtype);
+  const tiny = { float64: 2 ** -1022, float16: 2 ** -14 }[dtype as string] ?? 2 ** -126;
   return neg(log(neg(log(uniform(k, shape, { dtype, low: tiny, high: 1 })))));
 }
 
@@ -263,7 +264,7 @@ export function categorical(k: Key | number, logits: Tensor, axis = -1): Tensor 
   return argmax(add(logits, gumbel(k, logits.shape, { dtype: logits.dtype })), axis);
 }
 
-/** Integers uniform in [`low`, `high`). The range must be below 2^32; its bias is below 2^-32. */
+/** Integers uniform in [`low`, `high`), from twice the bits of the type, so that the bias is negligible. Equal to `jax.random.randint`. */
 export function integers(
   k: Key | number,
   shape: Shape,
@@ -271,10 +272,25 @@ export function integers(
   high: number,
   { dtype = "int32" as DType } = {},
 ): Tensor {
-  const range = high - low;
-  if (!Number.isInteger(low) || !Number.isInteger(high) || range < 1 || range > 2 ** 32) {
-    throw new ArgumentError(`random.integers in [${low}, ${high})`, "give integers with low < high");
+  if (!isInteger(dtype)) throw new DTypeError(`random.integers of ${dtype}`, "use an integer type");
+  const { min, max } = limits(dtype);
+  if (!Number.isInteger(low) || !Number.isInteger(high) || low >= high || low < min || high - 1 > max) {
+    throw new ArgumentError(
+      `random.integers in [${low}, ${high}) of ${dtype}`,
+      `give integers with ${min} <= low < high <= ${max} + 1`,
+    );
   }
-  const wide = bits(k, shape, { dtype: "uint64" });
-  return cast(add(cast(rem(wide, scalar(range, "uint64")), "int64"), scalar(low, "int64")), dtype);
+  const wide = itemSize(dtype) === 8;
+  const word = wide ? "uint64" : "uint32";
+  const width = wide ? 64n : 32n;
+  const [first, second] = splitKeys(k);
+  const [upper, lower] = [bits(first!, shape, { dtype: word }), bits(second!, shape, { dtype: word })];
+  const span = BigInt(high) - BigInt(low);
+  let offset = lower;
+  if (span < 1n << width) {
+    const divisor = scalar(span, word);
+    const multiplier = scalar(((1n << (width / 2n)) % span) ** 2n % span, word);
+    offset = rem(add(mul(rem(upper, divisor), multiplier), rem(lower, divisor)), divisor);
+  }
+  return add(cast(offset, dtype), scalar(low, dtype));
 }

@@ -1,4 +1,5 @@
 /** Element types, named as XLA names them, with what each part of the framework must know of them. */
+import { DTypeError } from "./errors.js";
 
 interface DTypeInfo {
   /** Bytes an element takes in a buffer. */
@@ -69,7 +70,7 @@ export function isDifferentiable(dtype: DType): boolean {
 /**
  * The type of the result of an operation on `a` and `b`: the least upper bound in JAX's promotion lattice
  * (https://docs.jax.dev/en/latest/type_promotion.html) for strongly typed operands. JavaScript numbers are weak: they take the other
- * operand's type (`weakDType` in array/promote.ts).
+ * operand's type (`promote` in array/elementwise.ts).
  */
 export function promoteTypes(a: DType, b: DType): DType {
   if (a === b) return a;
@@ -120,8 +121,9 @@ function join(a: DType, b: DType): DType {
   });
   const found = least[0];
   if (found === undefined) {
-    throw new TypeError(
-      `no implicit promotion between ${a} and ${b}: convert one of them with .astype("${a}") or .astype("${b}")`,
+    throw new DTypeError(
+      `${a} and ${b} have no common type`,
+      `convert one of them with .astype("${a}") or .astype("${b}")`,
     );
   }
   return found === "float*" ? "float32" : found;

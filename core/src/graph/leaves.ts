@@ -1,6 +1,7 @@
 /** Nodes without inputs that a program takes as arguments: a trace's parameters and arrays that live on the host. */
-import { TraceError } from "./errors.js";
+
 import type { BufferTag } from "../runtime/runtime.js";
+import { TraceError } from "./errors.js";
 import type { Aval } from "./node.js";
 
 /** The placeholder of a traced function's argument; it has a value only inside its own program. */
@@ -23,9 +24,7 @@ export interface HostArray {
 /** An array of the user's, uploaded when a program first needs it. */
 export const hostArray = {
   name: "host_array",
-  shape: (_inputs: readonly Aval[], attributes: HostArray): readonly Aval[] => [
-    attributes.aval,
-  ],
+  shape: (_inputs: readonly Aval[], attributes: HostArray): readonly Aval[] => [attributes.aval],
   lower(): never {
     throw new TraceError("a host array was lowered before it was uploaded");
   },

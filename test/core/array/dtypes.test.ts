@@ -1,0 +1,146 @@
+import * as a from "aronnax";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decode, encode } from "../../../core/src/array/hostdata.js";
+import {
+  type DType,
+  dtypes,
+  isComplex,
+  isDType,
+  isFloat,
+  promoteTypes,
+} from "../../../core/src/graph/dtype.js";
+import { hostArray, randomArray, seeds, shapes } from "../../oracle/arrays.js";
+import { askOne } from "../../oracle/oracle.js";
+import { checkProperties } from "../../oracle/properties.js";
+
+const real = dtypes.filter((dtype) => !isComplex(dtype));
+const wide = (...list: readonly DType[]): boolean => list.some((d) => d.endsWith("64") && d !== "complex64");
+
+describe("type promotion", () => {
+  it("is jax.numpy's for every pair of types", async () => {
+    const comparable = (x: DType, y: DType): boolean =>
+      x === y ||
+      ![x, y].some((d) => d.startsWith("float8") || (d === "float64" && isComplex(x === d ? y : x)));
+    const pairs = dtypes.flatMap((x) => dtypes.flatMap((y) => (comparable(x, y) ? [[x, y] as const] : [])));
+    const list = pairs.map(([x, y]) => `("${x}", "${y}")`).join(", ");
+    const code = `np.frombuffer("|".join(str(jnp.promote_types(x, y)) for x, y in [${list}]).encode(), np.uint8)`;
+    const [answer] = await askOne(code, {}, { jit: false, x64: true });
+    const theirs = new TextDecoder().decode(answer!.data).split("|");
+    const table = (types: readonly string[]): Record<string, string | undefined> =>
+      Object.fromEntries(pairs.map(([x, y], i) => [`${x} with ${y}`, types[i]]));
+    // uint64 and a signed type meet in the default float, which is float32 here and float64 in jax with 64-bit types.
+    const expected = theirs.map((type, i) =>
+      type === "float64" && !pairs[i]!.some((d) => d === "float64") ? "float32" : type,
+    );
+    expect(table(pairs.map(([x, y]) => promoteTypes(x, y)))).toEqual(table(expected));
+  });
+
+  it("has no implicit path between float8 types and wider floats", () => {
+    for (const other of dtypes.filter((d) => isFloat(d) && d !== "float8_e4m3fn")) {
+      expect(() => promoteTypes("float8_e4m3fn", other)).toThrow(
+        `float8_e4m3fn and ${other} have no common type`,
+      );
+    }
+  });
+
+  const scalars: readonly (number | boolean)[] = [2, 2.5, true];
+  it.each(scalars)("treats the scalar %s as weak", async (value) => {
+    const python = typeof value === "boolean" ? "True" : String(value);
+    const types = dtypes.filter((d) => !wide(d));
+    const theirs = await Promise.all(
+      types.map((d) =>
+        askOne(
+          `jnp.add(jnp.zeros((), "${d}"), ${python}), jnp.where(True, jnp.zeros((), "${d}"), ${python})`,
+        ),
+      ),
+    );
+    const ours = types.map((d) => [
+      a.add(a.zeros([], { dtype: d }), value).dtype,
+      a.where(true, a.zeros([], { dtype: d }), value).dtype,
+    ]);
+    expect(Object.fromEntries(types.map((d, i) => [d, ours[i]]))).toEqual(
+      Object.fromEntries(types.map((d, i) => [d, theirs[i]!.map((v) => v.dtype)])),
+    );
+  });
+});
+
+checkProperties("conversion", [
+  {
+    name: "astype between all real types",
+    runs: 120,
+    trials: fc
+      .tuple(fc.constantFrom(...real), fc.constantFrom(...real), shapes(2), seeds)
+      .map(([from, to, shape, seed]) => ({
+        inputs: { x: randomArray(from, shape, seed, isFloat(from) && !isFloat(to) ? "moderate" : "special") },
+        ours: ({ x }) => x!.astype(to),
+        theirs: `x.astype("${to}")`,
+        x64: true,
+        exact: true,
+      })),
+  },
+  {
+    name: "astype to float8 with saturation",
+    runs: 6,
+    trials: fc
+      .tuple(
+        fc.constantFrom<DType>("float32", "bfloat16"),
+        fc.constantFrom<DType>("float8_e4m3fn", "float8_e5m2"),
+      )
+      .map(([from, to]) => ({
+        inputs: {
+          x: hostArray([0, 1, -1, 300, 448, 460, 500, 1e6, -1e6, 57344, 60000, 1 / 0, -1 / 0], from),
+        },
+        ours: ({ x }) => x!.astype(to, { saturate: true }),
+        theirs: `jnp.clip(x, float(jnp.finfo("${to}").min), float(jnp.finfo("${to}").max)).astype("${to}")`,
+        exact: true,
+      })),
+  },
+]);
+
+describe("host data", () => {
+  it.each(dtypes.filter((d) => !isComplex(d)))("is encoded as %s like ml_dtypes does", async (dtype) => {
+    const values = isFloat(dtype)
+      ? [
+          0,
+          -0,
+          1,
+          -1.5,
+          0.1,
+          1e-3,
+          3e-8,
+          1e-40,
+          447,
+          449,
+          464,
+          465,
+          500,
+          65519,
+          65520,
+          1e6,
+          -1e39,
+          1 / 0,
+          -1 / 0,
+          0 / 0,
+          2 ** -9,
+          2 ** -10,
+          1.0625,
+          1.1875,
+        ]
+      : [0, 1, 2, 3, 100];
+    const [theirs] = await askOne(
+      `np.asarray(x).astype(jnp.dtype("${dtype}"))`,
+      { x: { dtype: "float64", shape: [values.length], data: encode(values, "float64") } },
+      { x64: true, jit: false },
+    );
+    const bytes =
+      isFloat(dtype) || dtype === "bool" ? values : values.map((v) => (wide(dtype) ? BigInt(v) : v));
+    const mine = encode(bytes as number[], dtype);
+    expect([...decode(mine, dtype)]).toEqual([...decode(theirs!.data, dtype)]);
+  });
+
+  it("knows its names", () => {
+    expect(isDType("bfloat16")).toBe(true);
+    expect(isDType("float")).toBe(false);
+  });
+});

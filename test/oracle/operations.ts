@@ -1,0 +1,173 @@
+/**
+ * Operations with the Python function that each must equal. One row serves every transform: its value, its derivative, its second
+ * derivative and its vectorised form are compared with jax's.
+ */
+import fc from "fast-check";
+import type { Tensor } from "../../core/src/array/tensor.js";
+import type { DType } from "../../core/src/graph/dtype.js";
+import { isFloat } from "../../core/src/graph/dtype.js";
+import { grad, vjp } from "../../core/src/transform/vjp.js";
+import { type HostArray, type Palette, randomArray, seeds, toTensor } from "./arrays.js";
+import type { Property, Trial } from "./properties.js";
+
+/** An operation on given arrays. */
+export interface Case {
+  readonly arrays: readonly HostArray[];
+  readonly ours: (...arrays: Tensor[]) => Tensor;
+  /** A Python function of as many arrays. */
+  readonly theirs: string;
+}
+
+export interface Operation {
+  readonly name: string;
+  readonly cases: fc.Arbitrary<Case>;
+  readonly runs?: number;
+  readonly tolerance?: number;
+  /** No derivative, or none worth comparing. */
+  readonly forwardOnly?: boolean;
+  /** The second derivative is zero everywhere or not defined. */
+  readonly firstOnly?: boolean;
+}
+
+export const letter = (i: number): string => String.fromCharCode(97 + i);
+
+export interface Input {
+  readonly shape: readonly number[];
+  readonly palette?: Palette;
+  readonly dtype?: DType;
+}
+
+/** A case of arrays drawn for the given shapes. */
+export function caseOf(inputs: readonly Input[], seed: number, ours: Case["ours"], theirs: string): Case {
+  const arrays = inputs.map(({ shape, palette = "rough", dtype = "float32" }, i) =>
+    randomArray(dtype, shape, seed + i, palette),
+  );
+  return { arrays, ours, theirs };
+}
+
+/** An operation whose cases follow from `parameters` and a seed. */
+export function operation<P>(
+  name: string,
+  parameters: fc.Arbitrary<P>,
+  make: (parameters: P) => {
+    inputs: readonly Input[];
+    ours: Case["ours"];
+    theirs: string;
+  },
+  options: Partial<Operation> = {},
+): Operation {
+  return {
+    name,
+    cases: fc.tuple(parameters, seeds).map(([p, seed]) => {
+      const { inputs, ours, theirs } = make(p);
+      return caseOf(inputs, seed, ours, theirs);
+    }),
+    ...options,
+  };
+}
+
+function named(arrays: readonly HostArray[]): Record<string, HostArray> {
+  return Object.fromEntries(arrays.map((array, i) => [letter(i), array]));
+}
+
+const tensors = (given: Readonly<Record<string, Tensor>>, count: number): Tensor[] =>
+  Array.from({ length: count }, (_, i) => given[letter(i)]!);
+
+function trialOf(
+  { arrays }: Case,
+  extra: Readonly<Record<string, HostArray>>,
+  ours: (arrays: Tensor[], extra: Readonly<Record<string, Tensor>>) => Tensor | readonly Tensor[],
+  theirs: string,
+  tolerance: number | undefined,
+): Trial {
+  const inputs = { ...named(arrays), ...extra };
+  return {
+    inputs,
+    ours: (given) => ours(tensors(given, arrays.length), given),
+    theirs,
+    tolerance,
+    x64: Object.values(inputs).some((a) => a.dtype.endsWith("64") && a.dtype !== "complex64"),
+  };
+}
+
+/** The operation itself equals jax's. */
+export function forward({ name, cases, runs, tolerance }: Operation): Property {
+  return {
+    name,
+    runs,
+    trials: cases.map((c) => {
+      const names = c.arrays.map((_, i) => letter(i)).join(", ");
+      return trialOf(c, {}, (arrays) => c.ours(...arrays), `(${c.theirs})(${names})`, tolerance);
+    }),
+  };
+}
+
+/** The cotangent that a derivative is tested with: of the output's shape and type. */
+function cotangentOf(c: Case, seed: number): HostArray {
+  const { shape, dtype } = c.ours(...c.arrays.map(toTensor));
+  return randomArray(dtype, shape, seed, "moderate");
+}
+
+function differentiated(c: Case): number[] {
+  return c.arrays.flatMap((array, i) => (isFloat(array.dtype) ? [i] : []));
+}
+
+/** `vjp` of the operation equals `jax.vjp`. */
+export function derivative({ name, cases, runs, tolerance }: Operation): Property {
+  return {
+    name: `derivative of ${name}`,
+    runs,
+    trials: fc.tuple(cases, seeds).map(([c, seed]) => {
+      const wrt = differentiated(c);
+      const parameters = wrt.map((i) => `p${i}`).join(", ");
+      const all = c.arrays.map((_, i) => (wrt.includes(i) ? `p${i}` : letter(i))).join(", ");
+      const code = `jax.vjp(lambda ${parameters}: (${c.theirs})(${all}), ${wrt.map(letter).join(", ")})[1](g)`;
+      return trialOf(
+        c,
+        { g: cotangentOf(c, seed) },
+        (arrays, { g }) => {
+          const [, pull] = vjp(
+            (...moving) => c.ours(...place(arrays, wrt, moving)),
+            ...wrt.map((i) => arrays[i]!),
+          );
+          return pull(g!);
+        },
+        code,
+        tolerance,
+      );
+    }),
+  };
+}
+
+function place(arrays: readonly Tensor[], positions: readonly number[], values: readonly Tensor[]): Tensor[] {
+  const result = [...arrays];
+  for (const [k, i] of positions.entries()) result[i] = values[k]!;
+  return result;
+}
+
+/** The gradient of a projection of the gradient equals jax's. */
+export function secondDerivative({ name, cases, runs, tolerance }: Operation): Property {
+  return {
+    name: `second derivative of ${name}`,
+    runs,
+    trials: fc.tuple(cases, seeds).map(([c, seed]) => {
+      const i = differentiated(c)[0]!;
+      const all = c.arrays.map((_, k) => (k === i ? "p" : letter(k))).join(", ");
+      const code = `jax.grad(lambda q: jnp.sum(jax.vjp(lambda p: (${c.theirs})(${all}), q)[1](g)[0] * h))(${letter(i)})`;
+      const h = randomArray(c.arrays[i]!.dtype, c.arrays[i]!.shape, seed + 7, "moderate");
+      return trialOf(
+        c,
+        { g: cotangentOf(c, seed), h },
+        (arrays, { g, h: direction }) => {
+          const projected = (q: Tensor): Tensor => {
+            const [, pull] = vjp((p) => c.ours(...place(arrays, [i], [p])), q);
+            return pull(g!)[0]!.mul(direction!).sum();
+          };
+          return grad(projected)(arrays[i]!);
+        },
+        code,
+        tolerance === undefined ? 1e-4 : tolerance * 5,
+      );
+    }),
+  };
+}
