@@ -37,7 +37,7 @@ const CAUSES = [
   {
     pattern: /ENOSPC|No space left on device|EDQUOT|Disk quota exceeded/,
     what: "The disk is full.",
-    fix: `Free some space (about 4 GB here, and room in the temporary folder), ${AGAIN}`,
+    fix: `Free some space (about 3 GB here, and room in the temporary folder), ${AGAIN}`,
   },
   {
     pattern: /EROFS|Read-only file system/,

@@ -40,7 +40,7 @@ function npm(args) {
 /** @type {Task} */
 const nodePackages = {
   title: "Node packages",
-  gigabytes: 1,
+  gigabytes: 0.9,
   pending: () => readStamp(nodeStamp) !== nodeKey(),
   async perform(step, run) {
     const total = lockedPackages();
@@ -88,7 +88,7 @@ const cudaKey = () => keyOf({ files: [cudaLock, pythonLock] });
 /** @type {Task} */
 const pythonPackages = {
   title: "Python and JupyterLab",
-  gigabytes: 2.5,
+  gigabytes: 1.6,
   pending: () => readStamp(pythonStamp) !== pythonKey() || !existsSync(venvPython),
   async perform(step, run) {
     step.progress("looking for a Python");

@@ -51,7 +51,7 @@ export class Step {
   /** @param {string} detail */
   #draw(detail) {
     if (!process.stdout.isTTY) return;
-    const room = Math.max(20, (process.stdout.columns ?? 80) - 1);
+    const room = Math.max(20, (process.stdout.columns || 80) - 1);
     process.stdout.write(`\r\x1b[K${`${this.#heading} ${detail}`.slice(0, room)}`);
   }
 }
