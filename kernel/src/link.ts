@@ -9,7 +9,7 @@ export type ToMain =
   | { type: "interrupt"; second: boolean }
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
   | { type: "debug"; request: Json }
-  | { type: "exit"; restart: boolean };
+  | { type: "exit"; code: number };
 
 /** One cell, ready to run. */
 export interface CellRun {

@@ -110,7 +110,7 @@ messaging.on("message", (message: ToMain) => {
     case "debug":
       return;
     case "exit":
-      exitProcess(0);
+      exitProcess(message.code);
   }
 });
 tell({ type: "ready" });

@@ -1,12 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Dealer, Request, Subscriber } from "zeromq";
-import type { ConnectionInfo } from "../../kernel/src/protocol/connection.js";
+import { type ConnectionInfo, endpoint } from "../../kernel/src/protocol/connection.js";
 import { type Json, type Message, WireFormat } from "../../kernel/src/protocol/wire.js";
 
 export const repository = fileURLToPath(new URL("../..", import.meta.url));
@@ -75,15 +74,15 @@ export class KernelClient {
     const folder = mkdtempSync(join(tmpdir(), "aronnax-kernel-test-"));
     const cwd = options.cwd ?? join(folder, "notebooks");
     mkdirSync(cwd, { recursive: true });
-    const ports = await freePorts(5);
+    // Sockets in the folder: unlike ports, nobody else can take them. The conformance suite goes over TCP.
     const connection: ConnectionInfo = {
-      transport: "tcp",
-      ip: "127.0.0.1",
-      shell_port: ports[0]!,
-      control_port: ports[1]!,
-      iopub_port: ports[2]!,
-      stdin_port: ports[3]!,
-      hb_port: ports[4]!,
+      transport: "ipc",
+      ip: join(folder, "socket"),
+      shell_port: 1,
+      control_port: 2,
+      iopub_port: 3,
+      stdin_port: 4,
+      hb_port: 5,
       key: randomUUID(),
       signature_scheme: "hmac-sha256",
     };
@@ -104,15 +103,14 @@ export class KernelClient {
   }
 
   async connect(): Promise<void> {
-    const at = (port: number) => `tcp://127.0.0.1:${port}`;
     const routing = randomUUID();
     this.#shell.routingId = routing;
     this.#stdin.routingId = routing;
-    this.#iopub.connect(at(this.connection.iopub_port));
+    this.#iopub.connect(endpoint(this.connection, "iopub_port"));
     this.#iopub.subscribe();
-    this.#shell.connect(at(this.connection.shell_port));
-    this.#control.connect(at(this.connection.control_port));
-    this.#stdin.connect(at(this.connection.stdin_port));
+    this.#shell.connect(endpoint(this.connection, "shell_port"));
+    this.#control.connect(endpoint(this.connection, "control_port"));
+    this.#stdin.connect(endpoint(this.connection, "stdin_port"));
     void this.#receive("shell", this.#shell);
     void this.#receive("control", this.#control);
     void this.#receive("stdin", this.#stdin);
@@ -248,7 +246,7 @@ export class KernelClient {
 
   async heartbeat(): Promise<string> {
     const socket = new Request({ linger: 0, receiveTimeout: 5_000 });
-    socket.connect(`tcp://127.0.0.1:${this.connection.hb_port}`);
+    socket.connect(endpoint(this.connection, "hb_port"));
     await socket.send("ping");
     const [answer] = await socket.receive();
     socket.close();
@@ -307,22 +305,6 @@ function checkMessage({ header, content }: Message): void {
     if (content[field] === undefined)
       throw new Error(`${header.msg_type}: ${field} is missing: ${JSON.stringify(content)}`);
   }
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve) => {
-          const server = createServer();
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 /** A text without ANSI colours. */

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { KernelClient, kernelNode, repository } from "./client.js";
@@ -57,11 +58,7 @@ describe("the kernel process", () => {
   it("does not outlive the process that started it, even while a cell blocks", async () => {
     kernel = await KernelClient.start();
     const file = join(kernel.folder, "second.json");
-    const { writeFileSync } = await import("node:fs");
-    const connection = { ...kernel.connection };
-    for (const port of ["shell_port", "control_port", "iopub_port", "stdin_port", "hb_port"] as const)
-      connection[port] += 1_000;
-    writeFileSync(file, JSON.stringify(connection));
+    writeFileSync(file, JSON.stringify({ ...kernel.connection, ip: join(kernel.folder, "second") }));
     const parent = spawn(
       process.execPath,
       [
@@ -79,6 +76,29 @@ describe("the kernel process", () => {
     await waitUntil(() => children(pid).length > 0, 10_000);
     parent.kill("SIGKILL");
     await waitUntil(() => gone(pid), 6_000);
+  });
+
+  it("ends with the reason in the log where its sockets are taken", async () => {
+    kernel = await KernelClient.start();
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const { port } = taken.address() as AddressInfo;
+    const ports = Object.fromEntries(
+      ["shell", "control", "iopub", "stdin", "hb"].map((name) => [`${name}_port`, port]),
+    );
+    const file = join(kernel.folder, "taken.json");
+    writeFileSync(
+      file,
+      JSON.stringify({ ...kernel.connection, transport: "tcp", ip: "127.0.0.1", ...ports }),
+    );
+    const second = spawn(kernelNode(), [join(repository, "kernel/dist/main.js"), file]);
+    let said = "";
+    second.stderr.on("data", (chunk) => {
+      said += chunk;
+    });
+    expect(await new Promise((resolve) => second.on("exit", resolve))).toBe(1);
+    expect(said).toMatch(/sockets of .*taken.json cannot be opened: Address already in use/);
+    taken.close();
   });
 
   it("drops messages that are wrongly signed, replayed or not messages, and lives on", async () => {

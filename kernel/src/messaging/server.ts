@@ -142,7 +142,7 @@ export class KernelServer {
     this.#status(request.header, "idle");
     // A front end shows the last status whosever it was: say again that a cell runs.
     if (this.#executor.current) this.#status(this.#executor.current.header, "busy");
-    if (type === "shutdown_request") await this.shutdown(request.content.restart === true);
+    if (type === "shutdown_request") await this.shutdown();
   }
 
   #kernelInfo(): Json {
@@ -361,9 +361,9 @@ export class KernelServer {
   }
 
   /** Ends the process: politely first, by force where a cell keeps the main thread busy. */
-  async shutdown(restart: boolean): Promise<void> {
+  async shutdown(code = 0): Promise<void> {
     await this.#close();
-    this.#tell({ type: "exit", restart });
+    this.#tell({ type: "exit", code });
     setTimeout(() => process.kill(process.pid, "SIGKILL"), 700);
   }
 

@@ -30,5 +30,12 @@ const server = new KernelServer({
   input: setup.input,
   version,
 });
-await server.start();
-watchParent(() => void server.shutdown(false));
+try {
+  await server.start();
+  watchParent(() => void server.shutdown());
+} catch (error) {
+  log(
+    `the sockets of ${setup.connectionFile} cannot be opened: ${error instanceof Error ? error.message : error}`,
+  );
+  await server.shutdown(1);
+}
