@@ -57,7 +57,6 @@ def supervise(log_path: Path, exit_note: Path, lock: int) -> None:
     """Forks. Returns in the child, which is the runtime; the parent stays here and ends with it.
 
     Both hold the lock, so that nobody starts another runtime before this one's end is noted."""
-    exit_note.unlink(missing_ok=True)
     kills_before = _out_of_memory_kills()
     read_end, write_end = os.pipe()
     parent = os.getpid()
@@ -105,13 +104,22 @@ def _wait(child: int, pipe: int, log: RotatingLog, exit_note: Path, kills_before
     _, status = os.waitpid(child, 0)
     reason = _describe(status, kills_before)
     log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} runtime {child} ended: {reason}\n".encode())
-    draft = exit_note.with_suffix(".tmp")
+    _note(exit_note, {"pid": child, "reason": reason, "at": time.time()})
+    return os.waitstatus_to_exitcode(status) & 0xFF
+
+
+def _note(path: Path, end: dict[str, object]) -> None:
+    """Adds to the last few ends, so that a client that learns of one late still finds its reason."""
     try:
-        draft.write_text(json.dumps({"pid": child, "reason": reason, "at": time.time()}))
-        draft.replace(exit_note)
+        earlier = json.loads(path.read_text())
+    except (OSError, ValueError):
+        earlier = []
+    draft = path.with_suffix(".tmp")
+    try:
+        draft.write_text(json.dumps([*earlier, end][-8:]))
+        draft.replace(path)
     except OSError:
         pass
-    return os.waitstatus_to_exitcode(status) & 0xFF
 
 
 def _describe(status: int, kills_before: int) -> str:

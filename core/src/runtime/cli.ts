@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { RuntimeLost } from "./errors.js";
-import { logTail } from "./launch.js";
+import { logTail, readExitNote } from "./launch.js";
 import { type Place, place } from "./locate.js";
 import { Runtime } from "./runtime.js";
 import type { RuntimeStatus } from "./types.js";
@@ -19,8 +19,8 @@ export const runtimeUsage = `aronnax runtime <command> [--devices SET] [--direct
   --devices SET     cpu, cpu:8, cuda or cuda:0,1; default ARONNAX_DEVICES, else what the machine has
   --directory DIR   folder of its socket; default ARONNAX_RUNTIME_DIR, else $XDG_RUNTIME_DIR/aronnax, else /tmp/aronnax-<uid>`;
 
-/** Seconds that a process is given to end on request, and then by SIGTERM, before SIGKILL. */
-const patience = 5;
+/** Seconds that a process is given to answer, and then to end by SIGTERM, before SIGKILL. */
+const patience = 3;
 
 /** Carries a command out and returns the exit status. */
 export async function runtimeCommand(args: string[]): Promise<number> {
@@ -64,13 +64,13 @@ async function status(where: Place, json: boolean): Promise<number> {
               running: false,
               deviceSet: where.devices,
               socket: where.socket,
-              lastExit: lastExit(where) ?? null,
+              lastExit: readExitNote(where.exitNote) ?? null,
             }
           : { running: true, ...found },
       ),
     );
   } else if (found === undefined) {
-    const exit = lastExit(where);
+    const exit = readExitNote(where.exitNote);
     console.log(
       `not running (${where.devices}, ${where.socket})${exit === undefined ? "" : `; the last one: ${exit}`}`,
     );
@@ -116,10 +116,11 @@ async function stop(where: Place): Promise<number> {
   }
   const runtime = new Runtime({ directory: where.directory, devices: where.devices, start: false });
   // A process that hangs does not answer: signals follow.
-  await Promise.race([runtime.ready.then(() => runtime.shutdown()).catch(() => {}), sleep(patience * 1000)]);
+  const asked = runtime.ready.then(() => runtime.shutdown()).catch(() => {});
+  await Promise.race([asked, sleep(patience * 1000)]);
   for (const signal of [undefined, "SIGTERM", "SIGKILL"] as const) {
     if (signal !== undefined && lockHolder(where) === pid) process.kill(pid, signal);
-    const deadline = Date.now() + patience * 1000;
+    const deadline = Date.now() + (signal === undefined ? 1 : patience) * 1000;
     while (lockHolder(where) === pid && Date.now() < deadline) await sleep(20);
     if (lockHolder(where) !== pid) {
       runtime.close();
@@ -177,14 +178,6 @@ function lockHolder(where: Place): number | undefined {
     const pid = Number.parseInt(fs.readFileSync(where.socket.replace(/\.sock$/, ".lock"), "utf8"), 10);
     const command = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
     return command.includes("aronnax_runtime") && command.includes(where.directory) ? pid : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function lastExit(where: Place): string | undefined {
-  try {
-    return (JSON.parse(fs.readFileSync(where.exitNote, "utf8")) as { reason: string }).reason;
   } catch {
     return undefined;
   }

@@ -137,7 +137,7 @@ function startFailure(where: Place, { exit }: Starting): RuntimeLost {
 async function diagnose(where: Place, pid: number | undefined): Promise<RuntimeLost> {
   let exit: string | undefined;
   for (let tries = 0; tries < 40 && exit === undefined; tries++) {
-    exit = readExitNote(where.exitNote, pid);
+    exit = readExitNote(where.exitNote, pid ?? 0);
     if (exit === undefined) await sleep(10);
   }
   const running = exit === undefined && pid !== undefined && isAlive(pid);
@@ -151,10 +151,11 @@ async function diagnose(where: Place, pid: number | undefined): Promise<RuntimeL
   });
 }
 
-function readExitNote(file: string, pid: number | undefined): string | undefined {
+/** How the process of this pid, or the last process of all, ended. */
+export function readExitNote(file: string, pid?: number): string | undefined {
   try {
-    const note = JSON.parse(fs.readFileSync(file, "utf8")) as { pid: number; reason: string };
-    return note.pid === pid ? note.reason : undefined;
+    const notes = JSON.parse(fs.readFileSync(file, "utf8")) as { pid: number; reason: string }[];
+    return notes.findLast((note) => pid === undefined || note.pid === pid)?.reason;
   } catch {
     return undefined;
   }

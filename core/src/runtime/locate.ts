@@ -13,7 +13,7 @@ export interface Place {
   socket: string;
   /** Log of the process; older ones are `<log>.1` and so on. */
   log: string;
-  /** How the last process ended, written by its supervisor. */
+  /** How the last few processes ended, written by their supervisors. */
   exitNote: string;
 }
 
