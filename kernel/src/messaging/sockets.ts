@@ -29,13 +29,15 @@ export class Sockets {
 
   /** Binds and starts to receive; `handle` is called for each message that is well formed and rightly signed. */
   async open(handle: (channel: Channel, message: Message) => void): Promise<void> {
-    await Promise.all([
+    // All of them, for a socket that is still binding cannot be closed.
+    const bound = await Promise.allSettled([
       this.#shell.bind(endpoint(this.info, "shell_port")),
       this.#control.bind(endpoint(this.info, "control_port")),
       this.#stdin.bind(endpoint(this.info, "stdin_port")),
       this.#iopub.bind(endpoint(this.info, "iopub_port")),
       this.#heartbeat.bind(endpoint(this.info, "hb_port")),
     ]);
+    for (const result of bound) if (result.status === "rejected") throw result.reason;
     void this.#receive("shell", this.#shell, handle);
     void this.#receive("control", this.#control, handle);
     void this.#receive("stdin", this.#stdin, handle);
