@@ -1,6 +1,9 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { arrowStream, trainingRows } from "./support/arrow.js";
 import { Browser } from "./support/browser.js";
-import { fitCell } from "./support/cells.js";
+import { displayCell, fitCell } from "./support/cells.js";
 import { LabServer } from "./support/lab.js";
 import { LabPage } from "./support/labPage.js";
 
@@ -17,17 +20,21 @@ async function openNotebook(name: string, cells: readonly string[]): Promise<Lab
   return lab;
 }
 
+vi.setConfig({ testTimeout: 120_000 });
+
 beforeAll(async () => {
   [server, browser] = await Promise.all([LabServer.start(), Browser.start()]);
 });
 
-afterEach(async () => {
+afterEach(async ({ task }) => {
   for (const lab of open.splice(0)) {
+    if (task.result?.state === "fail") {
+      await lab.screenshot(`failed ${task.name}`);
+      console.log(server.log);
+    }
     await lab.page.close();
   }
-  for (const { id } of (await (await server.api("sessions")).json()) as { id: string }[]) {
-    await server.api(`sessions/${id}`, { method: "DELETE" });
-  }
+  await server.shutDownKernels();
 });
 
 afterAll(async () => {
@@ -61,5 +68,239 @@ describe("the panel", () => {
     expect(await lab.tile("step")).toBe("400/ 400");
     await lab.screenshot("panel-finished-light");
     expect(lab.errors).toEqual([]);
+  });
+
+  it("starts over when the kernel restarts", async () => {
+    const lab = await openNotebook("restart", [fitCell({ id: "run-1", to: 50, status: "finished" })]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 50);
+
+    await lab.restartKernel();
+    await lab.panel.getByText("No training run yet").waitFor();
+    expect(await lab.panel.locator(".aronnax-Chart").count()).toBe(0);
+
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 50);
+    expect(lab.errors).toEqual([]);
+  });
+
+  it("finds the kernel again after it died", async () => {
+    const lab = await openNotebook("died", [
+      fitCell({ id: "run-1", to: 50, status: "finished" }),
+      "process.kill(process.pid, 'SIGKILL')",
+      fitCell({ id: "run-2", to: 30, status: "finished" }),
+    ]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 50);
+
+    await lab.runCell(1);
+    await lab.panel.getByText("No training run yet").waitFor();
+    await lab.page.locator(".jp-Dialog .jp-mod-accept").click();
+
+    await lab.runCell(2);
+    await lab.panel.locator("h2", { hasText: "run-2" }).waitFor();
+    await lab.hasPoints("loss", 30);
+  });
+
+  it("shows one kernel in two tabs, and is sent each batch once however often the page was reloaded", async () => {
+    const lab = await openNotebook("tabs", [fitCell({ id: "run-1", to: 20_000, pace: 10 })]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 10);
+    for (let reload = 0; reload < 2; reload++) {
+      await lab.page.reload();
+      await lab.hasPoints("loss", 10);
+    }
+    const other = await LabPage.open(browser, server, "tabs-2", "tabs.ipynb");
+    open.push(other);
+    await other.showRuns();
+    await other.hasPoints("loss", 10);
+
+    // What a third tab, which has no panel, hears on the kernel's channel: one comm a tab that has one.
+    const { page } = await browser.newPage();
+    const heard = new Map<string, number>();
+    page.on("websocket", (socket) => {
+      socket.on("framereceived", ({ payload }) => {
+        const id = /"comm_id":\s*"([^"]+)"/.exec(String(payload))?.[1];
+        if (id) {
+          heard.set(id, (heard.get(id) ?? 0) + 1);
+        }
+      });
+    });
+    await page.goto(server.address("tabs-3", "tabs.ipynb"));
+    await expect.poll(() => Math.max(0, ...heard.values()), { timeout: 60_000 }).toBeGreaterThan(10);
+    expect(heard.size).toBe(2);
+    await page.close();
+
+    open.splice(open.indexOf(other), 1);
+    await other.page.close();
+    await lab.page.bringToFront();
+    const step = async () => Number((await lab.tile("step")).replace(/\/.*|,/g, ""));
+    const reached = await step();
+    await expect.poll(step, { timeout: 30_000 }).toBeGreaterThan(reached + 20);
+  });
+
+  it("shows every step of a loop that publishes faster than the kernel sends", async () => {
+    const lab = await openNotebook("fast", [fitCell({ id: "run-1", to: 20_000, status: "finished" })]);
+    const batches: number[] = [];
+    lab.page.on("websocket", (socket) => {
+      socket.on("framereceived", ({ payload }) => {
+        if (payload.includes('"comm_id"')) {
+          batches.push(Date.now());
+        }
+      });
+    });
+    await lab.page.reload();
+    await lab.kernelIsIdle();
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    expect(await lab.tile("step")).toBe("20,000/ 20,000");
+    // Ten messages in any second: far below the 1,000 at which the server stops sending.
+    for (const [i, time] of batches.entries()) {
+      const later = batches[i + 12];
+      expect(later === undefined || later - time > 500).toBe(true);
+    }
+    const { x } = await lab.points("loss");
+    expect(x.length).toBeGreaterThan(100);
+    expect(x.length).toBeLessThan(3000);
+  });
+
+  it("says that another kernel has no metrics, and leaves it alone", async () => {
+    await server.writeNotebook("python.ipynb", ["1 + 1"], { name: "python3", language: "python" });
+    const lab = await LabPage.open(browser, server, "python", "python.ipynb");
+    open.push(lab);
+    await lab.kernelIsIdle("Python 3 (ipykernel)");
+    await lab.showRuns();
+    await lab.panel.getByText("publishes no training metrics").waitFor();
+    await lab.runCell(0);
+    await lab.cellHasRun(0);
+    expect(server.log).not.toContain("No such comm");
+  });
+});
+
+describe("a view", () => {
+  it("compares runs, smooths, zooms and takes the colours of the theme", async () => {
+    const lab = await openNotebook("compare", [
+      fitCell({ id: "run-1", name: "baseline", to: 300, status: "finished" }),
+      fitCell({ id: "run-2", name: "wide", to: 200, status: "interrupted" }),
+    ]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 300);
+    await lab.runCell(1);
+    await lab.panel.locator("h2", { hasText: "wide" }).waitFor();
+    await lab.hasPoints("loss", 200);
+
+    await lab.panel.locator(".aronnax-Compare summary").click();
+    await lab.panel.locator(".aronnax-Compare-list label", { hasText: "baseline" }).click();
+    await lab.chart("loss").locator(".aronnax-Legend-item", { hasText: "baseline · Training" }).waitFor();
+    await expect.poll(async () => (await lab.points("loss", 2)).x.length).toBe(300);
+    await lab.screenshot("compare-light");
+
+    await lab.panel.locator('[data-control="smoothing"]').press("ArrowRight");
+    await expect.poll(async () => (await lab.points("loss", 1)).y.length).toBe(200);
+    await lab.chart("loss").locator(".aronnax-Chart-log").click();
+    await lab.chart("loss").locator(".yaxislayer-above, .ytick").first().waitFor();
+
+    // A horizontal drag zooms every chart; Escape on a chart leaves.
+    const box = (await lab.chart("loss").locator(".nsewdrag").boundingBox())!;
+    await lab.page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
+    await lab.page.mouse.down();
+    await lab.page.mouse.move(box.x + box.width * 0.6, box.y + box.height / 2, { steps: 5 });
+    await lab.page.mouse.up();
+    await lab.panel.getByText("Reset zoom").waitFor();
+    await expect.poll(async () => (await lab.points("throughput")).x[0]).toBeGreaterThan(50);
+    await lab.screenshot("zoom-light");
+    await lab.chart("loss").locator(".aronnax-Chart-plot").press("Escape");
+    await expect.poll(async () => (await lab.points("throughput")).x[0]).toBe(1);
+
+    // The keyboard reads values off the chart.
+    await lab.chart("loss").locator(".aronnax-Chart-plot").press("Home");
+    await lab.chart("loss").locator(".aronnax-Chart-plot").press("ArrowRight");
+    await lab.chart("loss").locator('.aronnax-Chart-cursor[data-position="2"]').waitFor();
+
+    const background = () =>
+      lab
+        .chart("loss")
+        .locator(".main-svg")
+        .first()
+        .evaluate((svg) => (svg as SVGElement).style.background);
+    const light = await background();
+    await lab.menu("Settings", "Theme", "JupyterLab Dark");
+    await expect.poll(background).not.toBe(light);
+    await lab.screenshot("compare-dark");
+    expect(lab.errors).toEqual([]);
+  });
+
+  it("keeps its choices over a reload", async () => {
+    const lab = await openNotebook("choices", [fitCell({ id: "run-1", to: 60, status: "finished" })]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 60);
+    await lab.panel
+      .locator('[data-control="x-axis"] select, select[data-control="x-axis"]')
+      .selectOption("tokens");
+    await expect.poll(async () => (await lab.points("loss")).x[59]).toBe(60 * 2048);
+    await lab.layoutIsSaved();
+    await lab.page.reload();
+    await lab.hasPoints("loss", 60);
+    expect((await lab.points("loss")).x[59]).toBe(60 * 2048);
+  });
+
+  it("marks NaN where it happened and says so", async () => {
+    const lab = await openNotebook("nan", [
+      fitCell({ id: "run-1", to: 40 }),
+      `hub.publish({ type: "rows", id: "run-1", rows: [{ step: 41, loss: NaN }, { step: 42, loss: NaN }] });
+hub.publish({ type: "status", id: "run-1", status: "failed", message: "The loss is NaN at step 41." });`,
+    ]);
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 40);
+    await lab.runCell(1);
+    await lab.panel.getByText("loss is not finite since step 41.").waitFor();
+    await lab.panel.locator(".aronnax-Status", { hasText: "Failed" }).waitFor();
+    // Training, validation, and the markers.
+    await expect.poll(async () => (await lab.points("loss", 2)).x).toEqual([41, 42]);
+    await lab.screenshot("nan-light");
+  });
+});
+
+describe("a run in a cell's output", () => {
+  it("is drawn live, and from its file once the kernel is gone", async () => {
+    const lab = await openNotebook("output", [
+      displayCell("run-1", "tiny-llama"),
+      fitCell({ id: "run-1", name: "tiny-llama", to: 80, status: "finished" }),
+    ]);
+    const output = lab.page.locator(".jp-OutputArea .aronnax-Output");
+    await lab.runCell(0);
+    await output.getByText("run tiny-llama, at step 0").waitFor();
+    await lab.runCell(1);
+    await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    await output.locator('[data-chart="loss"] .scatterlayer .trace').first().waitFor();
+    await lab.screenshot("output-light");
+    await lab.page.keyboard.press("Control+s");
+    await lab.isSaved();
+
+    await server.shutDownKernels();
+    await lab.page.reload();
+    await output.getByText("run tiny-llama, at step 0").waitFor();
+
+    const folder = join(server.root, "runs", "tiny-llama");
+    await mkdir(folder, { recursive: true });
+    await writeFile(
+      join(folder, "metrics.arrow"),
+      arrowStream(trainingRows(80), { id: "run-1", name: "tiny-llama", startedAt: 1, totalSteps: 80 }),
+    );
+    await writeFile(
+      join(folder, "run.json"),
+      JSON.stringify({ id: "run-1", name: "tiny-llama", status: "finished" }),
+    );
+    await server.shutDownKernels();
+    await lab.page.reload();
+    await output.locator("h2", { hasText: "tiny-llama" }).waitFor();
+    await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
   });
 });

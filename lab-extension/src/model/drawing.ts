@@ -125,7 +125,7 @@ export class Drawer {
       lines,
       nonFinite,
       log,
-      x: zoom ?? span(lines.flatMap((line) => [line.points.x]).concat([nonFinite.map((point) => point.x)])),
+      x: zoom ?? horizontalRange(lines, nonFinite),
       y: verticalRange(this.spec, lines, log, zoom),
     };
   }
@@ -192,9 +192,12 @@ function span(lists: readonly (readonly number[])[]): Range {
       }
     }
   }
-  if (low > high) {
-    return [0, 1];
-  }
+  return low > high ? [0, 1] : [low, high];
+}
+
+/** The lowest and highest position; one position alone gets some room. */
+function horizontalRange(lines: readonly DrawnLine[], nonFinite: readonly NonFinitePoint[]): Range {
+  const [low, high] = span([...lines.map(({ points }) => points.x), nonFinite.map(({ x }) => x)]);
   return low === high ? [low - 0.5, low + 0.5] : [low, high];
 }
 

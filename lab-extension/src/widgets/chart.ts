@@ -31,7 +31,9 @@ export class Chart implements IDisposable {
     const { trans } = environment;
     this.#drawer = new Drawer(spec);
     this.node = document.createElement("section");
-    this.node.className = spec.wide ? "aronnax-Chart aronnax-mod-wide" : "aronnax-Chart";
+    this.node.className = "aronnax-Chart";
+    this.node.classList.toggle("aronnax-mod-wide", spec.wide ?? false);
+    this.node.classList.toggle("aronnax-mod-stacked", spec.stacked ?? false);
     this.node.dataset.chart = spec.id;
     const header = document.createElement("header");
     header.className = "aronnax-Chart-header";

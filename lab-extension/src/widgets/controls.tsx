@@ -1,5 +1,5 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
-import { HTMLSelect, ReactWidget } from "@jupyterlab/ui-components";
+import { downloadIcon, HTMLSelect, ReactWidget } from "@jupyterlab/ui-components";
 import { type CSSProperties, useId } from "react";
 import type { Run } from "../model/run.js";
 import { type ViewOptions, X_AXES, type XAxis } from "../model/viewOptions.js";
@@ -79,12 +79,13 @@ function Controls({ runs, shown, options, trans, onExport }: ControlsProps): JSX
       ) : null}
       <button
         type="button"
-        className="aronnax-Button"
+        className="aronnax-Button aronnax-mod-icon"
         data-control="export"
         title={trans.__("Download the metrics of the run as CSV")}
+        aria-label={trans.__("Export CSV")}
         onClick={onExport}
       >
-        {trans.__("Export CSV")}
+        <downloadIcon.react tag="span" width={16} height={16} />
       </button>
     </>
   );

@@ -39,7 +39,7 @@ export function readPalette(element: HTMLElement): Palette {
   const palette: Palette = {
     background: resolve("var(--jp-layout-color1)"),
     text: resolve("var(--jp-ui-font-color2)"),
-    grid: resolve("var(--jp-border-color3)"),
+    grid: resolve("var(--jp-border-color2)"),
     error: resolve("var(--jp-error-color1)"),
     font,
     fontSize,

@@ -85,16 +85,20 @@ export class LabServer {
     return `${this.url}lab/workspaces/${workspace}/tree/${path}?token=${this.token}`;
   }
 
-  /** Writes a notebook for the Aronnax kernel. */
-  async writeNotebook(path: string, cells: readonly string[]): Promise<void> {
+  /** Writes a notebook, for the Aronnax kernel unless another is named. */
+  async writeNotebook(
+    path: string,
+    cells: readonly string[],
+    kernel = { name: "aronnax", language: "typescript" },
+  ): Promise<void> {
     await writeFile(
       join(this.root, path),
       JSON.stringify({
         nbformat: 4,
         nbformat_minor: 5,
         metadata: {
-          kernelspec: { name: "aronnax", display_name: "TypeScript (Aronnax)", language: "typescript" },
-          language_info: { name: "typescript" },
+          kernelspec: { ...kernel, display_name: kernel.name },
+          language_info: { name: kernel.language },
         },
         cells: cells.map((source, i) => ({
           id: `cell-${i}`,
@@ -111,6 +115,12 @@ export class LabServer {
   /** Calls the server's REST API. */
   async api(path: string, init: RequestInit = {}): Promise<Response> {
     return fetch(`${this.url}api/${path}`, { ...init, headers: { Authorization: `token ${this.token}` } });
+  }
+
+  /** Ends all sessions, and their kernels with them. */
+  async shutDownKernels(): Promise<void> {
+    const sessions = (await (await this.api("sessions")).json()) as { id: string }[];
+    await Promise.all(sessions.map(({ id }) => this.api(`sessions/${id}`, { method: "DELETE" })));
   }
 
   async stop(): Promise<void> {

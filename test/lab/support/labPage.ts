@@ -38,8 +38,9 @@ export class LabPage {
     await this.panel.waitFor();
   }
 
-  async kernelIsIdle(): Promise<void> {
-    await this.page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').waitFor();
+  /** Waits until the notebook has its kernel: before, JupyterLab drops what it is told to run. */
+  async kernelIsIdle(kernel = "TypeScript (Aronnax)"): Promise<void> {
+    await this.page.locator("#jp-main-statusbar").getByText(`${kernel} | Idle`, { exact: true }).waitFor();
   }
 
   /** Starts the nth code cell, and returns at once. */
@@ -62,6 +63,21 @@ export class LabPage {
     for (const entry of entries) {
       await this.page.locator(".lm-Menu-itemLabel", { hasText: entry }).first().click();
     }
+  }
+
+  /** Waits until the notebook has no unsaved changes. */
+  async isSaved(): Promise<void> {
+    await this.page.locator(".jp-NotebookPanel.jp-Document").waitFor();
+    await this.page
+      .locator(".lm-DockPanel-tabBar .lm-TabBar-tab.jp-mod-dirty")
+      .waitFor({ state: "detached" });
+  }
+
+  /** Waits until JupyterLab has sent the layout with what it holds now to the server. */
+  async layoutIsSaved(): Promise<void> {
+    await this.page.waitForResponse(
+      (response) => response.url().includes("/api/workspaces/") && response.request().method() === "PUT",
+    );
   }
 
   async restartKernel(): Promise<void> {
