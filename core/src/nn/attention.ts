@@ -6,6 +6,7 @@ import { softmax } from "../array/reductions.js";
 import { reshape, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { ShapeError } from "../graph/errors.js";
+import { flashAttention, flashSupports } from "./flash-attention.js";
 
 export interface AttentionOptions {
   /** A query sees no later key. Default true. */
@@ -37,6 +38,11 @@ export function attention(
       "each is [batch, time, heads, headDim]; the number of query heads is a multiple of that of key heads",
     );
   }
+  const factor = scale ?? 1 / Math.sqrt(headDim);
+  // The fused causal mask counts from the first key, so it is for equal lengths.
+  if (flashSupports(q.dtype, headDim) && k.dtype === q.dtype && (!causal || queries === keys)) {
+    return flashAttention(q, k, v, { causal, scale: factor });
+  }
   const groups = heads / keyHeads;
   const grouped = reshape(q, [batch, queries, keyHeads, groups, headDim]);
   // [batch, keyHeads, queries, groups, keys]
@@ -52,7 +58,7 @@ export function attention(
     },
     { dtype: "float32" },
   );
-  let weights = mul(scores, scale ?? 1 / Math.sqrt(headDim));
+  let weights = mul(scores, factor);
   if (causal) {
     const shape = [queries, 1, keys];
     const visible = greaterEqual(iota(shape, 0).add(keys - queries), iota(shape, 2));
