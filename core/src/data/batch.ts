@@ -1,4 +1,4 @@
-import type { TokenizeProgress } from "./corpus.js";
+import type { TokenArray, TokenizeProgress } from "./corpus.js";
 
 /** One step's tokens, row-major `[batchSize, sequenceLength]`. */
 export interface Batch {
@@ -48,4 +48,42 @@ export interface BatchSource {
   position(): DataPosition;
   /** Goes to a position of the same source; refuses one of another source. */
   restore(position: DataPosition): Promise<void>;
+}
+
+/**
+ * A batch of rows of sequenceLength + 1 tokens: inputs and targets overlap. With `eosId`, it has segments, positions and
+ * weights.
+ */
+export function batchOf(rows: readonly TokenArray[], after: DataPosition, eosId?: number): Batch {
+  const length = rows[0]!.length - 1;
+  const inputs = new Int32Array(rows.length * length);
+  const targets = new Int32Array(rows.length * length);
+  rows.forEach((row, i) => {
+    inputs.set(row.subarray(0, length), i * length);
+    targets.set(row.subarray(1), i * length);
+  });
+  const batch = { batchSize: rows.length, sequenceLength: length, inputs, targets, after };
+  return eosId === undefined ? batch : { ...batch, ...documentSegments(inputs, length, eosId) };
+}
+
+/** Segment numbers, positions and loss weights of packed rows; see `Batch`. */
+function documentSegments(inputs: Int32Array, sequenceLength: number, eosId: number) {
+  const segments = new Int32Array(inputs.length);
+  const positions = new Int32Array(inputs.length);
+  const weights = new Float32Array(inputs.length);
+  for (let row = 0; row < inputs.length; row += sequenceLength) {
+    let segment = 1;
+    let start = row;
+    for (let i = row; i < row + sequenceLength; i++) {
+      segments[i] = segment;
+      positions[i] = i - start;
+      const ends = inputs[i] === eosId;
+      weights[i] = ends ? 0 : 1;
+      if (ends) {
+        segment++;
+        start = i + 1;
+      }
+    }
+  }
+  return { segments, positions, weights };
 }

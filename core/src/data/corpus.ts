@@ -49,13 +49,7 @@ export interface TokenizeOptions {
 export async function tokenize(input: TextInput, options: TokenizeOptions): Promise<Corpus> {
   const source = textSource(input);
   const { tokenizer, special = "text" } = options;
-  const eosId = options.eosId ?? tokenizer.eosId;
-  if (eosId === undefined) {
-    throw new DataError("The tokenizer names no token that ends a document.", "Pass `eosId`.");
-  }
-  if (!Number.isInteger(eosId) || eosId < 0 || eosId >= tokenizer.vocabSize) {
-    throw new DataError(`eosId ${eosId} is outside the vocabulary of ${tokenizer.vocabSize} tokens.`);
-  }
+  const eosId = endOfDocument(tokenizer, options.eosId);
   options.signal?.throwIfAborted();
   const folder = options.cache === true ? defaultTokenCache() : options.cache;
   const fingerprint = folder ? await source.fingerprint?.() : undefined;
@@ -76,6 +70,17 @@ export async function tokenize(input: TextInput, options: TokenizeOptions): Prom
   const corpus = await tokenizeAll(source, eosId, special, options);
   await writeCache(path, folder, corpus);
   return corpus;
+}
+
+/** The id that follows each document; refuses a tokenizer without one. */
+export function endOfDocument(tokenizer: Tokenizer, eosId = tokenizer.eosId): number {
+  if (eosId === undefined) {
+    throw new DataError("The tokenizer names no token that ends a document.", "Pass `eosId`.");
+  }
+  if (!Number.isInteger(eosId) || eosId < 0 || eosId >= tokenizer.vocabSize) {
+    throw new DataError(`eosId ${eosId} is outside the vocabulary of ${tokenizer.vocabSize} tokens.`);
+  }
+  return eosId;
 }
 
 async function tokenizeAll(
@@ -128,7 +133,7 @@ const pieceCharacters = 1 << 15;
  * A very long document in pieces, so that work on it can be watched and stopped. The cut is before a line break that
  * follows a letter or a digit, where no pre-tokenization in use makes one word of both sides.
  */
-function* pieces(text: string): Iterable<string> {
+export function* pieces(text: string): Iterable<string> {
   let start = 0;
   while (text.length - start > 2 * pieceCharacters) {
     let cut = start + pieceCharacters;
@@ -150,7 +155,8 @@ function isLowSurrogate(unit: number): boolean {
   return unit >= 0xdc00 && unit <= 0xdfff;
 }
 
-class GrowingTokens {
+/** A list of token ids that grows. */
+export class GrowingTokens {
   private data: TokenArray;
   length = 0;
 
@@ -170,7 +176,13 @@ class GrowingTokens {
     this.length = needed;
   }
 
-  take(): TokenArray {
-    return this.data.slice(0, this.length);
+  /** A copy of the first ids. */
+  take(count = this.length): TokenArray {
+    return this.data.slice(0, count);
+  }
+
+  dropFirst(count: number): void {
+    this.data.copyWithin(0, count, this.length);
+    this.length -= count;
   }
 }

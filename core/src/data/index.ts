@@ -27,6 +27,7 @@ export {
   type TextSource,
   textFiles,
 } from "./sources.js";
+export { type StreamedOptions, StreamedText, streamed } from "./streamed.js";
 export { arrowFiles, parquetFiles, type TableOptions } from "./table-files.js";
 export type { TextInput } from "./text-input.js";
 export { defaultTokenCache } from "./token-cache.js";

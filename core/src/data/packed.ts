@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
-import type { Batch, BatchSource, DataPosition, PrepareOptions } from "./batch.js";
+import { type Batch, type BatchSource, batchOf, type DataPosition, type PrepareOptions } from "./batch.js";
 import { type Corpus, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
-import { gather, Sampler, sequenceCount, splitCorpus } from "./sequences.js";
+import { gather, Sampler, sequence, sequenceCount, splitCorpus } from "./sequences.js";
 import type { TextInput } from "./text-input.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
 
@@ -203,22 +203,12 @@ export class PackedText implements BatchSource {
     );
   }
 
-  /** sequenceLength + 1 tokens: inputs and targets overlap. */
   private row(stream: TokenArray, index: number): TokenArray {
-    const start = index * this.sequenceLength;
-    return stream.subarray(start, start + this.sequenceLength + 1);
+    return sequence(stream, index, this.sequenceLength);
   }
 
   private batch(rows: readonly TokenArray[], eosId: number): Batch {
-    const length = this.sequenceLength;
-    const inputs = new Int32Array(rows.length * length);
-    const targets = new Int32Array(rows.length * length);
-    rows.forEach((row, i) => {
-      inputs.set(row.subarray(0, length), i * length);
-      targets.set(row.subarray(1), i * length);
-    });
-    const batch = { batchSize: rows.length, sequenceLength: length, inputs, targets, after: this.position() };
-    return this.options.segments ? { ...batch, ...documentSegments(inputs, length, eosId) } : batch;
+    return batchOf(rows, this.position(), this.options.segments ? eosId : undefined);
   }
 }
 
@@ -232,26 +222,4 @@ function concatenate(streams: readonly TokenArray[]): TokenArray {
     at += stream.length;
   }
   return out;
-}
-
-/** Segment numbers, positions and loss weights of packed rows; see `Batch`. */
-export function documentSegments(inputs: Int32Array, sequenceLength: number, eosId: number) {
-  const segments = new Int32Array(inputs.length);
-  const positions = new Int32Array(inputs.length);
-  const weights = new Float32Array(inputs.length);
-  for (let row = 0; row < inputs.length; row += sequenceLength) {
-    let segment = 1;
-    let start = row;
-    for (let i = row; i < row + sequenceLength; i++) {
-      segments[i] = segment;
-      positions[i] = i - start;
-      const ends = inputs[i] === eosId;
-      weights[i] = ends ? 0 : 1;
-      if (ends) {
-        segment++;
-        start = i + 1;
-      }
-    }
-  }
-  return { segments, positions, weights };
 }

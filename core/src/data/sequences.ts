@@ -65,6 +65,12 @@ export function sequenceCount(tokens: TokenArray, sequenceLength: number): numbe
   return Math.max(0, Math.floor((tokens.length - 1) / sequenceLength));
 }
 
+/** The tokens of a sequence, and one more. */
+export function sequence(tokens: TokenArray, index: number, sequenceLength: number): TokenArray {
+  const start = index * sequenceLength;
+  return tokens.subarray(start, start + sequenceLength + 1);
+}
+
 /**
  * Which sequence comes when. Each component is read epoch by epoch in a fresh random order; among several, the next
  * sequence comes from the one that lags its weight most, so after n sequences each has its share to within one

@@ -18,7 +18,16 @@ export interface TextSource {
   documents(): AsyncIterable<TextDocument>;
   /** Text that is equal only for equal documents; sources without it are not cached. */
   fingerprint?(): Promise<string>;
+  /** The source as plain data, so that another thread can read it; sources without it are read on the main thread. */
+  readonly recipe?: SourceRecipe;
 }
+
+/** What makes a source again; see `sourceFromRecipe`. */
+export type SourceRecipe =
+  | { kind: "documents"; texts: readonly string[]; name: string }
+  | { kind: "text"; paths: readonly string[]; options: TextFileOptions }
+  | { kind: "jsonl"; paths: readonly string[]; options: { text: string; broken?: "refuse" | "skip" } }
+  | { kind: "parquet" | "arrow"; paths: readonly string[]; options: { column: string } };
 
 /** Each string is a document. */
 export function documents(texts: readonly string[], name = "documents"): TextSource {
@@ -32,6 +41,7 @@ export function documents(texts: readonly string[], name = "documents"): TextSou
   return {
     name,
     size: texts.length,
+    recipe: { kind: "documents", texts, name },
     async *documents() {
       for (let i = 0; i < texts.length; i++) yield { text: texts[i]!, consumed: i + 1 };
     },
@@ -58,6 +68,7 @@ export function textFiles(paths: string | readonly string[], options: TextFileOp
   return {
     name: list.join(", "),
     size: totalBytes(list),
+    recipe: { kind: "text", paths: list, options },
     fingerprint: () => filesFingerprint(list, ["text", separator, options.invalidUtf8]),
     async *documents() {
       let consumed = 0;
@@ -110,7 +121,7 @@ export interface JsonLinesOptions {
 }
 
 export interface JsonLinesSource extends TextSource {
-  /** Broken lines of the last reading, the first 100 of them in full. */
+  /** Broken lines found so far in a reading, the first 100 of them in full. */
   readonly broken: { count: number; lines: BrokenLine[] };
 }
 
@@ -128,12 +139,14 @@ export function jsonLines(
     broken,
     // What a function returns cannot be known beforehand.
     ...(typeof field === "string" && {
+      ...(options.onBroken === undefined && {
+        recipe: { kind: "jsonl" as const, paths: list, options: { text: field, broken: options.broken } },
+      }),
       fingerprint: () => filesFingerprint(list, ["jsonl", field, options.broken]),
     }),
     async *documents() {
-      broken.count = 0;
-      broken.lines.length = 0;
       let done = 0;
+      let found = 0;
       for (const path of list) {
         let line = 0;
         for await (const { bytes, end } of readLines(path)) {
@@ -151,8 +164,11 @@ export function jsonLines(
               'Mend the line, or pass `broken: "skip"` to leave such lines out and have them counted.',
             );
           }
-          broken.count++;
-          if (broken.lines.length < 100) broken.lines.push(problem);
+          // A further reading finds the same ones again.
+          if (++found > broken.count) {
+            broken.count = found;
+            if (found <= 100) broken.lines.push(problem);
+          }
           options.onBroken?.(problem);
         }
         done += fileBytes(path);

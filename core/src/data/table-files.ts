@@ -18,6 +18,7 @@ export function parquetFiles(paths: string | readonly string[], options: TableOp
   return {
     name: list.join(", "),
     size: totalBytes(list),
+    recipe: { kind: "parquet", paths: list, options: { column } },
     fingerprint: () => filesFingerprint(list, ["parquet", column]),
     async *documents() {
       let done = 0;
@@ -74,6 +75,7 @@ export function arrowFiles(paths: string | readonly string[], options: TableOpti
   return {
     name: list.join(", "),
     size: totalBytes(list),
+    recipe: { kind: "arrow", paths: list, options: { column } },
     fingerprint: () => filesFingerprint(list, ["arrow", column]),
     async *documents() {
       let done = 0;

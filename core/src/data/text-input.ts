@@ -1,4 +1,4 @@
-import { documents, jsonLines, type TextSource, textFiles } from "./sources.js";
+import { documents, jsonLines, type SourceRecipe, type TextSource, textFiles } from "./sources.js";
 import { arrowFiles, parquetFiles } from "./table-files.js";
 
 /**
@@ -24,5 +24,21 @@ function fileSource(path: string): TextSource {
       return arrowFiles(path);
     default:
       return textFiles(path);
+  }
+}
+
+/** The source that has this recipe. */
+export function sourceFromRecipe(recipe: SourceRecipe): TextSource {
+  switch (recipe.kind) {
+    case "documents":
+      return documents(recipe.texts, recipe.name);
+    case "text":
+      return textFiles(recipe.paths, recipe.options);
+    case "jsonl":
+      return jsonLines(recipe.paths, recipe.options);
+    case "parquet":
+      return parquetFiles(recipe.paths, recipe.options);
+    case "arrow":
+      return arrowFiles(recipe.paths, recipe.options);
   }
 }
