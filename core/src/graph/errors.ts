@@ -1,6 +1,6 @@
 /** What a user of the array language can do wrong, each with what to do about it. */
 
-import { locate } from "./site.js";
+import { inheritedSite, locate } from "./site.js";
 
 /** The base of the framework's errors: `message` says what was wrong and with which value, `fix` what to do. */
 export class AronnaxError extends Error {
@@ -9,10 +9,15 @@ export class AronnaxError extends Error {
   /** The user's line, `file:line:column`, where known. */
   readonly at: string | undefined;
   constructor(message: string, fix?: string) {
+    // The user's frame may lie below many of ours.
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = Math.max(limit, 40);
     super(message);
+    Error.stackTraceLimit = limit;
     this.name = new.target.name;
     this.fix = fix;
-    const at = locate(this.stack);
+    // What fails while a derivative is built belongs to the line of what is differentiated.
+    const at = inheritedSite()?.location ?? locate(this.stack);
     this.at = at && `${at.file}:${at.line}:${at.column}`;
   }
 }

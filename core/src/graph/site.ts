@@ -49,6 +49,11 @@ export function withSite<R>(site: Site | undefined, f: () => R): R {
   }
 }
 
+/** The location that `withSite` gives now. */
+export function inheritedSite(): Site | undefined {
+  return inherited?.site;
+}
+
 export function captureSite(): Site | undefined {
   if (inherited !== undefined) return inherited.site;
   if (!enabled) return undefined;
