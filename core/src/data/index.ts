@@ -13,7 +13,7 @@ export {
 export { DecodeStream } from "./decode-stream.js";
 export { DataError } from "./errors.js";
 export { bigramCrossEntropy, type NgramOptions, unigramCrossEntropy } from "./ngram.js";
-export { type MixturePart, type PackedOptions, PackedText, packed } from "./packed.js";
+export { type MixturePart, type PackedOptions, PackedText, packed, type Shard } from "./packed.js";
 export { permutation, Sfc32 } from "./random.js";
 export { loadSentencePiece } from "./sentencepiece.js";
 export {

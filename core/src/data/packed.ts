@@ -24,6 +24,11 @@ export interface PackedOptions {
   seed?: number;
   /** Default true. */
   shuffle?: boolean;
+  /**
+   * For one of several hosts: `batchSize` is then each host's, and host `index` of `count` gets its rows of the common
+   * batch. A position is the same on all of them, and holds for another number of hosts as well.
+   */
+  shard?: Shard;
   /** Gives `segments`, `positions` and `weights` with each batch. Default false. */
   segments?: boolean;
   /** Follows each document. Default: the tokenizer's own. */
@@ -32,6 +37,11 @@ export interface PackedOptions {
   special?: SpecialTokenPolicy;
   /** Keeps the tokens on disk; see `TokenizeOptions.cache`. */
   cache?: boolean | string;
+}
+
+export interface Shard {
+  index: number;
+  count: number;
 }
 
 /**
@@ -74,6 +84,7 @@ export class PackedText implements BatchSource {
         throw new DataError(`${field} must be a positive integer; it is ${value}.`);
       }
     }
+    checkShard(options.shard);
     for (const [i, { weight }] of parts.entries()) {
       if (!(weight > 0 && Number.isFinite(weight))) {
         throw new DataError(`The weight of part ${i} of the mixture must be positive; it is ${weight}.`);
@@ -98,10 +109,12 @@ export class PackedText implements BatchSource {
 
   async next(): Promise<Batch> {
     const { streams, sampler, eosId } = await this.ready();
-    const rows = Array.from({ length: this.batchSize }, () => {
+    const rows: TokenArray[] = [];
+    const { index: host, count: hosts } = this.options.shard ?? { index: 0, count: 1 };
+    for (let i = 0; i < this.batchSize * hosts; i++) {
       const { component, index } = sampler.next();
-      return this.row(streams[component]!, index);
-    });
+      if (Math.floor(i / this.batchSize) === host) rows.push(this.row(streams[component]!, index));
+    }
     return this.batch(rows, eosId);
   }
 
@@ -209,6 +222,14 @@ export class PackedText implements BatchSource {
 
   private batch(rows: readonly TokenArray[], eosId: number): Batch {
     return batchOf(rows, this.position(), this.options.segments ? eosId : undefined);
+  }
+}
+
+export function checkShard(shard: Shard | undefined): void {
+  if (shard === undefined) return;
+  const { index, count } = shard;
+  if (!Number.isInteger(index) || !Number.isInteger(count) || index < 0 || index >= count) {
+    throw new DataError(`shard must be an index below a count; it is ${index} of ${count}.`);
   }
 }
 

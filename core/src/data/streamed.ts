@@ -4,7 +4,7 @@ import { type BlockReader, blockReader } from "./block-reader.js";
 import type { ReaderPosition, TokenBlock } from "./blocks.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
-import type { PackedOptions } from "./packed.js";
+import { checkShard, type PackedOptions } from "./packed.js";
 import { permutation } from "./random.js";
 import { sequence, sequenceCount } from "./sequences.js";
 import type { TextSource } from "./sources.js";
@@ -52,6 +52,7 @@ export class StreamedText implements BatchSource {
         throw new DataError(`${field} must be a positive integer; it is ${value}.`);
       }
     }
+    checkShard(options.shard);
     this.batchSize = batchSize;
     this.sequenceLength = sequenceLength;
     this.vocabSize = tokenizer.vocabSize;
@@ -93,10 +94,13 @@ export class StreamedText implements BatchSource {
 
   async next(): Promise<Batch> {
     const rows: TokenArray[] = [];
-    while (rows.length < this.batchSize) {
+    const { index: host, count: hosts } = this.options.shard ?? { index: 0, count: 1 };
+    for (let i = 0; i < this.batchSize * hosts; i++) {
       if (this.block === undefined || this.within === this.order.length) await this.nextBlock();
-      rows.push(sequence(this.block!.tokens, this.order[this.within++]!, this.sequenceLength));
+      const index = this.order[this.within++]!;
       this.samples++;
+      if (Math.floor(i / this.batchSize) !== host) continue;
+      rows.push(sequence(this.block!.tokens, index, this.sequenceLength));
     }
     return batchOf(rows, this.position(), this.options.segments ? this.eosId : undefined);
   }

@@ -4,15 +4,15 @@ import {
   type Batch,
   bigramCrossEntropy,
   byteTokenizer,
-  type PackedOptions,
   packed,
   permutation,
   Sfc32,
+  streamed,
   unigramCrossEntropy,
 } from "../../../core/src/data/index.js";
 
 const tokenizer = byteTokenizer();
-const base: PackedOptions = { tokenizer, sequenceLength: 8, batchSize: 3 };
+const base = { tokenizer, sequenceLength: 8, batchSize: 3 };
 const texts = Array.from({ length: 40 }, (_, i) => `document ${i}: ${"abcdefghij".slice(0, i % 10)}`);
 
 async function take(source: { next(): Promise<Batch> }, count: number): Promise<Batch[]> {
@@ -155,6 +155,22 @@ describe("packed text", () => {
       if ((await source.next()).inputs.filter((id) => id === 97).length > 4) a++;
       expect(Math.abs(a - 0.75 * n)).toBeLessThanOrEqual(1);
     }
+  });
+
+  test.each([
+    ["packed", packed],
+    ["streamed", streamed],
+  ] as const)("gives several hosts the rows of one batch: %s", async (_, make) => {
+    const whole = await take(make(texts, { ...base, batchSize: 6 }), 10);
+    const hosts = [0, 1, 2].map((index) =>
+      make(texts, { ...base, batchSize: 2, shard: { index, count: 3 } }),
+    );
+    for (const batch of whole) {
+      const parts = await Promise.all(hosts.map((host) => host.next()));
+      expect(parts.flatMap(rows)).toEqual(rows(batch));
+      for (const part of parts) expect(part.after).toEqual(batch.after);
+    }
+    expect(() => make(texts, { ...base, shard: { index: 2, count: 2 } })).toThrow(/shard .* 2 of 2/);
   });
 
   test("numbers the documents in a sequence and leaves out targets across their border", async () => {
