@@ -13,6 +13,7 @@ import { CellModules } from "./engine/modules.js";
 import { Runner } from "./engine/runner.js";
 import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
+import { tslabModule } from "./engine/tslab.js";
 import { Shared, type ToMain, type ToMessaging, type WorkerSetup } from "./link.js";
 import { filterWarnings } from "./warnings.js";
 
@@ -55,7 +56,9 @@ const report = (error: unknown) =>
 const displays = new Displays(streams, tell, report);
 const interrupts = new InterruptSource(shared);
 const comms = new Comms(tell);
-const modules = new CellModules(fileURLToPath(new URL("../..", import.meta.url)));
+const modules = new CellModules(fileURLToPath(new URL("../..", import.meta.url)), {
+  tslab: tslabModule(displays),
+});
 const runner = new Runner({ cells, streams, displays, interrupts, tell });
 
 // A cell's frames must not be cut off by a deep framework call.

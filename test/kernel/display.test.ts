@@ -63,3 +63,58 @@ describe("display", () => {
     expect(iopub.find((m) => m.header.msg_type === "clear_output")?.content).toEqual({ wait: true });
   });
 });
+
+describe("display helpers", () => {
+  it("make HTML, Markdown, LaTeX, SVG, JSON, Plotly, Vega and image values", async () => {
+    const types: Record<string, string> = {
+      "jupyter.html('<i>a</i>')": "text/html",
+      "jupyter.markdown('*a*')": "text/markdown",
+      "jupyter.latex('$x$')": "text/latex",
+      "jupyter.svg('<svg/>')": "image/svg+xml",
+      "jupyter.json({ a: 1 })": "application/json",
+      "jupyter.plotly({ data: [], layout: {} })": "application/vnd.plotly.v1+json",
+      "jupyter.vegaLite({ mark: 'point' })": "application/vnd.vegalite.v5+json",
+      "jupyter.png(new Uint8Array([1]))": "image/png",
+    };
+    for (const [code, type] of Object.entries(types)) {
+      const { result, error } = await kernel.execute(code);
+      expect([code, Object.keys(result ?? {}), error]).toEqual([code, [type, "text/plain"], undefined]);
+    }
+    expect((await kernel.execute("jupyter.json({ a: [1] })")).result!["application/json"]).toEqual({
+      a: [1],
+    });
+  });
+
+  it("draw a progress bar in place, at most ten times a second", async () => {
+    const { displays, iopub, stdout } = await kernel.execute(
+      "let sum = 0;\nfor (const n of jupyter.progress([1, 2, 3, 4], 'steps')) { sum += n; await new Promise((go) => setTimeout(go, 30)); }\nconsole.log(sum)",
+    );
+    expect(stdout).toBe("10\n");
+    expect(displays.length).toBe(1);
+    const updates = iopub.filter((m) => m.header.msg_type === "update_display_data").map((m) => m.content);
+    expect(updates.length).toBeGreaterThan(0);
+    expect(updates.length).toBeLessThan(4);
+    expect((updates.at(-1)!.data as Record<string, string>)["text/plain"]).toContain("4/4 100%");
+    expect(updates.at(-1)!.transient).toEqual(displays[0]!.transient);
+  });
+
+  it("come from tslab's module too, for notebooks written for it", async () => {
+    const { displays, iopub } = await kernel.execute(
+      "import * as tslab from 'tslab';\ntslab.display.html('<b>x</b>');\nconst slot = tslab.newDisplay();\nslot.markdown('1');\nslot.markdown('2');\ntslab.display.raw('text/plain', 'raw');\ntslab.display.png(new Uint8Array([1, 2]));",
+    );
+    expect(displays.map((d) => Object.keys(d.data as object)[0])).toEqual([
+      "text/html",
+      "text/markdown",
+      "text/plain",
+      "image/png",
+    ]);
+    const update = iopub.find((m) => m.header.msg_type === "update_display_data");
+    expect(update?.content).toMatchObject({
+      data: { "text/markdown": "2" },
+      transient: displays[1]!.transient,
+    });
+    expect((await kernel.execute("require('tslab').display === tslab.display")).result).toEqual({
+      "text/plain": "true",
+    });
+  });
+});

@@ -22,7 +22,34 @@ interface JupyterComm {
   send(data: unknown, options?: { metadata?: Record<string, unknown>; buffers?: ArrayBufferView[] }): void;
   close(data?: unknown): void;
 }
+/** A value that shows as a MIME bundle. */
+interface JupyterRich {
+  readonly jupyterRich: true;
+}
+interface JupyterProgress {
+  readonly total: number;
+  /** Setting it draws the bar, at most ten times a second. */
+  value: number;
+  advance(by?: number): void;
+}
 interface JupyterGlobal {
+  html(text: string): JupyterRich;
+  markdown(text: string): JupyterRich;
+  latex(text: string): JupyterRich;
+  svg(text: string): JupyterRich;
+  javascript(text: string): JupyterRich;
+  png(bytes: Uint8Array): JupyterRich;
+  jpeg(bytes: Uint8Array): JupyterRich;
+  gif(bytes: Uint8Array): JupyterRich;
+  pdf(bytes: Uint8Array): JupyterRich;
+  json(value: unknown): JupyterRich;
+  /** A Plotly figure: \`{ data, layout }\`. */
+  plotly(figure: object): JupyterRich;
+  vega(spec: object): JupyterRich;
+  vegaLite(spec: object): JupyterRich;
+  /** A progress bar to move by hand, up to a number, or around a list that is walked through. */
+  progress(total: number, label?: string): JupyterProgress;
+  progress<T>(items: Iterable<T>, label?: string): Generator<T, void>;
   /** Shows a value as an output of the cell. */
   display(value: unknown, options?: JupyterDisplayOptions): JupyterDisplayHandle;
   /** Removes the outputs of the cell; with \`wait\`, when the next output comes. */
@@ -46,4 +73,23 @@ declare function display(value: unknown, options?: JupyterDisplayOptions): Jupyt
 declare function prompt(message?: string, defaultValue?: string): string | null;
 declare const jupyter: JupyterGlobal;
 declare var require: NodeJS.Require;
+declare module "tslab" {
+  export interface Display {
+    javascript(s: string): void;
+    html(s: string): void;
+    markdown(s: string): void;
+    latex(s: string): void;
+    svg(s: string): void;
+    png(b: Uint8Array): void;
+    jpeg(b: Uint8Array): void;
+    gif(b: Uint8Array): void;
+    pdf(b: Uint8Array): void;
+    text(s: string): void;
+    raw(contentType: string, b: string | Uint8Array): void;
+  }
+  export const display: Display;
+  /** A display whose methods overwrite one and the same output. */
+  export function newDisplay(): Display;
+  export const versions: { tslab: string; typescript: string; node: string };
+}
 `;

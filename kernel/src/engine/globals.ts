@@ -6,6 +6,7 @@ import type { Displays } from "./displays.js";
 import type { Input } from "./input.js";
 import type { InterruptSource } from "./interrupt-source.js";
 import type { CellModules } from "./modules.js";
+import { Progress, rich, withProgress } from "./rich.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface GlobalParts {
@@ -33,6 +34,9 @@ export function installGlobals({
     return input.ask(message, password);
   };
   const jupyter = {
+    ...rich,
+    progress: (work: number | Iterable<unknown>, label = "") =>
+      typeof work === "number" ? new Progress(displays, work, label) : withProgress(displays, work, label),
     display: displays.display,
     clearOutput: displays.clear,
     get signal() {

@@ -22,7 +22,11 @@ const SELF = import.meta.url;
 export class CellModules {
   readonly #local = new Map<string, LocalModule>();
 
-  constructor(private readonly repository: string) {}
+  constructor(
+    private readonly repository: string,
+    /** Modules that the kernel itself provides to cells. */
+    private readonly provided: Record<string, object>,
+  ) {}
 
   install(): void {
     registerHooks({
@@ -57,13 +61,17 @@ export class CellModules {
   /** What `import` in a cell does. */
   readonly import = async (specifier: unknown, options?: ImportCallOptions): Promise<object> => {
     const name = specifier instanceof URL ? specifier.href : String(specifier);
+    if (Object.hasOwn(this.provided, name)) return this.provided[name]!;
     this.#noticeChanges();
     return (await import(name, options)) as object;
   };
 
   /** `require`, as from the notebook's folder. */
   get require(): NodeJS.Require {
-    return createRequire(this.#notebookUrl());
+    const original = createRequire(this.#notebookUrl());
+    const required = (name: string): unknown =>
+      Object.hasOwn(this.provided, name) ? this.provided[name] : original(name);
+    return Object.assign(required, original);
   }
 
   /** `import.meta` of a cell. */
