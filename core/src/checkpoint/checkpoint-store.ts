@@ -14,6 +14,7 @@ import {
   writeSafetensors,
 } from "./safetensors-file.js";
 import { layOut } from "./safetensors-header.js";
+import type { TensorFiles } from "./tensor-files.js";
 
 /** What a checkpoint holds. Tensor files are written as `<key>.safetensors`, `trainer` as `trainer.json`. */
 export interface CheckpointContent {
@@ -24,6 +25,8 @@ export interface CheckpointContent {
   trainer: JsonValue;
   /** Goes into the safetensors files. */
   metadata?: Readonly<Record<string, string>>;
+  /** How good it is, less being better (a validation loss), for `keepBest`. */
+  score?: number;
 }
 
 /** A checkpoint on disk that was found whole. */
@@ -31,6 +34,7 @@ export interface Checkpoint {
   readonly step: number;
   readonly folder: string;
   readonly trainer: JsonValue;
+  readonly score?: number;
   /** Paths of the tensor files by key. */
   readonly files: Readonly<Record<string, string>>;
 }
@@ -40,6 +44,7 @@ interface Manifest {
   step: number;
   /** Milliseconds since the epoch. */
   savedAt: number;
+  score?: number;
   files: Record<string, WrittenFile>;
 }
 
@@ -54,12 +59,15 @@ interface Found {
   step: number;
   /** Milliseconds since the epoch. */
   savedAt: number;
+  score?: number;
   damage?: CheckpointError;
 }
 
 export interface StoreOptions {
   /** Checkpoints to keep; older ones are deleted after each save. Default: all. */
   keep?: number;
+  /** Of the older ones, keeps so many with the best scores as well. Default 0. */
+  keepBest?: number;
   /** Told of each damaged or partial checkpoint that is passed over. Default: `console.warn`. */
   onWarning?: (warning: string) => void;
 }
@@ -72,12 +80,15 @@ export interface StoreOptions {
 export class CheckpointStore {
   readonly folder: string;
   private readonly keep: number;
+  private readonly keepBest: number;
   private readonly warn: (warning: string) => void;
   private saving: Promise<unknown> = Promise.resolve();
 
   constructor(folder: string, options: StoreOptions = {}) {
-    const { keep = Number.POSITIVE_INFINITY } = options;
+    const { keep = Number.POSITIVE_INFINITY, keepBest = 0 } = options;
     if (!(keep >= 1)) throw new CheckpointError(`keep must be at least 1; it is ${keep}.`);
+    if (!(keepBest >= 0)) throw new CheckpointError(`keepBest must be at least 0; it is ${keepBest}.`);
+    this.keepBest = keepBest;
     this.folder = resolve(folder);
     this.keep = keep;
     this.warn = options.onWarning ?? ((warning) => console.warn(warning));
@@ -96,7 +107,17 @@ export class CheckpointStore {
    */
   async latest(): Promise<Checkpoint | undefined> {
     await this.saving;
-    for (const found of (await this.scan()).reverse()) {
+    return this.firstWhole((await this.scan()).reverse());
+  }
+
+  /** The whole checkpoint with the lowest score. Undefined if none was saved with one. */
+  async best(): Promise<Checkpoint | undefined> {
+    await this.saving;
+    return this.firstWhole(byScore(await this.scan()));
+  }
+
+  private async firstWhole(candidates: readonly Found[]): Promise<Checkpoint | undefined> {
+    for (const found of candidates) {
       try {
         return await this.open(found.step);
       } catch (error) {
@@ -130,7 +151,7 @@ export class CheckpointStore {
       else files[name.replace(/\.safetensors$/, "")] = path;
     }
     if (trainer === undefined) throw new CheckpointError(`${folder} is damaged: it has no trainer.json.`);
-    return { step, folder, trainer, files };
+    return { step, folder, trainer, score: manifest.score, files };
   }
 
   /** The steps of the checkpoints whose files are all there, in the order of saving. */
@@ -150,7 +171,7 @@ export class CheckpointStore {
       try {
         const manifest = await readManifest(folder, step);
         await checkSizes(folder, manifest);
-        found.push({ step, savedAt: manifest.savedAt });
+        found.push({ step, savedAt: manifest.savedAt, score: manifest.score });
       } catch (error) {
         if (!(error instanceof CheckpointError)) throw error;
         found.push({ step, savedAt: (await stat(folder)).mtimeMs, damage: error });
@@ -167,7 +188,7 @@ export class CheckpointStore {
   }
 
   private async write(content: CheckpointContent): Promise<Checkpoint> {
-    const { step } = content;
+    const { step, score } = content;
     if (!Number.isSafeInteger(step) || step < 0) throw new CheckpointError(`The step ${step} is no step.`);
     const trainer = Buffer.from(strictJson(content.trainer, "trainer", 2));
     const parts = Object.entries(content.tensors).map(([key, tensors]) => {
@@ -185,7 +206,15 @@ export class CheckpointStore {
       await this.requireSpace(needed);
       await mkdir(temporary);
       // Later than the last one, even when the clock went back.
-      const manifest: Manifest = { version: 1, step, savedAt: Math.max(Date.now(), last + 1), files: {} };
+      const savedAt = Math.max(Date.now(), last + 1);
+      // A diverged run has no score; NaN would be null in the file.
+      const manifest: Manifest = {
+        version: 1,
+        step,
+        savedAt,
+        score: Number.isFinite(score) ? score : undefined,
+        files: {},
+      };
       for (const { key, tensors } of parts) {
         const name = `${key}.safetensors`;
         manifest.files[name] = await writeSafetensors(join(temporary, name), tensors, content.metadata);
@@ -201,7 +230,7 @@ export class CheckpointStore {
     }
     await this.deleteOld();
     const files = Object.fromEntries(parts.map(({ key }) => [key, join(target, `${key}.safetensors`)]));
-    return { step, folder: target, trainer: content.trainer, files };
+    return { step, folder: target, trainer: content.trainer, score, files };
   }
 
   private async putInPlace(temporary: string, target: string, step: number): Promise<void> {
@@ -213,14 +242,17 @@ export class CheckpointStore {
     if (aside !== undefined) await rm(aside, { recursive: true, force: true });
   }
 
-  /** Deletes the oldest checkpoints beyond `keep`; damaged ones do not count, and go when they are old. */
+  /** Deletes what is older than the last `keep` whole checkpoints and not among the best. */
   private async deleteOld(): Promise<void> {
-    let kept = 0;
-    for (const { step, damage } of (await this.scan()).reverse()) {
-      if (kept < this.keep) {
-        if (damage === undefined) kept++;
-        continue;
-      }
+    const found = (await this.scan()).reverse();
+    const whole = found.filter(({ damage }) => damage === undefined);
+    const kept = new Set([...whole.slice(0, this.keep), ...byScore(whole).slice(0, this.keepBest)]);
+    // Damaged ones go as well, once enough newer ones are whole.
+    if (whole.length < this.keep) return;
+    const oldestRecent = found.indexOf(whole[this.keep - 1]!);
+    for (const each of found.slice(oldestRecent + 1)) {
+      if (kept.has(each)) continue;
+      const { step } = each;
       // A crash during the deletion must not leave half a checkpoint under a final name.
       const aside = this.unfinished("del", step);
       await rename(join(this.folder, stepName(step)), aside);
@@ -270,8 +302,15 @@ export class CheckpointStore {
   }
 }
 
-/** The tensors of a safetensors file, to be read one by one: what `save` takes. */
-export function tensorsOf(file: SafetensorsFile): NamedTensor[] {
+/** Those with a score, the best first; of equal ones the later. */
+function byScore(found: readonly Found[]): Found[] {
+  return found
+    .filter(({ score, damage }) => score !== undefined && damage === undefined)
+    .sort((a, b) => a.score! - b.score! || b.savedAt - a.savedAt);
+}
+
+/** The tensors of safetensors files, to be read one by one: what `save` takes. */
+export function tensorsOf(file: SafetensorsFile | TensorFiles): NamedTensor[] {
   return [...file.tensors.values()].map(({ name, dtype, shape }) => ({
     name,
     dtype,

@@ -8,3 +8,4 @@ export {
 export { CheckpointError, SafetensorsError } from "./errors.js";
 export { type NamedTensor, SafetensorsFile, type WrittenFile, writeSafetensors } from "./safetensors-file.js";
 export type { SafetensorsHeader, TensorDescription, TensorEntry } from "./safetensors-header.js";
+export { TensorFiles, type WriteOptions, writeTensorFiles } from "./tensor-files.js";

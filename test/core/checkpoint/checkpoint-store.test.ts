@@ -78,6 +78,28 @@ describe("checkpoints", () => {
     expect(await readdir(folder)).toHaveLength(3);
   });
 
+  test("are kept longer when they are among the best", async () => {
+    const best = new CheckpointStore(folder, { keep: 1, keepBest: 2 });
+    const scores = [3, 1, 4, 1.5, 9, Number.NaN];
+    for (const [i, score] of scores.entries()) await best.save({ ...content(i), score });
+    expect(await best.steps()).toEqual([1, 3, 5]);
+    expect(await best.best()).toMatchObject({ step: 1, score: 1 });
+    expect((await best.latest())!.score).toBeUndefined();
+    expect(await store().best()).toMatchObject({ step: 1 });
+    await best.save({ ...content(6), score: 1.2 });
+    expect(await best.steps()).toEqual([1, 6]);
+  });
+
+  test("that are damaged stay until enough newer ones are whole", async () => {
+    const two = store(2);
+    for (const step of [1, 2, 3]) await two.save(content(step));
+    await truncate(join(folder, "step-000003", "model.safetensors"), 100);
+    await two.save(content(4));
+    expect((await readdir(folder)).sort()).toEqual(["step-000002", "step-000003", "step-000004"]);
+    await two.save(content(5));
+    expect((await readdir(folder)).sort()).toEqual(["step-000004", "step-000005"]);
+  });
+
   test("of the same step are replaced", async () => {
     await store().save(content(5));
     await store().save({ ...content(5), trainer: "second" });
