@@ -1,7 +1,7 @@
 /** Broadcasting and summation, which are each other's derivative. */
 import { type DType, isDifferentiable } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
-import { functionType, scalarType } from "../graph/lowering.js";
+import { functionType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { type CreationOptions, literal, type Scalar, scalar } from "./creation.js";
@@ -82,9 +82,7 @@ const reduceSumPrimitive: Op<{ axes: readonly number[] }> = {
     ),
   ],
   lower(lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [name]) {
-    const init = lowering.emit(
-      `stablehlo.constant dense<${literal(0, x!.dtype)}> : ${scalarType(x!.dtype)}`,
-    )[0];
+    const init = lowering.constant(literal(0, x!.dtype), x!.dtype);
     return lowering.emit(
       `stablehlo.reduce(${name} init: ${init}) applies stablehlo.add across dimensions = [${axes.join(", ")}] : ${functionType([x!, { shape: [], dtype: x!.dtype }], [y!])}`,
     );

@@ -2,7 +2,7 @@
 import { type DType, isComplex, isInteger } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
 import { type HostArray, hostArray } from "../graph/leaves.js";
-import { scalarType, tensorType } from "../graph/lowering.js";
+import { tensorType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
@@ -20,8 +20,7 @@ export const constant: Op<{ value: Scalar; dtype: DType }> = {
   batch: () => {
     throw new Error("a constant has no inputs to batch");
   },
-  lower: (lowering, { attributes: { value, dtype } }) =>
-    lowering.emit(`stablehlo.constant dense<${literal(value, dtype)}> : ${scalarType(dtype)}`),
+  lower: (lowering, { attributes: { value, dtype } }) => [lowering.constant(literal(value, dtype), dtype)],
 };
 
 /** A scalar as MLIR writes it; floats without a short exact decimal are written by their bits. */

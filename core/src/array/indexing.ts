@@ -367,16 +367,21 @@ const scatterPrimitive: Op<ScatterDimensions> = {
       ["scatter_dims_to_operand_dims", d.scatterDimsToOperandDims],
     ] as const;
     const [a, b] = [lowering.fresh("a"), lowering.fresh("b")];
-    const results = lowering.open(
+    const op = { add: "add", mul: "multiply", min: "minimum", max: "maximum" }[d.kind as "add"];
+    return lowering.withRegions(
       `"stablehlo.scatter"(${x}, ${indices}, ${updates}) <{indices_are_sorted = false, scatter_dimension_numbers = #stablehlo.scatter<${dimensionText(numbers)}index_vector_dim = ${inputs[1]!.ndim - 1}>, unique_indices = false}> ({`,
+      [
+        {
+          head: `^bb0(${a}: ${s}, ${b}: ${s}):`,
+          write: () => [
+            [d.kind === "set" ? b : lowering.emit(`stablehlo.${op} ${a}, ${b} : ${s}`)[0]!],
+            [{ shape: [], dtype }],
+          ],
+        },
+      ],
+      `) : ${functionType(inputs, outputs)}`,
       1,
     );
-    lowering.raw(`^bb0(${a}: ${s}, ${b}: ${s}):`);
-    const op = { add: "add", mul: "multiply", min: "minimum", max: "maximum" }[d.kind as "add"];
-    const value = d.kind === "set" ? b : lowering.emit(`stablehlo.${op} ${a}, ${b} : ${s}`)[0]!;
-    lowering.raw(`stablehlo.return ${value} : ${s}`);
-    lowering.close(`}) : ${functionType(inputs, outputs)}`);
-    return results;
   },
 };
 

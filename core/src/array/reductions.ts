@@ -1,7 +1,7 @@
 /** Reductions along axes other than sums (broadcast.ts), and what is built from them. */
 import { type DType, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
-import { functionType, scalarType } from "../graph/lowering.js";
+import { functionType, scalarType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { broadcastInDim, keep, reduceSum } from "./broadcast.js";
 import { iota, literal, type Scalar } from "./creation.js";
@@ -82,9 +82,7 @@ function reduction(name: Name): Op<Axes> {
     batch: ([x], _, { axes }) => [bind(ops[name], [x!], { axes: axes.map((a) => a + 1) })],
     lower(lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [operand]) {
       const { dtype } = x!;
-      const init = lowering.emit(
-        `stablehlo.constant dense<${literal(initial(dtype), dtype)}> : ${scalarType(dtype)}`,
-      )[0];
+      const init = lowering.constant(literal(initial(dtype), dtype), dtype);
       return lowering.emit(
         `stablehlo.reduce(${operand} init: ${init}) applies ${mlir} across dimensions = [${axes.join(", ")}] : ${functionType([x!, { shape: [], dtype }], [y!])}`,
       );
@@ -243,35 +241,40 @@ const argPrimitive: Op<ArgAttributes> = {
   lower(lowering, { inputs: [x], outputs: [y], attributes: { axis, largest } }, [operand]) {
     const { dtype } = x!;
     const s = scalarType(dtype);
-    const init = lowering.emit(
-      `stablehlo.constant dense<${literal(infinity(dtype, largest ? -1 : 1), dtype)}> : ${s}`,
-    )[0];
-    const zero = lowering.emit("stablehlo.constant dense<0> : tensor<i32>")[0];
+    const init = lowering.constant(literal(infinity(dtype, largest ? -1 : 1), dtype), dtype);
+    const zero = lowering.constant("0", "int32");
     const indices = { shape: x!.shape, dtype: "int32" as const };
-    const counted = lowering.emit(
-      `stablehlo.iota dim = ${axis} : ${functionType([], [indices]).slice(6)}`,
-    )[0];
+    const counted = lowering.emit(`stablehlo.iota dim = ${axis} : ${tensorType(indices)}`)[0];
     const kind = isFloat(dtype) ? "FLOAT" : dtype.startsWith("u") || dtype === "bool" ? "UNSIGNED" : "SIGNED";
     const better = largest ? "GT" : "LT";
-    const results = lowering.open(
-      `stablehlo.reduce(${operand} init: ${init}), (${counted} init: ${zero}) across dimensions = [${axis}] : ${functionType([x!, indices, { shape: [], dtype }, { shape: [], dtype: "int32" }], [{ shape: y!.shape, dtype }, y!])}`,
+    const [scalar, place] = [
+      { shape: [], dtype },
+      { shape: [], dtype: "int32" as const },
+    ];
+    const write = (): readonly [string[], (typeof scalar | typeof place)[]] => {
+      const b = (text: string): string => lowering.emit(text)[0]!;
+      const wins = b(`stablehlo.compare ${better}, %av, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
+      const nan = b(`stablehlo.compare NE, %av, %av, ${kind} : (${s}, ${s}) -> tensor<i1>`);
+      const first = b(`stablehlo.or ${wins}, ${nan} : tensor<i1>`);
+      const tie = b(`stablehlo.compare EQ, %av, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
+      const nanB = b(`stablehlo.compare NE, %bv, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
+      const bothNan = b(`stablehlo.and ${nan}, ${nanB} : tensor<i1>`);
+      const same = b(`stablehlo.or ${tie}, ${bothNan} : tensor<i1>`);
+      const lower = b("stablehlo.compare LT, %ai, %bi, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>");
+      const index = b(`stablehlo.select ${same}, ${lower}, ${first} : tensor<i1>, tensor<i1>`);
+      const value = b(`stablehlo.select ${first}, %av, %bv : tensor<i1>, ${s}`);
+      const chosen = b(`stablehlo.select ${index}, %ai, %bi : tensor<i1>, tensor<i32>`);
+      return [
+        [value, chosen],
+        [scalar, place],
+      ];
+    };
+    const results = lowering.withRegions(
+      `stablehlo.reduce(${operand} init: ${init}), (${counted} init: ${zero}) across dimensions = [${axis}] : ${functionType([x!, indices, scalar, place], [{ shape: y!.shape, dtype }, y!])}`,
+      [{ head: ` reducer(%av: ${s}, %bv: ${s}) (%ai: tensor<i32>, %bi: tensor<i32>) {`, write }],
+      "",
       2,
     );
-    lowering.raw(` reducer(%av: ${s}, %bv: ${s}) (%ai: tensor<i32>, %bi: tensor<i32>) {`);
-    const b = (text: string): string => lowering.emit(text)[0]!;
-    const wins = b(`stablehlo.compare ${better}, %av, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
-    const nan = b(`stablehlo.compare NE, %av, %av, ${kind} : (${s}, ${s}) -> tensor<i1>`);
-    const first = b(`stablehlo.or ${wins}, ${nan} : tensor<i1>`);
-    const tie = b(`stablehlo.compare EQ, %av, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
-    const nanB = b(`stablehlo.compare NE, %bv, %bv, ${kind} : (${s}, ${s}) -> tensor<i1>`);
-    const bothNan = b(`stablehlo.and ${nan}, ${nanB} : tensor<i1>`);
-    const same = b(`stablehlo.or ${tie}, ${bothNan} : tensor<i1>`);
-    const lower = b("stablehlo.compare LT, %ai, %bi, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>");
-    const index = b(`stablehlo.select ${same}, ${lower}, ${first} : tensor<i1>, tensor<i1>`);
-    const value = b(`stablehlo.select ${first}, %av, %bv : tensor<i1>, ${s}`);
-    const chosen = b(`stablehlo.select ${index}, %ai, %bi : tensor<i1>, tensor<i32>`);
-    lowering.raw(`stablehlo.return ${value}, ${chosen} : ${s}, tensor<i32>`);
-    lowering.close("}");
     return [results[1]!];
   },
 };

@@ -39,9 +39,11 @@ export function functionType(inputs: readonly Aval[], outputs: readonly Aval[]):
 
 const isParameter = (value: Value) => value.node.primitive === parameter;
 
+/** What a region's operations may refer to: a region sees what lies around it only if it is `open`. */
 interface Scope {
-  readonly names: Map<Node, readonly string[]>;
+  readonly names: Map<Node, readonly (string | undefined)[]>;
   readonly merged: Map<string, readonly string[]>;
+  readonly outer: Scope | undefined;
 }
 
 /** What a primitive's lowering rule writes with. */
@@ -55,7 +57,7 @@ export class Lowering {
   #locations = new Map<string, number>();
   #location = 0;
   #helpers = new Map<string, string>();
-  #scope: Scope = { names: new Map(), merged: new Map() };
+  #scope: Scope = { names: new Map(), merged: new Map(), outer: undefined };
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -69,22 +71,52 @@ export class Lowering {
     return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
   }
 
-  /** Writes a line as it stands, such as a region's header. */
-  raw(line: string): void {
-    this.#text.push(this.#indent + line);
-    this.#key.push(this.#indent + line);
+  /** A scalar constant, written once a region. */
+  constant(literal: string, dtype: DType): string {
+    const text = `stablehlo.constant dense<${literal}> : ${scalarType(dtype)}`;
+    let names = this.#scope.merged.get(text);
+    if (names === undefined) {
+      names = this.emit(text);
+      this.#scope.merged.set(text, names);
+    }
+    return names[0]!;
   }
 
-  /** The header of an operation with regions; `close` writes its end. */
-  open(header: string, results: number): readonly string[] {
+  /**
+   * Writes an operation with regions: `header`, the regions between `{` and `}` with `separators[i]` before the one `i`, and `footer`
+   * after the last. Each region writes its operations and returns what it yields. Returns the names of the operation's results.
+   */
+  withRegions(
+    header: string,
+    regions: readonly {
+      readonly head: string;
+      readonly write: () => readonly [names: readonly string[], types: readonly Aval[]];
+    }[],
+    footer: string,
+    results: number,
+    { open = false } = {},
+  ): readonly string[] {
     const name = `%${this.#next++}`;
-    this.raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
     this.#operations++;
+    this.#raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
+    for (const [i, { head, write }] of regions.entries()) {
+      this.#raw(`${i === 0 ? "" : "} "}${head}`);
+      const outer = this.#scope;
+      const indent = this.#indent;
+      this.#scope = { names: new Map(), merged: new Map(), outer: open ? outer : undefined };
+      this.#indent += "  ";
+      const [names, types] = write();
+      this.#raw(`stablehlo.return ${names.join(", ")} : ${types.map(tensorType).join(", ")}`);
+      this.#scope = outer;
+      this.#indent = indent;
+    }
+    this.#line(`}${footer}`);
     return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
   }
 
-  close(footer: string): void {
-    this.#line(footer);
+  #raw(line: string): void {
+    this.#text.push(this.#indent + line);
+    this.#key.push(this.#indent + line);
   }
 
   fresh(prefix: string): string {
@@ -97,27 +129,15 @@ export class Lowering {
     return `@${name}`;
   }
 
-  /** Writes a graph in place, its parameters standing for `operands`; returns the names of its outputs. */
+  /** Writes a graph here, its parameters standing for `operands`; returns the names of its outputs. */
   inline(graph: Graph, operands: readonly string[]): readonly string[] {
     for (const [i, p] of graph.parameters.entries()) this.#bind(p, operands[i]!);
     this.#emitAll(graph.outputs);
     return graph.outputs.map((value) => this.name(value));
   }
 
-  /** Writes a region's body that sees nothing but its parameters; ends it with `stablehlo.return`. */
-  region(graph: Graph, parameters: readonly string[]): void {
-    const outer = this.#scope;
-    const indent = this.#indent;
-    this.#scope = { names: new Map(), merged: new Map() };
-    this.#indent += "  ";
-    const results = this.inline(graph, parameters);
-    this.raw(`stablehlo.return ${results.join(", ")} : ${graph.outputs.map(tensorType).join(", ")}`);
-    this.#scope = outer;
-    this.#indent = indent;
-  }
-
   name(value: Value): string {
-    const name = this.#scope.names.get(value.node)?.[value.index];
+    const name = this.#known(value);
     if (name === undefined) {
       const at = value.node.site?.toString();
       throw new TraceError(
@@ -126,6 +146,15 @@ export class Lowering {
       );
     }
     return name;
+  }
+
+  /** The name of a value that has been written already. */
+  #known(value: Value): string | undefined {
+    for (let scope: Scope | undefined = this.#scope; scope !== undefined; scope = scope.outer) {
+      const name = scope.names.get(value.node)?.[value.index];
+      if (name !== undefined) return name;
+    }
+    return undefined;
   }
 
   #bind(value: Value, name: string): void {
@@ -141,12 +170,8 @@ export class Lowering {
   }
 
   #emitAll(outputs: readonly Value[]): void {
-    const { names } = this.#scope;
-    for (const node of reachable(
-      outputs,
-      (value) => names.get(value.node)?.[value.index] !== undefined || isParameter(value),
-    ))
-      this.#emitNode(node);
+    const isLeaf = (value: Value): boolean => this.#known(value) !== undefined || isParameter(value);
+    for (const node of reachable(outputs, isLeaf)) this.#emitNode(node);
   }
 
   #emitNode(node: Node): void {

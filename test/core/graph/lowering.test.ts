@@ -57,10 +57,9 @@ describe("the printer", () => {
         func.func public @main(%arg0: tensor<2x2xf32>) -> (tensor<2xf32>) {
           %0 = stablehlo.constant dense<0.0> : tensor<f32>
           %1 = stablehlo.reduce(%arg0 init: %0) applies stablehlo.add across dimensions = [0] : (tensor<2x2xf32>, tensor<f32>) -> tensor<2xf32>
-          %2 = stablehlo.constant dense<0.0> : tensor<f32>
-          %3 = stablehlo.reduce(%arg0 init: %2) applies stablehlo.add across dimensions = [1] : (tensor<2x2xf32>, tensor<f32>) -> tensor<2xf32>
-          %4 = stablehlo.add %1, %3 : tensor<2xf32>
-          return %4 : tensor<2xf32>
+          %2 = stablehlo.reduce(%arg0 init: %0) applies stablehlo.add across dimensions = [1] : (tensor<2x2xf32>, tensor<f32>) -> tensor<2xf32>
+          %3 = stablehlo.add %1, %2 : tensor<2xf32>
+          return %3 : tensor<2xf32>
         }
       }
       "
@@ -121,26 +120,24 @@ describe("the printer", () => {
           %7 = stablehlo.reshape %6 : (tensor<2xi32>) -> tensor<2x1xi32>
           %8 = "stablehlo.gather"(%arg0, %7) <{dimension_numbers = #stablehlo.gather<offset_dims = [1], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, indices_are_sorted = false, slice_sizes = array<i64: 1, 3>}> : (tensor<5x3xf32>, tensor<2x1xi32>) -> tensor<2x3xf32>
           %9 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-          %10 = stablehlo.constant dense<0> : tensor<i32>
-          %11 = stablehlo.iota dim = 1 : tensor<5x3xi32>
-          %12:2 = stablehlo.reduce(%arg0 init: %9), (%11 init: %10) across dimensions = [1] : (tensor<5x3xf32>, tensor<5x3xi32>, tensor<f32>, tensor<i32>) -> (tensor<5xf32>, tensor<5xi32>)
+          %10 = stablehlo.iota dim = 1 : tensor<5x3xi32>
+          %11:2 = stablehlo.reduce(%arg0 init: %9), (%10 init: %0) across dimensions = [1] : (tensor<5x3xf32>, tensor<5x3xi32>, tensor<f32>, tensor<i32>) -> (tensor<5xf32>, tensor<5xi32>)
            reducer(%av: tensor<f32>, %bv: tensor<f32>) (%ai: tensor<i32>, %bi: tensor<i32>) {
-          %13 = stablehlo.compare GT, %av, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
-          %14 = stablehlo.compare NE, %av, %av, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
-          %15 = stablehlo.or %13, %14 : tensor<i1>
-          %16 = stablehlo.compare EQ, %av, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
-          %17 = stablehlo.compare NE, %bv, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
-          %18 = stablehlo.and %14, %17 : tensor<i1>
-          %19 = stablehlo.or %16, %18 : tensor<i1>
-          %20 = stablehlo.compare LT, %ai, %bi, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
-          %21 = stablehlo.select %19, %20, %15 : tensor<i1>, tensor<i1>
-          %22 = stablehlo.select %15, %av, %bv : tensor<i1>, tensor<f32>
-          %23 = stablehlo.select %21, %ai, %bi : tensor<i1>, tensor<i32>
-          stablehlo.return %22, %23 : tensor<f32>, tensor<i32>
+            %12 = stablehlo.compare GT, %av, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
+            %13 = stablehlo.compare NE, %av, %av, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
+            %14 = stablehlo.or %12, %13 : tensor<i1>
+            %15 = stablehlo.compare EQ, %av, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
+            %16 = stablehlo.compare NE, %bv, %bv, FLOAT : (tensor<f32>, tensor<f32>) -> tensor<i1>
+            %17 = stablehlo.and %13, %16 : tensor<i1>
+            %18 = stablehlo.or %15, %17 : tensor<i1>
+            %19 = stablehlo.compare LT, %ai, %bi, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+            %20 = stablehlo.select %18, %19, %14 : tensor<i1>, tensor<i1>
+            %21 = stablehlo.select %14, %av, %bv : tensor<i1>, tensor<f32>
+            %22 = stablehlo.select %20, %ai, %bi : tensor<i1>, tensor<i32>
+            stablehlo.return %21, %22 : tensor<f32>, tensor<i32>
           }
-          %24 = stablehlo.constant dense<0xFF800000> : tensor<f32>
-          %25 = stablehlo.reduce(%arg0 init: %24) applies stablehlo.maximum across dimensions = [0, 1] : (tensor<5x3xf32>, tensor<f32>) -> tensor<f32>
-          return %8, %12#1, %25 : tensor<2x3xf32>, tensor<5xi32>, tensor<f32>
+          %23 = stablehlo.reduce(%arg0 init: %9) applies stablehlo.maximum across dimensions = [0, 1] : (tensor<5x3xf32>, tensor<f32>) -> tensor<f32>
+          return %8, %11#1, %23 : tensor<2x3xf32>, tensor<5xi32>, tensor<f32>
         }
       }
       "
