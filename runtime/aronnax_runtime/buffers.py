@@ -1,15 +1,11 @@
 """Buffers: an array on the devices, or the error of what should have produced it; and what they hold in all."""
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import psutil
-
-from .errors import BufferDeleted, Fault, OutOfDeviceMemory
+from .errors import BufferDeleted, Fault
 from .xla import Aval
 
 
@@ -94,42 +90,3 @@ def memory_table(buffers: Iterable[Buffer]) -> list[dict[str, Any]]:
             row[1] += buffer.aval.shard_nbytes * len(buffer.aval.layout.devices)
     table = [{"tag": tag, "name": name, "buffers": count, "bytes": size} for (tag, name), (count, size) in rows.items()]
     return sorted(table, key=lambda row: -row["bytes"])
-
-
-def host_memory() -> dict[str, int]:
-    """Bytes of this process, and those available and in all on the host or in its cgroup."""
-    memory = psutil.virtual_memory()
-    available, total = memory.available, memory.total
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
-                key, _, value = line.partition(" ")
-                if key == "inactive_file":  # Page cache that the kernel gives back.
-                    used -= int(value)
-            total = min(total, int(limit))
-            available = min(available, max(0, int(limit) - used))
-    except (OSError, ValueError):
-        pass
-    resident = psutil.Process(os.getpid()).memory_info().rss
-    return {"processBytes": resident, "availableBytes": available, "totalBytes": total}
-
-
-# Requests below this are not worth asking the kernel for.
-_CHECK_ABOVE = 256 << 20
-# Left for everything else on the host.
-_RESERVE = 256 << 20
-
-
-def require_host_memory(size: int, what: str) -> None:
-    """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch."""
-    if size < _CHECK_ABOVE:
-        return
-    available = host_memory()["availableBytes"]
-    if size + _RESERVE > available:
-        raise OutOfDeviceMemory(
-            f"{what}: {size / 2**30:.1f} GiB are needed and {available / 2**30:.1f} GiB are available on the host",
-            "Free buffers, or take smaller arrays; the table says what holds the memory.",
-            requested=size,
-        )

@@ -4,8 +4,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from .buffers import Buffer, Pins, require_host_memory
+from .buffers import Buffer, Pins
 from .errors import BufferDeleted, Fault, InvalidArgument, execution_fault
+from .hostmemory import require_host_memory
 from .xla import Aval, Backend, Executable, Layout
 
 

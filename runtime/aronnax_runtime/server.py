@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from . import PROTOCOL_VERSION, __version__
-from .buffers import Buffer, Pins, host_memory, memory_by_device, memory_table
+from .buffers import Buffer, Pins, memory_by_device, memory_table
 from .compiler import Compiler
 from .errors import OutOfDeviceMemory
+from .hostmemory import give_back_pages, host_memory, keep_pages
 from .nvml import Nvml
 from .profiling import Profiler
 from .session import Session, refuse
@@ -35,6 +36,7 @@ def serve(devices: str, base: Path, idle_timeout: float) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     logging.getLogger("jax").setLevel(logging.WARNING)
+    keep_pages()
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
     return Server(devices, base, idle_timeout).run()
 
@@ -136,6 +138,9 @@ class Server:
         with self._lock:
             self._sessions.discard(session)
             self._idle_since = time.monotonic()
+            idle = not self._sessions
+        if idle:
+            give_back_pages()
 
     def stop(self, status: int = EXIT_STOPPED) -> None:
         """Ends the process soon; callable from any thread and from a signal handler."""

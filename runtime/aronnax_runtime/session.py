@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from . import PROTOCOL_VERSION, fields, profiling, storage, telemetry
-from .buffers import Buffer, require_host_memory
+from .buffers import Buffer
 from .compiler import CompileJob
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
 from .fields import Header
+from .hostmemory import require_host_memory
 from .programs import Described, PendingProgram, missing_buffer
 from .wire import Bytes, FrameReader, FrameWriter, aligned_bytes
 from .xla import wait
@@ -104,11 +105,11 @@ class Session:
 
     def _close(self) -> None:
         self._jobs.put(None)
-        self.server.forget(self)
         for close in self.closers:
             close()
         self.buffers.clear()
         self.programs.clear()
+        self.server.forget(self)
         try:
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import fields, safetensors
-from .buffers import Buffer, require_host_memory
+from .buffers import Buffer
 from .errors import InvalidArgument
 from .fields import Header
+from .hostmemory import require_host_memory
 from .safetensors import Entry
 from .wire import aligned_bytes
 from .xla import Aval

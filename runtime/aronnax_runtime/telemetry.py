@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from . import fields
-from .buffers import host_memory
 from .fields import Header
+from .hostmemory import host_memory
 
 if TYPE_CHECKING:
     from .server import Server

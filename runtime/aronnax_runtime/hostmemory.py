@@ -1,0 +1,73 @@
+"""The host's memory: how much is left, and an allocator that keeps what it has touched.
+
+The first touch of a page costs more than copying it, above all in a virtual machine. glibc gives every large array
+pages of its own and hands them back at once, so each step of a program would touch its temporaries anew. Here large
+arrays come from the heap and stay with it until there is nothing to do.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+import psutil
+
+from .errors import OutOfDeviceMemory
+
+_libc = ctypes.CDLL(None)
+# malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+# Requests below this are not worth asking the kernel for.
+_CHECK_ABOVE = 256 << 20
+# Left for everything else on the host.
+_RESERVE = 256 << 20
+
+
+def keep_pages() -> None:
+    """Sets the allocator up; to be called before threads and large arrays are made. Does nothing without glibc."""
+    if not hasattr(_libc, "mallopt"):
+        return
+    _libc.mallopt(_M_ARENA_MAX, 1)
+    _libc.mallopt(_M_MMAP_MAX, 0)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 0x7FFFFFFF)
+
+
+def give_back_pages() -> None:
+    """Returns all free pages to the system."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
+def host_memory() -> dict[str, int]:
+    """Bytes of this process, and those available and in all on the host or in its cgroup."""
+    memory = psutil.virtual_memory()
+    available, total = memory.available, memory.total
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "inactive_file":  # Page cache that the kernel gives back.
+                    used -= int(value)
+            total = min(total, int(limit))
+            available = min(available, max(0, int(limit) - used))
+    except (OSError, ValueError):
+        pass
+    resident = psutil.Process(os.getpid()).memory_info().rss
+    return {"processBytes": resident, "availableBytes": available, "totalBytes": total}
+
+
+def require_host_memory(size: int, what: str) -> None:
+    """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch."""
+    if size < _CHECK_ABOVE:
+        return
+    available = host_memory()["availableBytes"]
+    if size + _RESERVE > available:
+        give_back_pages()
+        available = host_memory()["availableBytes"]
+    if size + _RESERVE > available:
+        raise OutOfDeviceMemory(
+            f"{what}: {size / 2**30:.1f} GiB are needed and {available / 2**30:.1f} GiB are available on the host",
+            "Free buffers, or take smaller arrays; the table says what holds the memory.",
+            requested=size,
+        )
