@@ -1,7 +1,7 @@
-import { Tokenizer as Library } from "@huggingface/tokenizers";
-import { byteCharacters, byteLevelJson, type PreTokenization } from "./byte-level.js";
+import { byteCharacters, byteLevelJson, type PreTokenization, writtenOut } from "./byte-level.js";
 import { endOfText } from "./byte-tokenizer.js";
 import { DataError } from "./errors.js";
+import { libraryTokenizer } from "./library.js";
 import { type Pacer, pacer } from "./pacer.js";
 import { PairHeap } from "./pair-heap.js";
 import { HuggingFaceTokenizer } from "./tokenizer.js";
@@ -98,8 +98,9 @@ async function countWords(
 ): Promise<Map<string, number>> {
   // The library cuts the words, so that training and encoding cannot disagree.
   const empty = byteLevelJson({ specialTokens: [], vocab: {}, merges: [], preTokenization });
-  const cut = new Library(empty, {}).pre_tokenizer;
-  if (cut === null) throw new DataError(`There is no pre-tokenization "${preTokenization}".`);
+  const json = { ...empty, pre_tokenizer: writtenOut(empty.pre_tokenizer) };
+  const [cut, toBytes] = libraryTokenizer(json, {}).pre_tokenizer?.tokenizers ?? [];
+  if (!cut || !toBytes) throw new DataError(`There is no rule "${preTokenization}" to cut text into words.`);
   const counts = new Map<string, number>();
   for await (const text of texts) {
     for (const word of cut.pre_tokenize(text)) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -110,7 +111,7 @@ async function countWords(
     }
   }
   progress.words = counts.size;
-  return counts;
+  return new Map([...counts].map(([word, count]) => [toBytes.pre_tokenize(word).join(""), count]));
 }
 
 /** Extends `tokens` up to `vocabSize`; returns the merges in order. */

@@ -16,22 +16,39 @@ export const byteCharacters: readonly string[] = (() => {
 export type PreTokenization = "gpt2" | "llama3";
 
 /** Llama 3's rule (as in its published tokenizer.json): contractions in any case, and at most three digits together. */
-export const llama3Pattern =
+const llama3Pattern =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
   "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/** GPT-2's rule, which `ByteLevel` applies unless `use_regex` is false. */
+const gpt2Pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/**
+ * The equal pre-tokenizer with the rule of `ByteLevel` written out. `@huggingface/tokenizers` translates a written rule to
+ * JavaScript, but its `ByteLevel` takes JavaScript's idea of white space, which has U+FEFF and lacks U+0085.
+ */
+export function writtenOut(preTokenizer: object | null): object | null {
+  const { type, use_regex, add_prefix_space } = (preTokenizer ?? {}) as Record<string, unknown>;
+  if (type !== "ByteLevel" || use_regex === false || add_prefix_space) return preTokenizer;
+  return split(gpt2Pattern);
+}
+
+function split(pattern: string): object {
+  return {
+    type: "Sequence",
+    pretokenizers: [
+      { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false },
+      { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
+    ],
+  };
+}
 
 /** The `pre_tokenizer` of tokenizer.json for a rule. */
 export function preTokenizerJson(rule: PreTokenization): object {
   if (rule === "gpt2") {
     return { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
   }
-  return {
-    type: "Sequence",
-    pretokenizers: [
-      { type: "Split", pattern: { Regex: llama3Pattern }, behavior: "Isolated", invert: false },
-      { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
-    ],
-  };
+  return split(llama3Pattern);
 }
 
 /** A whole tokenizer.json for byte-level BPE. */

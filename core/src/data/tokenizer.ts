@@ -1,8 +1,10 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { writtenOut } from "./byte-level.js";
 import { DecodeStream } from "./decode-stream.js";
 import { DataError } from "./errors.js";
+import { type Library, libraryTokenizer } from "./library.js";
+import { WordEncoder } from "./word-encoder.js";
 
 /** How `encode` treats special tokens written out in the text, such as `<|endoftext|>`. */
 export type SpecialTokenPolicy = "parse" | "text";
@@ -75,7 +77,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly bosId: number | undefined;
   readonly padId: number | undefined;
   private readonly library: Library;
-  private literalLibrary: Library | undefined;
+  private readonly parsing: Encoder;
+  private literal: Encoder | undefined;
   /** Unigram with byte fallback, which the library leaves out: the unknown token, and the token of each byte. */
   private readonly byteIds: ByteFallback | undefined;
 
@@ -99,7 +102,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
       }
     }
     try {
-      this.library = new Library(json, config);
+      const run = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
+      this.library = libraryTokenizer(run, config);
+      this.parsing = { library: this.library, words: WordEncoder.for(this.library, run) };
     } catch (error) {
       throw new DataError(
         `The tokenizer (model type ${json.model.type ?? "unknown"}) cannot be built: ${(error as Error).message}`,
@@ -108,9 +113,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
       );
     }
     if (json.model.type === "Unigram" && json.model.byte_fallback === true) {
-      const bytes = Array.from({ length: 256 }, (_, byte) => this.library.token_to_id(byteToken(byte)));
+      const tokens = Array.from({ length: 256 }, (_, byte) => this.library.token_to_id(byteToken(byte)));
       const unknown = Number(json.model.unk_id);
-      if (bytes.every((id) => id !== undefined)) {
+      const bytes = tokens.filter((id) => id !== undefined);
+      if (bytes.length === 256) {
         this.byteIds = { unknown, unknownPiece: this.library.id_to_token(unknown), bytes };
       }
     }
@@ -127,7 +133,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
-    const library = options.special === "text" ? this.literal() : this.library;
+    const { library, words } = options.special === "text" ? this.literalEncoder() : this.parsing;
+    if (!options.addSpecialTokens) {
+      const ids = words?.encode(text);
+      if (ids !== undefined) return ids;
+    }
     const encoding = library.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
     const ids = this.byteIds === undefined ? encoding.ids : fallBackToBytes(encoding, this.byteIds);
     const out = new Int32Array(ids.length);
@@ -184,16 +194,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   /** The same tokenizer without its special tokens, so that they are read as text. */
-  private literal(): Library {
-    this.literalLibrary ??= new Library(
-      {
+  private literalEncoder(): Encoder {
+    if (this.literal === undefined) {
+      const json = {
         ...this.json,
         added_tokens: this.json.added_tokens.filter((token) => !token.special),
+        pre_tokenizer: writtenOut(this.json.pre_tokenizer),
         post_processor: null,
-      },
-      this.config,
-    );
-    return this.literalLibrary;
+      };
+      const library = libraryTokenizer(json, this.config);
+      this.literal = { library, words: WordEncoder.for(library, json) };
+    }
+    return this.literal;
   }
 
   private namedId(key: string, usual: readonly string[]): number | undefined {
@@ -261,6 +273,12 @@ function parseJson(text: string, file: string): object {
   return value;
 }
 
+interface Encoder {
+  library: Library;
+  /** The faster way, where there is one. */
+  words: WordEncoder | undefined;
+}
+
 interface ByteFallback {
   unknown: number;
   unknownPiece: string | undefined;
@@ -273,9 +291,9 @@ function byteToken(byte: number): string {
 
 /** Unknown pieces as the tokens of their bytes; the library hands out their text as the token. */
 function fallBackToBytes(
-  { ids, tokens }: { ids: number[]; tokens: string[] },
+  { ids, tokens }: { ids: (number | undefined)[]; tokens: string[] },
   { unknown, unknownPiece, bytes }: ByteFallback,
-): number[] {
+): (number | undefined)[] {
   return ids.flatMap((id, i) =>
     id === unknown && tokens[i] !== unknownPiece
       ? Array.from(Buffer.from(tokens[i]!), (byte) => bytes[byte]!)

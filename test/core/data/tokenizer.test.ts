@@ -164,6 +164,51 @@ describe("BPE training", () => {
   });
 });
 
+describe("encoding word by word", () => {
+  test("gives what the library gives for the whole text", async () => {
+    const trained = await trainBpe(
+      mobyDick()
+        .slice(1, 5)
+        .map(({ text }) => text),
+      {
+        vocabSize: 500,
+        preTokenization: "llama3",
+        specialTokens: ["<|end|>", "a.b*"],
+      },
+    );
+    const words = fc.constantFrom(
+      "whale",
+      " the",
+      "  ",
+      "\n\n",
+      "\t",
+      "1234",
+      "'S",
+      "鯨",
+      "\u0085",
+      "\ufeff",
+      "<|end|>",
+      "a.b*",
+      "🐋",
+    );
+    const mixed = fc
+      .array(fc.oneof(words, fc.string({ unit: "binary", maxLength: 4 })))
+      .map((parts) => parts.join(""));
+    for (const tokenizer of [trained, byteTokenizer()]) {
+      // The library alone, without the way around it.
+      const { library } = (
+        tokenizer as unknown as { parsing: { library: { encode(text: string): { ids: number[] } } } }
+      ).parsing;
+      fc.assert(
+        fc.property(mixed, (sample) => {
+          expect(Array.from(tokenizer.encode(sample))).toEqual(library.encode(sample).ids);
+        }),
+        { numRuns: 500 },
+      );
+    }
+  });
+});
+
 describe("a tokenizer.json of another type", () => {
   const types = JSON.parse(
     readFileSync(new URL("../../fixtures/tokenizers/types.json", import.meta.url), "utf8"),
