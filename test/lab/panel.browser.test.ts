@@ -222,16 +222,19 @@ describe("a view", () => {
     await lab.chart("loss").locator(".aronnax-Chart-plot").press("ArrowRight");
     await lab.chart("loss").locator('.aronnax-Chart-cursor[data-position="2"]').waitFor();
 
-    const background = () =>
-      lab
-        .chart("loss")
-        .locator(".main-svg")
-        .first()
-        .evaluate((svg) => (svg as SVGElement).style.background);
-    const light = await background();
+    // Every chart on the screen, not only the first that is drawn.
+    const backgrounds = () =>
+      lab.panel
+        .locator(".main-svg:first-child")
+        .evaluateAll((plots) => [...new Set(plots.map((plot) => getComputedStyle(plot).backgroundColor))]);
+    const light = await backgrounds();
     await lab.menu("Settings", "Theme", "JupyterLab Dark");
-    await expect.poll(background).not.toBe(light);
+    await expect
+      .poll(async () => (await backgrounds()).filter((colour) => light.includes(colour)))
+      .toEqual([]);
     await lab.screenshot("compare-dark");
+    await lab.menu("Settings", "Theme", "JupyterLab Light");
+    await expect.poll(backgrounds).toEqual(light);
     expect(lab.errors).toEqual([]);
   });
 

@@ -36,7 +36,7 @@ describe("a run's file", () => {
     const view = page.locator(".aronnax-RunView");
     await view.locator(".aronnax-Header h2", { hasText: "tiny-llama" }).waitFor();
     expect(await view.locator(".aronnax-Status").textContent()).toBe("Finished");
-    expect(await view.locator('[data-tile="step"] dd').textContent()).toBe("500/ 500");
+    expect(await view.locator('[data-tile="step"] .aronnax-Tile-value').textContent()).toBe("500/ 500");
     // Training and validation, as SVG paths.
     const loss = view.locator('[data-chart="loss"]');
     await loss.locator(".scatterlayer .trace").nth(1).waitFor();

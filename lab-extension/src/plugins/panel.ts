@@ -97,9 +97,11 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
           await tracker.add(widget);
           follow(panel);
           const ref = notebooks.find(({ context }) => context.path === path)?.id;
-          app.shell.add(widget, "main", { mode: "split-right", ref });
+          // Beside the notebook, which stays the one that the keyboard and the Run menu work on.
+          app.shell.add(widget, "main", { mode: "split-right", ref, activate: ref === undefined });
+        } else {
+          app.shell.activateById(widget.id);
         }
-        app.shell.activateById(widget.id);
         return widget;
       },
     });

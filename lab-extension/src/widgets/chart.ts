@@ -17,6 +17,7 @@ const loadPlotly = () => {
 };
 
 const MARGIN = { top: 8, right: 10, bottom: 22 };
+const LEAST_SIZE = 60;
 const TICK_SPACING = { x: 90, y: 36 };
 
 const NON_FINITE_SYMBOLS = { nan: "x", high: "triangle-up", low: "triangle-down" };
@@ -114,7 +115,15 @@ export class Chart implements IDisposable {
 
   #render(library: Plotly): void {
     const { width, height } = this.#frame.getBoundingClientRect();
-    if (this.#isDisposed || this.#isDragging || width < 60 || height < 60) {
+    if (this.#isDisposed || this.#isDragging) {
+      return;
+    }
+    if (width === 0) {
+      // JupyterLab hides itself for a frame when the theme changes: too short for an observer to tell.
+      this.#request();
+      return;
+    }
+    if (width < LEAST_SIZE || height < LEAST_SIZE) {
       return;
     }
     this.#palette ??= readPalette(this.node);
@@ -243,6 +252,7 @@ export class Chart implements IDisposable {
     name.textContent =
       this.#runs.length === 1 ? line.label : single ? run.info.name : `${run.info.name} · ${line.label}`;
     name.hidden = single && this.#runs.length === 1;
+    name.classList.toggle("aronnax-mod-run", this.#runs.length > 1);
     const value = document.createElement("output");
     value.className = "aronnax-Legend-value";
     item.append(swatch, name, value);

@@ -29,11 +29,11 @@ interface TileProps {
 function Tile({ label, value, detail, name }: TileProps): JSX.Element {
   return (
     <div className="aronnax-Tile" data-tile={name}>
-      <dt>{label}</dt>
-      <dd>
+      <span className="aronnax-Tile-label">{label}</span>
+      <span className="aronnax-Tile-value">
         {value}
         {detail === undefined ? null : <small>{detail}</small>}
-      </dd>
+      </span>
     </div>
   );
 }
@@ -72,7 +72,7 @@ function RunHeader({ run, sinceRow, trans }: RunHeaderProps): JSX.Element {
       >
         <div style={{ width: `${(fraction ?? (running ? 1 : 0)) * 100}%` }} />
       </div>
-      <dl className="aronnax-Tiles">
+      <div className="aronnax-Tiles">
         <Tile
           name="step"
           label={trans.__("Step")}
@@ -99,7 +99,7 @@ function RunHeader({ run, sinceRow, trans }: RunHeaderProps): JSX.Element {
             value={formatDuration(Math.max(0, left - waited))}
           />
         ) : null}
-      </dl>
+      </div>
       {info.message && info.status !== "finished" ? (
         <p className="aronnax-Notice" data-status={info.status} role="alert">
           {info.message}

@@ -29,7 +29,7 @@ export class LabPage {
   }
 
   async tile(name: string): Promise<string> {
-    return (await this.panel.locator(`[data-tile="${name}"] dd`).textContent()) ?? "";
+    return (await this.panel.locator(`[data-tile="${name}"] .aronnax-Tile-value`).textContent()) ?? "";
   }
 
   /** Opens the panel with the button of the notebook's toolbar. */
@@ -58,10 +58,11 @@ export class LabPage {
 
   /** Chooses an entry of a menu, by the texts on the way to it. */
   async menu(...path: readonly string[]): Promise<void> {
+    const exactly = (text: string) => new RegExp(`^${text}$`);
     const [bar, ...entries] = path;
-    await this.page.locator(".lm-MenuBar-itemLabel", { hasText: new RegExp(`^${bar}$`) }).click();
+    await this.page.locator(".lm-MenuBar-itemLabel", { hasText: exactly(bar!) }).click();
     for (const entry of entries) {
-      await this.page.locator(".lm-Menu-itemLabel", { hasText: entry }).first().click();
+      await this.page.locator(".lm-Menu-itemLabel", { hasText: exactly(entry) }).click();
     }
   }
 
@@ -80,6 +81,17 @@ export class LabPage {
     );
   }
 
+  /** The code cell whose source has this text. */
+  cellWith(text: string): Locator {
+    return this.page.locator(".jp-Notebook .jp-CodeCell", {
+      has: this.page.locator(".cm-content", { hasText: text }),
+    });
+  }
+
+  async interruptKernel(): Promise<void> {
+    await this.menu("Kernel", "Interrupt Kernel");
+  }
+
   async restartKernel(): Promise<void> {
     await this.menu("Kernel", "Restart Kernel…");
     await this.page.locator(".jp-Dialog .jp-mod-accept").click();
@@ -96,7 +108,7 @@ export class LabPage {
   }
 
   /** Waits until a chart's line has as many points. */
-  async hasPoints(chart: string, count: number): Promise<void> {
+  async hasPoints(chart: string, count: number, timeout?: number): Promise<void> {
     const selector = `.jp-MainAreaWidget > .aronnax-RunView [data-chart="${chart}"] .js-plotly-plot`;
     await this.page.waitForFunction(
       ([query, least]) => {
@@ -104,6 +116,7 @@ export class LabPage {
         return (plot?.data?.[0]?.x.length ?? 0) >= least;
       },
       [selector, count] as const,
+      { timeout },
     );
   }
 
