@@ -45,7 +45,7 @@ class Kernel {
     this.process = spawn(command[0], [...command.slice(1), ...connectionArguments(command, file)], {
       cwd,
       stdio: "ignore",
-      env: { ...process.env, JUPYTER_DATA_DIR: this.folder },
+      env: { ...process.env, JPY_PARENT_PID: String(process.pid), JUPYTER_DATA_DIR: this.folder },
     });
     this.shell = new Dealer({ linger: 0 });
     this.control = new Dealer({ linger: 0 });

