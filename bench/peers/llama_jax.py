@@ -1,4 +1,7 @@
-"""The same training as bench/llama-train.ts by hand in JAX: the peer. Layers unrolled, cuDNN attention, bfloat16 compute, float32 AdamW."""
+"""The same training as bench/llama-train.ts by hand in JAX: the peer.
+
+Layers unrolled, cuDNN attention, bfloat16 compute, float32 AdamW.
+"""
 
 import argparse
 import json
@@ -83,7 +86,9 @@ def main() -> None:
         return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def update(p, m, v, n, x, y):
+    def update(
+        p: dict, m: dict, v: dict, n: jax.Array, x: jax.Array, y: jax.Array
+    ) -> tuple[dict, dict, dict, jax.Array]:
         loss, g = jax.value_and_grad(loss_of)(p, x, y)
         size = jnp.sqrt(sum(jnp.sum(w * w) for w in g.values()))
         g = jax.tree.map(lambda w: w * jnp.minimum(1, 1 / (size + 1e-6)), g)
@@ -93,10 +98,7 @@ def main() -> None:
         new = {
             k: p[k]
             - rate
-            * (
-                m[k] / (1 - 0.9**n) / (jnp.sqrt(v[k] / (1 - 0.95**n)) + 1e-8)
-                + (0.1 * p[k] if p[k].ndim > 1 else 0)
-            )
+            * (m[k] / (1 - 0.9**n) / (jnp.sqrt(v[k] / (1 - 0.95**n)) + 1e-8) + (0.1 * p[k] if p[k].ndim > 1 else 0))
             for k in p
         }
         return new, m, v, loss

@@ -1,7 +1,7 @@
 """The Llama of core/src/models/llm/llama.ts and its training with AdamW, written in plain JAX: an independent oracle.
 
-Reads a request (JSON: config, optimizer, batches as a safetensors file, initial parameters as a safetensors file) from the
-path in argv[1]; writes the gradients of the first step as safetensors to argv[2] and prints {"losses": [...], "norms": [...]}.
+Reads a request (JSON: config, optimizer, and the safetensors files of batches and initial parameters) from the path in
+argv[1]; writes the first step's gradients as safetensors to argv[2] and prints {"losses": [...], "norms": [...]}.
 """
 
 import json
@@ -98,7 +98,9 @@ def main() -> None:
         return jnp.where(step < o["warmup"], rising, falling)
 
     @jax.jit
-    def update(p, m, v, step, inputs, targets):
+    def update(
+        p: dict, m: dict, v: dict, step: jax.Array, inputs: jax.Array, targets: jax.Array
+    ) -> tuple[dict, dict, dict, jax.Array, jax.Array]:
         loss, g = jax.value_and_grad(loss_of)(p, inputs, targets, c)
         norm = jnp.sqrt(sum(jnp.sum(x * x) for x in g.values()))
         g = {k: x * jnp.minimum(1.0, o["clipNorm"] / (norm + 1e-6)) for k, x in g.items()}
