@@ -93,7 +93,12 @@ export class KernelClient {
       [...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
       {
         cwd,
-        env: { ...process.env, JUPYTER_DATA_DIR: join(folder, "data"), ...options.env },
+        env: {
+          ...process.env,
+          JPY_PARENT_PID: String(process.pid),
+          JUPYTER_DATA_DIR: join(folder, "data"),
+          ...options.env,
+        },
         stdio: ["ignore", "pipe", "pipe"],
       },
     );

@@ -147,7 +147,7 @@ describe("the kernel process", () => {
   it("asks for input, also for passwords, and refuses where the front end cannot", async () => {
     kernel = await KernelClient.start();
     const id = kernel.startExecution(
-      "const name = prompt('Who?');\nconst secret = jupyter.password();\n`${name} ${secret}`",
+      "const name = prompt('Who?');\nconst secret = jupyter.password();\n[name, secret]",
       {
         allow_stdin: true,
       },
@@ -159,7 +159,7 @@ describe("the kernel process", () => {
       (m) => m.header.msg_type === "input_request" && m.content.password === true,
     );
     kernel.send("stdin", "input_reply", { value: "20000" }, [], hidden.header);
-    expect((await kernel.finish(id)).result).toEqual({ "text/plain": "'Nemo 20000'" });
+    expect((await kernel.finish(id)).result).toEqual({ "text/plain": "[ 'Nemo', '20000' ]" });
     expect((await kernel.execute("prompt('x')")).error?.ename).toBe("InputRefused");
     const waiting = kernel.startExecution("prompt('never')", { allow_stdin: true });
     await kernel.until((m) => m.header.msg_type === "input_request" && m.content.prompt === "never");

@@ -39,17 +39,22 @@ export class Displays {
       });
     };
     if (!isThenable(bundle) && !this.#last) send(bundle as Bundle);
-    else {
-      const sent = (this.#last ?? Promise.resolve())
-        .then(() => bundle)
-        .then(send, this.failed)
-        .finally(() => {
-          if (this.#last === sent) this.#last = undefined;
-        });
-      this.#last = sent;
-    }
+    else this.#last = this.#sendAfter(this.#last, bundle, send);
     return { id, update: (next, more) => void this.display(next, { ...more, id, update: true }) };
   };
+
+  async #sendAfter(
+    before: Promise<void> | undefined,
+    bundle: Bundle | Promise<Bundle>,
+    send: (bundle: Bundle) => void,
+  ): Promise<void> {
+    await before;
+    try {
+      send(await bundle);
+    } catch (error) {
+      this.failed(error);
+    }
+  }
 
   readonly clear = ({ wait = false }: { wait?: boolean } = {}): void => {
     this.streams.flush();
@@ -57,6 +62,9 @@ export class Displays {
   };
 
   async settled(): Promise<void> {
-    while (this.#last) await this.#last;
+    for (let last = this.#last; last; last = this.#last) {
+      await last;
+      if (this.#last === last) this.#last = undefined;
+    }
   }
 }

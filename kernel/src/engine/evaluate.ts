@@ -44,13 +44,19 @@ export function evaluate(code: string, fileName: string): Evaluation {
   if (!script) stop();
   const terminated = failure !== undefined && !(failure instanceof SyntaxError);
   return {
-    result:
-      failure && !terminated
-        ? Promise.reject(failure)
-        : (script ?? never()).then((value) => value?.[".repl_result"]),
+    result: failure && !terminated ? rejected(failure) : resultOf(script),
     terminated,
     release: () => session.disconnect(),
   };
+}
+
+async function rejected(error: Error): Promise<never> {
+  throw error;
+}
+
+async function resultOf(script: Promise<Record<string, unknown>> | undefined): Promise<unknown> {
+  const result = await (script ?? new Promise<Record<string, unknown>>(() => {}));
+  return result?.[".repl_result"];
 }
 
 function asSyntaxError(details: { text: string; exception?: { description?: string } }): SyntaxError {
@@ -58,8 +64,4 @@ function asSyntaxError(details: { text: string; exception?: { description?: stri
   const error = new SyntaxError(text.replace(/^SyntaxError: /, ""));
   error.stack = details.exception?.description ?? text;
   return error;
-}
-
-function never(): Promise<Record<string, unknown>> {
-  return new Promise(() => {});
 }

@@ -8,6 +8,7 @@ import { evaluate } from "./evaluate.js";
 import type { InterruptSource } from "./interrupt-source.js";
 import { toBundle } from "./mime.js";
 import { native } from "./native-timers.js";
+import { race } from "./race.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface RunnerParts {
@@ -25,7 +26,6 @@ export class Runner {
   async run(run: CellRun): Promise<void> {
     const { streams, tell, interrupts, cells } = this.parts;
     const abandoned = interrupts.begin();
-    abandoned.catch(() => {});
     let outcome: RunOutcome;
     try {
       const value = await this.#evaluate(
@@ -34,8 +34,8 @@ export class Runner {
         run.cell,
         abandoned,
       );
-      if (!run.silent) await Promise.race([this.#show(run, value), abandoned]);
-      await Promise.race([this.parts.displays.settled(), abandoned]);
+      if (!run.silent) await race(this.#show(run, value), abandoned);
+      await race(this.parts.displays.settled(), abandoned);
       outcome = { status: "ok", expressions: await this.#expressions(run, abandoned) };
     } catch (error) {
       outcome = { status: "error", ...formatError(error, cells) };
@@ -56,9 +56,9 @@ export class Runner {
     try {
       // Stopped before its first await: the interrupt that did it is in this thread's queue, or was lost with a race.
       if (evaluation.terminated) throw new Interrupted();
-      const value = await Promise.race([evaluation.result, abandoned]);
+      const value = await race(evaluation.result, abandoned);
       if (!cell.showsResult) return undefined;
-      return types.isPromise(value) ? await Promise.race([value, abandoned]) : value;
+      return types.isPromise(value) ? await race(value, abandoned) : value;
     } finally {
       // An unhandled rejection of the same turn is reported before the cell ends.
       await new Promise<void>((resolve) => native.setImmediate(resolve));
