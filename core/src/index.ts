@@ -39,8 +39,15 @@ export * as llm from "./models/llm/index.js";
 export * as nn from "./nn/index.js";
 export { adamw, constant, cosine, type Optimizer, type Schedule } from "./optim/index.js";
 export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
+export { checkpointName, remat } from "./transform/remat.js";
+export { cond, switchCase } from "./transform/cond.js";
+export { customVjp } from "./transform/custom.js";
+export { hessianVectorProduct, jvp } from "./transform/forward.js";
 export { jit } from "./transform/jit.js";
+export { foriLoop, scan } from "./transform/scan.js";
 export * as tree from "./transform/tree.js";
 export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js";
+export { vmap } from "./transform/vmap.js";
+export { whileLoop } from "./transform/while.js";
 
 export const version = "0.1.0";

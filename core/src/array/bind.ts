@@ -1,6 +1,6 @@
 /** Applying primitives: every operation of the language goes through here. */
 import { parameter } from "../graph/leaves.js";
-import { type Attributes, type Aval, type Graph, Node, type Primitive, reachable } from "../graph/node.js";
+import { type Attributes, type Aval, Node, type Primitive } from "../graph/node.js";
 import { captureSite } from "../graph/site.js";
 import { Tensor } from "./tensor.js";
 
@@ -42,23 +42,4 @@ export function application(node: Node): {
     outputs: node.outputs as readonly Tensor[],
     attributes: node.attributes,
   };
-}
-
-/** Applies every operation of `graph` again to other arguments: its outputs as functions of `args`. */
-export function replay(graph: Graph<Tensor>, args: readonly Tensor[]): Tensor[] {
-  const known = new Map<Node, readonly (Tensor | undefined)[]>();
-  for (const [i, p] of graph.parameters.entries()) {
-    const outputs = [...(known.get(p.node) ?? [])];
-    outputs[p.index] = args[i];
-    known.set(p.node, outputs);
-  }
-  const lookup = (value: Tensor): Tensor => known.get(value.node)?.[value.index] ?? value;
-  const depends = (value: Tensor): boolean => known.get(value.node)?.[value.index] !== undefined;
-  const first = Math.min(...graph.parameters.map((p) => p.node.id), Number.POSITIVE_INFINITY);
-  for (const node of reachable(graph.outputs, (v) => v.node.id < first || depends(v as Tensor))) {
-    const { inputs, attributes } = application(node);
-    if (!inputs.some(depends)) continue;
-    known.set(node, bindAll(node.primitive as Op, inputs.map(lookup), attributes));
-  }
-  return graph.outputs.map(lookup);
 }

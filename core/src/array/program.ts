@@ -2,7 +2,7 @@
 import { TraceError } from "../graph/errors.js";
 import { type HostArray, hostArray, parameter } from "../graph/leaves.js";
 import { type LoweredModule, lower } from "../graph/lowering.js";
-import { type Graph, reachable, type Value } from "../graph/node.js";
+import { type Graph, operandsOf, reachable, type Value } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, type Program, Runtime } from "../runtime/runtime.js";
 
 /** A graph whose trailing parameters are values computed outside it. */
@@ -46,7 +46,7 @@ export function close(outputs: readonly Value[], parameters: readonly Value[]): 
     }
     return false;
   };
-  reachable(outputs, isLeaf);
+  reachable(outputs, isLeaf, operandsOf);
   const values = [...captured.values()];
   return { parameters: [...parameters, ...values], outputs, captured: values };
 }

@@ -2,7 +2,7 @@
 import { type DType, mlirType } from "./dtype.js";
 import { AronnaxError, TraceError } from "./errors.js";
 import { parameter } from "./leaves.js";
-import { type Aval, type Graph, type Node, reachable, type Value } from "./node.js";
+import { type Aval, type Graph, type Node, operandsOf, reachable, type Value } from "./node.js";
 
 export type Platform = "cpu" | "cuda";
 
@@ -39,11 +39,10 @@ export function functionType(inputs: readonly Aval[], outputs: readonly Aval[]):
 
 const isParameter = (value: Value) => value.node.primitive === parameter;
 
-/** What a region's operations may refer to: a region sees what lies around it only if it is `open`. */
+/** What a graph being written has given names to, and the operations of its region by what they compute. */
 interface Scope {
-  readonly names: Map<Node, readonly (string | undefined)[]>;
+  readonly names: Map<Node, readonly string[]>;
   readonly merged: Map<string, readonly string[]>;
-  readonly outer: Scope | undefined;
 }
 
 /** What a primitive's lowering rule writes with. */
@@ -57,7 +56,7 @@ export class Lowering {
   #locations = new Map<string, number>();
   #location = 0;
   #helpers = new Map<string, string>();
-  #scope: Scope = { names: new Map(), merged: new Map(), outer: undefined };
+  #scope: Scope = { names: new Map(), merged: new Map() };
 
   constructor(platform: Platform) {
     this.platform = platform;
@@ -83,8 +82,8 @@ export class Lowering {
   }
 
   /**
-   * Writes an operation with regions: `header`, the regions between `{` and `}` with `separators[i]` before the one `i`, and `footer`
-   * after the last. Each region writes its operations and returns what it yields. Returns the names of the operation's results.
+   * Writes an operation with regions: `header`, then for each region its `head` and operations, and `}` with `footer` after the last.
+   * A region's `write` returns what the region yields. Returns the names of the operation's results.
    */
   withRegions(
     header: string,
@@ -94,16 +93,15 @@ export class Lowering {
     }[],
     footer: string,
     results: number,
-    { open = false } = {},
   ): readonly string[] {
     const name = `%${this.#next++}`;
     this.#operations++;
     this.#raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
     for (const [i, { head, write }] of regions.entries()) {
-      this.#raw(`${i === 0 ? "" : "} "}${head}`);
+      if (i > 0 || head !== "") this.#raw(`${i === 0 ? "" : "}"}${head}`);
       const outer = this.#scope;
       const indent = this.#indent;
-      this.#scope = { names: new Map(), merged: new Map(), outer: open ? outer : undefined };
+      this.#scope = { names: new Map(), merged: new Map() };
       this.#indent += "  ";
       const [names, types] = write();
       this.#raw(`stablehlo.return ${names.join(", ")} : ${types.map(tensorType).join(", ")}`);
@@ -131,13 +129,18 @@ export class Lowering {
 
   /** Writes a graph here, its parameters standing for `operands`; returns the names of its outputs. */
   inline(graph: Graph, operands: readonly string[]): readonly string[] {
+    const around = this.#scope;
+    this.#scope = { names: new Map(), merged: around.merged };
     for (const [i, p] of graph.parameters.entries()) this.#bind(p, operands[i]!);
-    this.#emitAll(graph.outputs);
-    return graph.outputs.map((value) => this.name(value));
+    const isLeaf = (value: Value): boolean => this.#known(value) || isParameter(value);
+    for (const node of reachable(graph.outputs, isLeaf, operandsOf)) this.#emitNode(node);
+    const names = graph.outputs.map((value) => this.name(value));
+    this.#scope = around;
+    return names;
   }
 
   name(value: Value): string {
-    const name = this.#known(value);
+    const name = this.#scope.names.get(value.node)?.[value.index];
     if (name === undefined) {
       const at = value.node.site?.toString();
       throw new TraceError(
@@ -148,13 +151,8 @@ export class Lowering {
     return name;
   }
 
-  /** The name of a value that has been written already. */
-  #known(value: Value): string | undefined {
-    for (let scope: Scope | undefined = this.#scope; scope !== undefined; scope = scope.outer) {
-      const name = scope.names.get(value.node)?.[value.index];
-      if (name !== undefined) return name;
-    }
-    return undefined;
+  #known(value: Value): boolean {
+    return this.#scope.names.get(value.node)?.[value.index] !== undefined;
   }
 
   #bind(value: Value, name: string): void {
@@ -169,14 +167,9 @@ export class Lowering {
     this.#text.push(`${this.#indent}${text} loc(#loc${this.#location})`);
   }
 
-  #emitAll(outputs: readonly Value[]): void {
-    const isLeaf = (value: Value): boolean => this.#known(value) !== undefined || isParameter(value);
-    for (const node of reachable(outputs, isLeaf)) this.#emitNode(node);
-  }
-
   #emitNode(node: Node): void {
     const { names, merged } = this.#scope;
-    const operands = node.inputs.map((value) => this.name(value));
+    const operands = operandsOf(node).map((value) => this.name(value));
     const key = node.primitive.pure === false ? undefined : mergeKey(node, operands);
     const known = key === undefined ? undefined : merged.get(key);
     if (known !== undefined) {

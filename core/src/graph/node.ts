@@ -32,6 +32,8 @@ export interface Primitive<A extends Attributes = Attributes, V extends Value = 
   batch?(inputs: readonly V[], batched: readonly boolean[], attributes: A, size: number): readonly V[];
   /** Emits the operation; returns the names of its results. */
   lower(lowering: Lowering, application: Application<A, V>, operands: readonly string[]): readonly string[];
+  /** The inputs that the lowering reads (default all): others are there for the derivative only. */
+  operands?(application: Application<A, V>): readonly V[];
   /** Whether two applications with equal inputs and attributes are the same value (default true). */
   readonly pure?: boolean;
 }
@@ -54,8 +56,8 @@ export function nextNodeId(): number {
 export class Node {
   readonly id = nextId++;
   readonly primitive: Primitive;
-  readonly attributes: Attributes;
-  readonly avals: readonly Aval[];
+  attributes: Attributes;
+  avals: readonly Aval[];
   readonly site: Site | undefined;
   inputs: readonly Value[];
   outputs: readonly Value[] = [];
@@ -76,11 +78,23 @@ export class Node {
     this.site = site ?? captureSite();
   }
 
-  /** Records the buffer of output `index`; a node whose outputs are all computed lets go of its inputs. */
-  materialize(index: number, buffer: DeviceBuffer): void {
+  /**
+   * Records the buffer of output `index`. A node whose outputs are all computed lets go of its inputs, unless a transform is still
+   * looking at how it was computed (`keep`).
+   */
+  materialize(index: number, buffer: DeviceBuffer, keep = false): void {
     this.buffers ??= new Array(this.avals.length).fill(undefined);
     this.buffers[index] = buffer;
-    if (this.buffers.every((b) => b !== undefined)) this.inputs = [];
+    if (!keep && this.buffers.every((b) => b !== undefined)) this.inputs = [];
+  }
+
+  /** Appends outputs: what a derivative needs of the inside of a loop or a checkpoint. The others stay as they are. */
+  extend(attributes: Attributes, avals: readonly Aval[], make: (node: Node, index: number) => Value): void {
+    const first = this.avals.length;
+    this.attributes = attributes;
+    this.avals = [...this.avals, ...avals];
+    this.outputs = [...this.outputs, ...avals.map((_, i) => make(this, first + i))];
+    this.buffers?.push(...avals.map(() => undefined));
   }
 }
 
@@ -116,7 +130,10 @@ export class Value {
   }
 }
 
-/** A closed program: outputs as a function of parameters (placeholders) and of values computed outside it. */
+/**
+ * A closed program: outputs as a function of parameters. A parameter is a placeholder, or any value computed outside the program that
+ * its operations refer to.
+ */
 export interface Graph<V extends Value = Value> {
   readonly parameters: readonly V[];
   readonly outputs: readonly V[];
@@ -126,13 +143,22 @@ export interface Graph<V extends Value = Value> {
  * The nodes that `outputs` need, in topological order, stopping at `isLeaf` values (computed ones, parameters). Iterative: programs are
  * deeper than the call stack.
  */
-export function reachable(outputs: readonly Value[], isLeaf: (value: Value) => boolean): Node[] {
+export function reachable(
+  outputs: readonly Value[],
+  isLeaf: (value: Value) => boolean,
+  inputsOf: (node: Node) => readonly Value[] = (node) => node.inputs,
+): Node[] {
   const seen = new Set<Node>();
   const stack: Value[] = [...outputs];
   for (let value = stack.pop(); value !== undefined; value = stack.pop()) {
     if (seen.has(value.node) || isLeaf(value)) continue;
     seen.add(value.node);
-    for (const input of value.node.inputs) stack.push(input);
+    for (const input of inputsOf(value.node)) stack.push(input);
   }
   return [...seen].sort((a, b) => a.id - b.id);
+}
+
+/** The inputs that a node's lowering reads. */
+export function operandsOf(node: Node): readonly Value[] {
+  return node.primitive.operands?.(node as Application) ?? node.inputs;
 }
