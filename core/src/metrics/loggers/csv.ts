@@ -6,7 +6,7 @@ import type { LoggedRun, MetricsLogger } from "./logger.js";
 
 /**
  * `metrics.csv` in the run's folder (RFC 4180): a column a metric, an empty field where there is no value, `NaN`, `inf`
- * and `-inf` as pandas and NumPy read them. A new column makes it be written anew.
+ * and `-inf` as pandas and NumPy read them. A new column makes it be written anew; an earlier run's is replaced.
  */
 export function csvLogger(): MetricsLogger {
   let path = "";

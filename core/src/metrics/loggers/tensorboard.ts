@@ -14,8 +14,8 @@ export interface TensorBoardOptions {
 let files = 0;
 
 /**
- * TensorBoard event files, a scalar a metric: `tensorboard --logdir runs`. A resumed run writes a further file that tells
- * TensorBoard to forget the steps that are computed again.
+ * TensorBoard event files, a scalar a metric: `tensorboard --logdir runs`. Each start writes a further file, which tells
+ * TensorBoard to forget the steps that are computed again: all of them, unless the run is resumed.
  */
 export function tensorBoardLogger(options: TensorBoardOptions = {}): MetricsLogger {
   let path = "";
@@ -28,22 +28,15 @@ export function tensorBoardLogger(options: TensorBoardOptions = {}): MetricsLogg
       const seconds = Math.floor(Date.now() / 1000);
       path = joinPath(folder, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}.${files++}`);
       startedAt = run.startedAt - 1000 * (run.earlier.at(-1)?.time ?? 0);
-      const version = event({ wallTime: run.startedAt / 1000 }, bytesField(3, "brain.Event:2"));
-      const resumedAt = run.earlier.at(-1)?.step;
+      const wallTime = run.startedAt / 1000;
+      const firstStep = run.earlier.length > 0 ? run.earlier.at(-1)!.step! + 1 : 0;
       appendFileSync(
         path,
-        resumedAt === undefined
-          ? record(version)
-          : join(
-              record(version),
-              // SessionLog START: events of earlier files from this step on are obsolete.
-              record(
-                event(
-                  { wallTime: run.startedAt / 1000, step: resumedAt + 1 },
-                  bytesField(7, integerField(1, 1)),
-                ),
-              ),
-            ),
+        join(
+          record(event({ wallTime }, bytesField(3, "brain.Event:2"))),
+          // SessionLog START: what earlier files in the folder say from this step on is obsolete.
+          record(event({ wallTime, step: firstStep }, bytesField(7, integerField(1, 1)))),
+        ),
       );
     },
     rows(rows) {

@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   createMetricsHub,
@@ -12,6 +13,7 @@ import {
   RunWriter,
   readRun,
   tensorBoardLogger,
+  wandbLogger,
 } from "../../../../core/src/metrics/index.js";
 
 let folder: string;
@@ -85,6 +87,30 @@ describe("the CSV logger", () => {
     logger.start(run([{ step: 41, time: 10 }]));
     logger.rows([{ step: 42, time: 11 }]);
     expect(read("metrics.csv")).toBe("step,time\r\n41,10\r\n42,11\r\n");
+  });
+});
+
+describe("the Weights & Biases logger", () => {
+  // Made by test/fixtures/wandb/make.py with W&B's messages.
+  const golden = () =>
+    gunzipSync(readFileSync(new URL("../../../fixtures/wandb/run.wandb.gz", import.meta.url))).toString(
+      "hex",
+    );
+
+  test("writes byte for byte what W&B writes offline, records longer than a block included", () => {
+    vi.useFakeTimers({ now: 1_700_000_000_250 });
+    const logger = wandbLogger({ project: "whales", folder: join(folder, "wandb") });
+    const config = { lr: 0.0003, model: { layers: 2 }, note: "whale ".repeat(12_000) };
+    logger.start({ ...run(), name: "white", config });
+    logger.rows([
+      { step: 0, time: 0.5, loss: 4.25, learning_rate: 0 },
+      { step: 300, time: 2, loss: Number.NaN, "größe/wal": -Infinity },
+    ]);
+    logger.status("interrupted");
+    logger.status("failed");
+    vi.useRealTimers();
+    const file = ["wandb", "offline-run-20231114_221320-12345678", "run-12345678.wandb"];
+    expect(readFileSync(join(folder, ...file)).toString("hex")).toBe(golden());
   });
 });
 
