@@ -22,9 +22,9 @@ function onPath(name) {
     });
 }
 
-/** The browser: ARONNAX_CHROMIUM, else the first on the PATH. */
+/** The browser: CHROMIUM, else the first on the PATH. */
 export function findChromium() {
-  if (process.env.ARONNAX_CHROMIUM) return process.env.ARONNAX_CHROMIUM;
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
   return NAMES.map(onPath).find((path) => path !== undefined);
 }
 
@@ -58,6 +58,6 @@ export async function requireChromium(log) {
   }
   throw new SetupError(
     "The browser tests need Chromium, and it is not here.",
-    "Install it (Debian, Ubuntu: sudo apt-get install chromium; macOS: brew install chromium), or name one in ARONNAX_CHROMIUM.",
+    "Install it (Debian, Ubuntu: sudo apt-get install chromium; macOS: brew install chromium), or name one in CHROMIUM.",
   );
 }

@@ -76,7 +76,7 @@ export async function main(args) {
   const log = new Log(join(cache, "chromium.log"));
   writeFileSync(log.path, "");
   try {
-    env.ARONNAX_CHROMIUM = await requireChromium(log);
+    env.CHROMIUM = await requireChromium(log);
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
     // The tests without a browser still run; those with one fail and say the same.

@@ -1,6 +1,6 @@
 // Every notebook of the repository, run by nbclient on the kernel that its own metadata names.
 import { execFile } from "node:child_process";
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -99,4 +99,32 @@ describe.each(notebooks)("%s", (name) => {
     },
     MINUTES_A_NOTEBOOK * 60_000,
   );
+});
+
+describe("README.md", () => {
+  it("shows code that runs as it stands, in a cell", async () => {
+    const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(repository, "README.md"), "utf8"))?.[1] ?? "";
+    const few = code.replace("steps: 400", "steps: 2");
+    expect(few).not.toBe(code);
+    const [notebook, result] = [join(folder, "readme.ipynb"), join(folder, "readme.result.ipynb")];
+    const cell = {
+      cell_type: "code",
+      id: "taste",
+      source: few,
+      metadata: {},
+      outputs: [],
+      execution_count: null,
+    };
+    const metadata = { kernelspec: { name: "aronnax", display_name: "Aronnax", language: "typescript" } };
+    writeFileSync(notebook, JSON.stringify({ nbformat: 4, nbformat_minor: 5, metadata, cells: [cell] }));
+    await promisify(execFile)(python, [join(here, "execute.py"), notebook, result, String(SECONDS_A_CELL)]);
+    expect(errorsIn(codeCells(result))).toEqual([]);
+    expect(JSON.stringify(codeCells(result))).toContain("application/vnd.aronnax.run+json");
+  }, 180_000);
+});
+
+describe("the notebooks", () => {
+  it("are there", () => {
+    expect(notebooks).toContain("01-pretrain-a-language-model.ipynb");
+  });
 });

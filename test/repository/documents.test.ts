@@ -59,7 +59,7 @@ describe("the documents", () => {
     const folder = join("jupyter-config", "setup");
     const sources = readdirSync(join(repository, folder)).map((name) => read(join(folder, name)));
     const names = new Set(
-      sources.flatMap((text) => [...text.matchAll(/\bARONNAX_\w+/g)].map(([name]) => name)),
+      sources.flatMap((text) => [...text.matchAll(/\b(?:ARONNAX_\w+|CHROMIUM\b)/g)].map(([name]) => name)),
     );
     expect([...names].filter((name) => !read("docs/set-up.md").includes(name))).toEqual([]);
   });

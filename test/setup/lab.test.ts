@@ -46,6 +46,7 @@ async function ask<T>(lab: Lab, path: string): Promise<T> {
 
 afterEach(async () => {
   for (const { process, end } of started.splice(0)) {
+    // npm hands the signal on to the script.
     if (process.exitCode === null) process.kill("SIGTERM");
     await end;
   }
@@ -64,6 +65,9 @@ describe("npm run lab", () => {
     );
     expect(specs.default).toBe("aronnax");
     expect(Object.keys(specs.kernelspecs)).toContain("aronnax");
+    expect(await page.text()).toContain("labextensions/@aronnax/lab/static");
+    const files = await ask<{ content: { name: string }[] }>(lab, "/api/contents");
+    expect(files.content.map(({ name }) => name)).toContain("01-pretrain-a-language-model.ipynb");
   });
 
   it("stops JupyterLab and its kernels on Ctrl-C", async () => {
