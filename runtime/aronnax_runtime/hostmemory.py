@@ -7,6 +7,7 @@ arrays come from the heap and stay with it until there is nothing to do.
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _CHECK_ABOVE = 256 << 20
 # Left for everything else on the host.
 _RESERVE = 256 << 20
+# Seconds after which memory that is short is taken to stay so.
+_PATIENCE = 0.5
 
 
 def keep_pages() -> None:
@@ -38,7 +41,7 @@ def give_back_pages() -> None:
 
 
 def host_memory() -> dict[str, int]:
-    """Bytes of this process, and those available and in all on the host or in its cgroup."""
+    """Bytes of this process, and those available and in all: of the host, its cgroup, or ARONNAX_RUNTIME_HOST_BYTES."""
     memory = psutil.virtual_memory()
     available, total = memory.available, memory.total
     try:
@@ -54,6 +57,10 @@ def host_memory() -> dict[str, int]:
     except (OSError, ValueError):
         pass
     resident = psutil.Process(os.getpid()).memory_info().rss
+    limit = os.environ.get("ARONNAX_RUNTIME_HOST_BYTES")
+    if limit:
+        total = min(total, int(limit))
+        available = min(available, max(0, int(limit) - resident))
     return {"processBytes": resident, "availableBytes": available, "totalBytes": total}
 
 
@@ -62,7 +69,10 @@ def require_host_memory(size: int, what: str) -> None:
     if size < _CHECK_ABOVE:
         return
     available = host_memory()["availableBytes"]
-    if size + _RESERVE > available:
+    deadline = time.monotonic() + _PATIENCE
+    while size + _RESERVE > available and time.monotonic() < deadline:
+        # What was freed may still be in use by programs that run, and its pages may be with the allocator.
+        time.sleep(0.02)
         give_back_pages()
         available = host_memory()["availableBytes"]
     if size + _RESERVE > available:

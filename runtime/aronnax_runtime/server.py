@@ -1,5 +1,6 @@
 """The process: its socket, its clients, and what they share."""
 
+import gc
 import logging
 import os
 import signal
@@ -140,6 +141,7 @@ class Server:
             self._idle_since = time.monotonic()
             idle = not self._sessions
         if idle:
+            gc.collect()
             give_back_pages()
 
     def stop(self, status: int = EXIT_STOPPED) -> None:

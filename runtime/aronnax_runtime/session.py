@@ -158,6 +158,10 @@ class Session:
                 f"{what} failed inside the runtime: {type(error).__name__}: {error}",
                 "This is a fault of the runtime: its log has the traceback (`npx aronnax runtime logs`).",
             )
+        # Frames of a traceback hold arrays, and a fault may live as long as the buffers it poisons.
+        fault.with_traceback(None)
+        fault.__context__ = fault.__cause__ = None
+        error.__traceback__ = error.__context__ = None
         if isinstance(fault, OutOfDeviceMemory) and "table" not in fault.details:
             self.server.explain_memory(fault)
         return fault

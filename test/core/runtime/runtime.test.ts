@@ -8,8 +8,8 @@ import {
   InvalidArgument,
   OutOfDeviceMemory,
 } from "../../../core/src/runtime/errors.js";
-import type { Runtime, Sharding } from "../../../core/src/runtime/runtime.js";
-import { addProgram, floats, startRuntime, stopAll } from "../../runtime/support.js";
+import { Runtime, type Sharding } from "../../../core/src/runtime/runtime.js";
+import { addProgram, floats, startRuntime, stopAll, until } from "../../runtime/support.js";
 
 const mesh: [string, number][] = [
   ["x", 2],
@@ -236,6 +236,38 @@ describe("the runtime's client", () => {
     expect((error as OutOfDeviceMemory).requested).toBeGreaterThan(2 ** 40);
     await runtime.sync().catch(() => {});
     expect((await runtime.get(kept)).length).toBe(4 << 20);
+  });
+
+  it("takes memory up again that was freed, up to its limit", async () => {
+    process.env.ARONNAX_RUNTIME_HOST_BYTES = String(1.25 * 2 ** 30);
+    const { runtime: small, directory } = await startRuntime();
+    delete process.env.ARONNAX_RUNTIME_HOST_BYTES;
+    const size = 2 ** 26;
+    const text = `func.func @main(%a: tensor<f32>) -> tensor<${size}xf32> {
+      %0 = stablehlo.broadcast_in_dim %a, dims = [] : (tensor<f32>) -> tensor<${size}xf32>
+      return %0 : tensor<${size}xf32> }`;
+    const output = { ...f32([size]), tag: "cache" as const, name: "blob" };
+    const program = small.compile({ text, outputs: [output], name: "fill" });
+    const one = small.put(new Float32Array([1]), f32([]));
+    for (let round = 0; round < 2; round++) {
+      const held = Array.from({ length: 10 }, () => small.execute(program, [one])[0]!);
+      const error = await small.sync().catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(OutOfDeviceMemory);
+      expect((error as OutOfDeviceMemory).message).toContain("fill: 0.2 GiB are needed");
+      expect((error as OutOfDeviceMemory).table[0]).toMatchObject({ tag: "cache", name: "blob" });
+      await small.sync([held[0]!]);
+      for (const buffer of held) buffer.free();
+      const [again] = small.execute(program, [one]);
+      await small.sync([again!]);
+      again!.free();
+    }
+    // What the errors referred to goes with their client.
+    small.execute(program, [one]);
+    await small.sync();
+    small.close();
+    const next = new Runtime({ directory, devices: "cpu" });
+    await until(async () => (await next.memory()).host.processBytes < 500e6);
+    await next.shutdown();
   });
 
   it("adds memory up by device, tag and name, and gives it back", async () => {
