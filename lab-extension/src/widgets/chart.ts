@@ -18,7 +18,7 @@ const loadPlotly = () => {
 
 const MARGIN = { top: 8, right: 10, bottom: 22 };
 const LEAST_SIZE = 60;
-const TICK_SPACING = { x: 90, y: 36 };
+const TICK_SPACING = { x: 64, y: 36 };
 
 const NON_FINITE_SYMBOLS = { nan: "x", high: "triangle-up", low: "triangle-down" };
 
