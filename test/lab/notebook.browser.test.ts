@@ -1,7 +1,7 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { Browser } from "./support/browser.js";
 import { LabServer } from "./support/lab.js";
 import { LabPage } from "./support/labPage.js";
@@ -19,6 +19,9 @@ beforeAll(async () => {
   // A copy: running it writes its runs beside it.
   await copyFile(notebook, join(server.root, NAME));
 });
+
+// A machine busy with other tests takes its time to start both.
+vi.setConfig({ hookTimeout: 180_000 });
 
 afterAll(async () => {
   await browser?.stop();

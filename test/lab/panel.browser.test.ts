@@ -20,7 +20,11 @@ async function openNotebook(name: string, cells: readonly string[]): Promise<Lab
   return lab;
 }
 
-vi.setConfig({ testTimeout: 120_000 });
+// For a machine that is busy with other tests; alone, each takes about ten seconds.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 180_000 });
+
+/** `expect` of what becomes true. */
+const eventually = <T>(value: () => Promise<T> | T) => expect.poll(value, { timeout: 60_000, interval: 100 });
 
 beforeAll(async () => {
   [server, browser] = await Promise.all([LabServer.start(), Browser.start()]);
@@ -130,7 +134,7 @@ describe("the panel", () => {
       });
     });
     await page.goto(server.address("tabs-3", "tabs.ipynb"));
-    await expect.poll(() => Math.max(0, ...heard.values()), { timeout: 60_000 }).toBeGreaterThan(10);
+    await eventually(() => Math.max(0, ...heard.values())).toBeGreaterThan(10);
     expect(heard.size).toBe(2);
     await page.close();
 
@@ -139,7 +143,7 @@ describe("the panel", () => {
     await lab.page.bringToFront();
     const step = async () => Number((await lab.tile("step")).replace(/\/.*|,/g, ""));
     const reached = await step();
-    await expect.poll(step, { timeout: 30_000 }).toBeGreaterThan(reached + 20);
+    await eventually(step).toBeGreaterThan(reached + 20);
   });
 
   it("shows every step of a loop that publishes faster than the kernel sends", async () => {
@@ -197,11 +201,11 @@ describe("a view", () => {
     await lab.panel.locator(".aronnax-Compare summary").click();
     await lab.panel.locator(".aronnax-Compare-list label", { hasText: "baseline" }).click();
     await lab.chart("loss").locator(".aronnax-Legend-item", { hasText: "baseline · Training" }).waitFor();
-    await expect.poll(async () => (await lab.points("loss", 2)).x.length).toBe(300);
+    await eventually(async () => (await lab.points("loss", 2)).x.length).toBe(300);
     await lab.screenshot("compare-light");
 
     await lab.panel.locator('[data-control="smoothing"]').press("ArrowRight");
-    await expect.poll(async () => (await lab.points("loss", 1)).y.length).toBe(200);
+    await eventually(async () => (await lab.points("loss", 1)).y.length).toBe(200);
     await lab.chart("loss").locator(".aronnax-Chart-log").click();
     await lab.chart("loss").locator(".yaxislayer-above, .ytick").first().waitFor();
 
@@ -212,10 +216,10 @@ describe("a view", () => {
     await lab.page.mouse.move(box.x + box.width * 0.6, box.y + box.height / 2, { steps: 5 });
     await lab.page.mouse.up();
     await lab.panel.getByText("Reset zoom").waitFor();
-    await expect.poll(async () => (await lab.points("throughput")).x[0]).toBeGreaterThan(50);
+    await eventually(async () => (await lab.points("throughput")).x[0]).toBeGreaterThan(50);
     await lab.screenshot("zoom-light");
     await lab.chart("loss").locator(".aronnax-Chart-plot").press("Escape");
-    await expect.poll(async () => (await lab.points("throughput")).x[0]).toBe(1);
+    await eventually(async () => (await lab.points("throughput")).x[0]).toBe(1);
 
     // The keyboard reads values off the chart.
     await lab.chart("loss").locator(".aronnax-Chart-plot").press("Home");
@@ -229,12 +233,12 @@ describe("a view", () => {
         .evaluateAll((plots) => [...new Set(plots.map((plot) => getComputedStyle(plot).backgroundColor))]);
     const light = await backgrounds();
     await lab.menu("Settings", "Theme", "JupyterLab Dark");
-    await expect
-      .poll(async () => (await backgrounds()).filter((colour) => light.includes(colour)))
-      .toEqual([]);
+    await eventually(async () => (await backgrounds()).filter((colour) => light.includes(colour))).toEqual(
+      [],
+    );
     await lab.screenshot("compare-dark");
     await lab.menu("Settings", "Theme", "JupyterLab Light");
-    await expect.poll(backgrounds).toEqual(light);
+    await eventually(backgrounds).toEqual(light);
     expect(lab.errors).toEqual([]);
   });
 
@@ -246,7 +250,7 @@ describe("a view", () => {
     await lab.panel
       .locator('[data-control="x-axis"] select, select[data-control="x-axis"]')
       .selectOption("tokens");
-    await expect.poll(async () => (await lab.points("loss")).x[59]).toBe(60 * 2048);
+    await eventually(async () => (await lab.points("loss")).x[59]).toBe(60 * 2048);
     await lab.layoutIsSaved();
     await lab.page.reload();
     await lab.hasPoints("loss", 60);
@@ -266,7 +270,7 @@ hub.publish({ type: "status", id: "run-1", status: "failed", message: "The loss 
     await lab.panel.getByText("loss is not finite since step 41.").waitFor();
     await lab.panel.locator(".aronnax-Status", { hasText: "Failed" }).waitFor();
     // Training, validation, and the markers.
-    await expect.poll(async () => (await lab.points("loss", 2)).x).toEqual([41, 42]);
+    await eventually(async () => (await lab.points("loss", 2)).x).toEqual([41, 42]);
     await lab.screenshot("nan-light");
   });
 });

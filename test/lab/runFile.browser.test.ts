@@ -27,8 +27,8 @@ describe("a run's file", () => {
       name: "tiny-llama",
       startedAt: 1_790_000_000_000,
       totalSteps: 500,
-      status: "finished",
     };
+    await writeFile(join(folder, "run.json"), JSON.stringify({ id: "run-1", status: "finished" }));
     await writeFile(join(folder, "metrics.arrow"), arrowStream(trainingRows(500), run));
 
     const { page, errors } = await browser.newPage();

@@ -31,7 +31,7 @@ export class Browser {
       args: FLAGS,
       viewport: { width: 1500, height: 950 },
     });
-    context.setDefaultTimeout(45_000);
+    context.setDefaultTimeout(90_000);
     return new Browser(context, profile);
   }
 

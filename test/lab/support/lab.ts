@@ -7,7 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const repository = fileURLToPath(new URL("../../../", import.meta.url));
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 150_000;
 
 /** A JupyterLab of the set-up, on loopback, with folders of its own. */
 export class LabServer {
@@ -45,6 +45,8 @@ export class LabServer {
           JUPYTERLAB_SETTINGS_DIR: join(folder, "settings"),
           JUPYTERLAB_WORKSPACES_DIR: join(folder, "workspaces"),
           ARONNAX_RUNTIME_DIR: join(folder, "aronnax"),
+          // The runtime outlives its kernels, but not the tests.
+          ARONNAX_RUNTIME_IDLE_SECONDS: "10",
         },
       },
     );
