@@ -7,11 +7,13 @@ import type { Tensor } from "../../core/src/array/tensor.js";
 import type { DType } from "../../core/src/graph/dtype.js";
 import { isFloat } from "../../core/src/graph/dtype.js";
 import { grad, vjp } from "../../core/src/transform/vjp.js";
+import { vmap } from "../../core/src/transform/vmap.js";
 import { type HostArray, type Palette, randomArray, seeds, toTensor } from "./arrays.js";
 import type { Property, Trial } from "./properties.js";
 
 /** An operation on given arrays. */
 export interface Case {
+  readonly inputs: readonly Input[];
   readonly arrays: readonly HostArray[];
   readonly ours: (...arrays: Tensor[]) => Tensor;
   /** A Python function of as many arrays. */
@@ -42,7 +44,7 @@ export function caseOf(inputs: readonly Input[], seed: number, ours: Case["ours"
   const arrays = inputs.map(({ shape, palette = "rough", dtype = "float32" }, i) =>
     randomArray(dtype, shape, seed + i, palette),
   );
-  return { arrays, ours, theirs };
+  return { inputs, arrays, ours, theirs };
 }
 
 /** An operation whose cases follow from `parameters` and a seed. */
@@ -167,6 +169,53 @@ export function secondDerivative({ name, cases, runs, tolerance }: Operation): P
         },
         code,
         tolerance === undefined ? 1e-4 : tolerance * 5,
+      );
+    }),
+  };
+}
+
+/** `vmap` of the operation, over any axis of any of its arguments, equals `jax.vmap`. */
+export function vectorised({ name, cases, runs, tolerance }: Operation): Property {
+  const batched = cases
+    .filter((c) => c.inputs.length > 0)
+    .chain((c) =>
+      fc
+        .tuple(
+          fc.constant(c),
+          fc.integer({ min: 1, max: 3 }),
+          fc.tuple(
+            ...c.inputs.map(({ shape }) =>
+              fc.option(fc.integer({ min: -shape.length - 1, max: shape.length })),
+            ),
+          ),
+          fc.nat(c.inputs.length - 1),
+          seeds,
+        )
+        .map(([given, size, axes, always, seed]) => {
+          // At least one argument is mapped.
+          const chosen = axes.with(always, axes[always] ?? 0);
+          const inputs = given.inputs.map((input, i) => {
+            const axis = chosen[i];
+            if (axis === null || axis === undefined) return input;
+            const shape = [...input.shape];
+            shape.splice(axis < 0 ? axis + shape.length + 1 : axis, 0, size);
+            return { ...input, shape };
+          });
+          return { ...caseOf(inputs, seed, given.ours, given.theirs), axes: chosen };
+        }),
+    );
+  return {
+    name: `vmap of ${name}`,
+    runs,
+    trials: batched.map((c) => {
+      const names = c.arrays.map((_, i) => letter(i)).join(", ");
+      const axes = c.axes.map((axis) => `${axis ?? "None"},`).join("");
+      return trialOf(
+        c,
+        {},
+        (arrays) => vmap(c.ours, { in: c.axes })(...arrays),
+        `jax.vmap(${c.theirs}, in_axes=(${axes}))(${names})`,
+        tolerance,
       );
     }),
   };

@@ -115,7 +115,7 @@ export function checkProperties(title: string, properties: readonly Property[]):
           if (failure !== undefined && !failures.has(name)) failures.set(name, failure);
         }
       }
-    });
+    }, 600_000);
     for (const { name, trials, runs = 8 } of properties) {
       it(name, async () => {
         const failure = failures.get(name);

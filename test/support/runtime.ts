@@ -8,6 +8,9 @@ import { type CompileRequest, type Program, Runtime } from "../../core/src/runti
 const directory = mkdtempSync(join(tmpdir(), "aronnax-test-"));
 process.env.ARONNAX_RUNTIME_DIR = directory;
 process.env.ARONNAX_DEVICES ??= "cpu";
+// These tests compile thousands of tiny kernels and run each once: LLVM's effort would be most of their time.
+process.env.XLA_FLAGS ??=
+  "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1";
 // Should the test process die, its runtime does not stay.
 process.env.ARONNAX_RUNTIME_IDLE_SECONDS = "30";
 
