@@ -70,7 +70,7 @@ export async function* readBlocks(
             epoch: start.epoch,
             block: start.block + 1,
             documents: first.document,
-            tokens: -first.at,
+            tokens: 0 - first.at,
           };
         }
       }

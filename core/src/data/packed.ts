@@ -53,7 +53,8 @@ export function packed(source: TextInput | readonly MixturePart[], options: Pack
 }
 
 function isMixture(source: TextInput | readonly MixturePart[]): source is readonly MixturePart[] {
-  return Array.isArray(source) && source.length > 0 && typeof source[0] === "object";
+  const [first] = Array.isArray(source) ? source : [];
+  return typeof first === "object" && first !== null && "source" in first && "weight" in first;
 }
 
 interface Prepared {

@@ -148,7 +148,10 @@ export class StreamedText implements BatchSource {
 
   /** Ends the worker thread. The source can be used again, from the start. */
   close(): void {
-    this.reader?.close();
+    if (this.reader !== undefined) {
+      this.reader.close();
+      dropped.unregister(this.reader);
+    }
     this.reader = undefined;
     this.block = undefined;
     this.order = new Int32Array();
@@ -159,7 +162,10 @@ export class StreamedText implements BatchSource {
   private read(from: ReaderPosition): BlockReader {
     const { tokenizer, special = "text" } = this.options;
     const { sequenceLength, blockSequences, eosId } = this;
-    return blockReader(this.source, tokenizer, { sequenceLength, blockSequences, eosId, special }, from);
+    const options = { sequenceLength, blockSequences, eosId, special };
+    const reader = blockReader(this.source, tokenizer, options, from);
+    dropped.register(this, reader, reader);
+    return reader;
   }
 
   private async nextBlock(): Promise<void> {
@@ -174,5 +180,8 @@ export class StreamedText implements BatchSource {
     this.within = 0;
   }
 }
+
+/** Ends the threads of sources that were dropped without `close`, as a notebook cell that is run again drops them. */
+const dropped = new FinalizationRegistry<BlockReader>((reader) => reader.close());
 
 const start: ReaderPosition = { epoch: 0, block: 0, documents: 0, tokens: 0 };

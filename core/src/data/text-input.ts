@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { DataError } from "./errors.js";
 import { documents, jsonLines, type SourceRecipe, type TextSource, textFiles } from "./sources.js";
 import { arrowFiles, parquetFiles } from "./table-files.js";
 
@@ -9,7 +11,16 @@ export type TextInput = string | readonly string[] | TextSource;
 
 export function textSource(input: TextInput): TextSource {
   if (typeof input === "string") return fileSource(input);
-  if (Array.isArray(input)) return documents(input as readonly string[]);
+  if (Array.isArray(input)) {
+    const [first] = input as readonly string[];
+    if (typeof first === "string" && isFile(first)) {
+      throw new DataError(
+        `An array of strings holds documents, but its first one is the name of a file: ${first}.`,
+        "Use `textFiles([...])`, `jsonLines([...])`, `parquetFiles([...])` or `arrowFiles([...])` for files.",
+      );
+    }
+    return documents(input as readonly string[]);
+  }
   return input as TextSource;
 }
 
@@ -25,6 +36,11 @@ function fileSource(path: string): TextSource {
     default:
       return textFiles(path);
   }
+}
+
+function isFile(path: string): boolean {
+  // A name of 256 bytes or more is an error of stat, not a missing file.
+  return path.length < 256 && (statSync(path, { throwIfNoEntry: false })?.isFile() ?? false);
 }
 
 /** The source that has this recipe. */

@@ -6,6 +6,7 @@ import {
   byteTokenizer,
   documents,
   jsonLines,
+  packed,
   type TextSource,
   type TokenizeProgress,
   textFiles,
@@ -165,5 +166,9 @@ describe("tokenizing", () => {
     await expect(tokenize([], { tokenizer })).rejects.toThrow(/is empty/);
     await expect(tokenize(await file("empty.txt", ""), { tokenizer })).rejects.toThrow(/empty\.txt is empty/);
     expect(() => documents([{ text: "x" }] as never)).toThrow(/Document 0 .* of type object/);
+    const records = packed([{ text: "x" }] as never, { tokenizer, sequenceLength: 1, batchSize: 1 });
+    await expect(records.prepare()).rejects.toThrow(/Document 0 .* of type object/);
+    const path = await file("name.txt", "text");
+    await expect(tokenize([path], { tokenizer })).rejects.toThrow(/the name of a file: .*name\.txt/);
   });
 });

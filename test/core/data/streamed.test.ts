@@ -145,6 +145,31 @@ describe("the tokenizing thread", () => {
     refusing.close();
   });
 
+  test("ends when its source is dropped", async () => {
+    const path = join(folder, "dropped.txt");
+    await writeFile(path, "There she blows! ".repeat(100_000));
+    const index = fileURLToPath(new URL("../../../core/dist/data/index.js", import.meta.url));
+    const child = await runTypeScript(
+      folder,
+      `const workers = new Set();
+       process.on("worker", (worker) => { workers.add(worker); worker.on("exit", () => workers.delete(worker)); });
+       (async () => {
+         const { streamed, byteTokenizer } = await import(process.argv[2]);
+         for (let i = 0; i < 5; i++) {
+           await streamed(process.argv[3], { tokenizer: byteTokenizer(), sequenceLength: 64, batchSize: 4, shuffleBlock: 64 }).next();
+         }
+         const begun = workers.size;
+         for (let i = 0; i < 100 && workers.size > 1; i++) {
+           gc();
+           await new Promise((resolve) => setTimeout(resolve, 50));
+         }
+         console.log(begun, workers.size <= 1);
+       })();`,
+      { arguments: [index, path], flags: ["--expose-gc"] },
+    );
+    expect(await finished(child)).toEqual({ code: 0, stdout: "5 true\n", stderr: "" });
+  });
+
   test("works ahead without keeping the process alive", async () => {
     const path = join(folder, "alive.txt");
     await writeFile(path, "There she blows! ".repeat(100_000));

@@ -9,11 +9,11 @@ const bundles = new Map<string, string>();
 export async function runTypeScript(
   folder: string,
   source: string,
-  options: { arguments?: string[]; command?: string[] } = {},
+  options: { arguments?: string[]; command?: string[]; flags?: string[] } = {},
 ): Promise<ChildProcess> {
   const file = bundles.get(folder + source) ?? (await bundle(folder, source));
   const [program, ...before] = [...(options.command ?? []), process.execPath];
-  return spawn(program!, [...before, file, ...(options.arguments ?? [])], {
+  return spawn(program!, [...before, ...(options.flags ?? []), file, ...(options.arguments ?? [])], {
     stdio: ["ignore", "pipe", "pipe"],
   });
 }
