@@ -109,10 +109,16 @@ export class RunWriter {
     // Checked here, where it can be mended, and not at the first write.
     strictJson(options.config ?? null, "config");
     this.id = options.id ?? randomUUID();
+    this.hub = options.hub ?? metricsHub();
+    if ((this.hub.runs.get(this.id)?.rows.length ?? 0) > 0) {
+      throw new RunError(
+        `The run id ${this.id} is taken by a run with rows.`,
+        "Give each run an id of its own.",
+      );
+    }
     this.name = name;
     this.folder = resolve(root, name);
     this.path = join(this.folder, "metrics.arrow");
-    this.hub = options.hub ?? metricsHub();
 
     refuseSecondWriter(this.folder, name);
     live.get(this.folder)?.close("interrupted");

@@ -285,7 +285,12 @@ describe("run file", () => {
     expect(() => new RunWriter({ name: "nan", root, config: { lr: Number.NaN } })).toThrow(
       /config\.lr is NaN/,
     );
-    const writer = new RunWriter({ name: "step", root, hub: createMetricsHub() });
+    const hub = createMetricsHub();
+    const writer = new RunWriter({ name: "step", root, hub });
+    writer.log({ step: 0 });
+    expect(() => new RunWriter({ name: "other", id: writer.id, root, hub })).toThrow(
+      /is taken by a run with rows/,
+    );
     expect(() => writer.log({ loss: 1 })).toThrow(/needs an integer `step`; it is undefined/);
     writer.close();
     expect(() => writer.log({ step: 1 })).toThrow(/"step" is closed/);
