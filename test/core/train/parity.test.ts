@@ -14,11 +14,21 @@ import { snapshot } from "../../../core/src/train/state.js";
 const folder = mkdtempSync(join(tmpdir(), "aronnax-parity-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const python = process.env.ARONNAX_PYTHON ?? fileURLToPath(new URL("../../../.venv/bin/python", import.meta.url));
+const python =
+  process.env.ARONNAX_PYTHON ?? fileURLToPath(new URL("../../../.venv/bin/python", import.meta.url));
 const script = fileURLToPath(new URL("../../oracle/llama_training.py", import.meta.url));
 
 const steps = 20;
-const optimizer = { peak: 3e-3, warmup: 5, final: 3e-4, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 1 };
+const optimizer = {
+  peak: 3e-3,
+  warmup: 5,
+  final: 3e-4,
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  clipNorm: 1,
+};
 
 function relative(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   expect(actual.length).toBe(expected.length);
@@ -37,7 +47,9 @@ for (const [label, config] of [
 ] as const) {
   it(`trains as JAX does: ${label}`, { timeout: 240_000 }, async () => {
     const at = (name: string): string => join(folder, `${config.heads}-${name}`);
-    const chapters = mobyDick().slice(0, 4).map((chapter) => chapter.text);
+    const chapters = mobyDick()
+      .slice(0, 4)
+      .map((chapter) => chapter.text);
     const data = text.packed(chapters, { tokenizer: text.byteTokenizer(), sequenceLength: 48, batchSize: 4 });
     await data.prepare();
     const start = data.position();
@@ -49,20 +61,36 @@ for (const [label, config] of [
     }
     await data.restore(start);
 
-    const fresh = llm.llama({ vocabSize: 257, hiddenSize: 64, intermediateSize: 160, layers: 2, initStd: 0.08, ...config });
+    const fresh = llm.llama({
+      vocabSize: 257,
+      hiddenSize: 64,
+      intermediateSize: 160,
+      layers: 2,
+      initStd: 0.08,
+      ...config,
+    });
     const model = nn.initialize(fresh, 7);
     await checkpoint.writeSafetensors(at("parameters"), snapshot(model));
     const shape = [steps, data.batchSize, data.sequenceLength];
     const asTensor = (values: number[]) => tensor(Int32Array.from(values), { shape });
     const device = { inputs: asTensor(batches.inputs), targets: asTensor(batches.targets) };
     await checkpoint.writeSafetensors(at("batches"), snapshot(device));
-    const request = { config: model.config, optimizer, steps, parameters: at("parameters"), batches: at("batches") };
+    const request = {
+      config: model.config,
+      optimizer,
+      steps,
+      parameters: at("parameters"),
+      batches: at("batches"),
+    };
     writeFileSync(at("request.json"), JSON.stringify(request));
 
     const first = { inputs: device.inputs.slice(0), targets: device.targets.slice(0) };
-    const [loss, gradients] = valueAndGrad((m: llm.Llama) => nn.crossEntropy(m.forward(first.inputs), first.targets))(model);
+    const [loss, gradients] = valueAndGrad((m: llm.Llama) =>
+      nn.crossEntropy(m.forward(first.inputs), first.targets),
+    )(model);
     const own = new Map<string, ArrayLike<number>>();
-    for (const [path, g] of tree.named(gradients)) own.set(nn.checkpointName(path), (await g.data()) as Float32Array);
+    for (const [path, g] of tree.named(gradients))
+      own.set(nn.checkpointName(path), (await g.data()) as Float32Array);
     const firstLoss = await loss.item();
 
     const { learningRate, ...rest } = { learningRate: cosine(optimizer), ...optimizer };
@@ -94,7 +122,9 @@ for (const [label, config] of [
     expect(rows).toHaveLength(steps);
     for (const [i, row] of rows.entries()) {
       expect(Math.abs(row.loss! - losses[i]!) / losses[i]!, `loss of step ${i + 1}`).toBeLessThan(1e-4);
-      expect(Math.abs(row.gradient_norm! - norms[i]!) / norms[i]!, `norm of step ${i + 1}`).toBeLessThan(1e-3);
+      expect(Math.abs(row.gradient_norm! - norms[i]!) / norms[i]!, `norm of step ${i + 1}`).toBeLessThan(
+        1e-3,
+      );
     }
     expect(losses.at(-1)!).toBeLessThan(losses[0]! - 1);
   });

@@ -1,0 +1,178 @@
+import "../../support/runtime.js";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { adamw, cosine, llm, metrics, Trainer, type TrainerConfig, text, tree } from "aronnax";
+import { afterAll, describe, expect, it } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "aronnax-trainer-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const documents = Array.from({ length: 20 }, (_, i) => `${i} sailors went to sea. `.repeat(12 + i));
+const small = { vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2 };
+
+let runs = 0;
+
+function config(options: Partial<TrainerConfig<llm.Llama>> = {}): TrainerConfig<llm.Llama> {
+  return {
+    name: `run-${runs++}`,
+    folder,
+    model: llm.llama(small),
+    data: text.packed(documents, {
+      tokenizer: text.byteTokenizer(),
+      sequenceLength: 16,
+      batchSize: 4,
+      validation: 0.2,
+    }),
+    optimizer: adamw({ learningRate: cosine({ peak: 1e-2, warmup: 3 }), weightDecay: 0.1, clipNorm: 1 }),
+    steps: 12,
+    printEvery: 0,
+    ...options,
+  };
+}
+
+async function weights(model: llm.Llama): Promise<Record<string, number[]>> {
+  const values: Record<string, number[]> = {};
+  for (const [path, leaf] of tree.named(model))
+    values[path] = Array.from((await leaf.data()) as Float32Array);
+  return values;
+}
+
+const losses = (trainer: Trainer<llm.Llama>) => trainer.rows.flatMap((row) => row.loss ?? []);
+
+describe("fit", () => {
+  it("does every step, validates, and leaves a finished run behind", async () => {
+    const trainer = new Trainer(config({ name: "whole", validation: { every: 6, batches: 2 } }));
+    const result = await trainer.fit();
+    expect(result).toMatchObject({ status: "finished", step: 12 });
+    expect(losses(trainer)).toHaveLength(12);
+    expect(trainer.rows.filter((row) => row.valid_loss !== undefined).map((row) => row.step)).toEqual([
+      6, 12,
+    ]);
+    expect(result.validationLoss).toBe(trainer.rows.at(-1)!.valid_loss);
+    const stored = metrics.readRun(join(folder, "whole"));
+    expect(stored.state?.status).toBe("finished");
+    expect(stored.rows.flatMap((row) => row.loss ?? [])).toEqual(losses(trainer));
+    const [first] = trainer.rows;
+    // 257·16 for the table and the output, 4·16² attention, 3·16·32 feed-forward, 3·16 norms; means and squares beside.
+    const count = 2 * 257 * 16 + 4 * 256 + 3 * 512 + 48;
+    expect(trainer.model.parameterCount).toBe(count);
+    expect(first!.memory_parameters).toBeGreaterThanOrEqual(4 * count);
+    expect(first!.memory_optimizer).toBeGreaterThanOrEqual(8 * count);
+  });
+
+  it("goes on from a signal's interruption to the same parameters as without one", async () => {
+    const whole = new Trainer(config());
+    await whole.fit();
+
+    const stopped = new Trainer(config());
+    const controller = new AbortController();
+    const running = stopped.fit({ signal: controller.signal });
+    while (stopped.step < 4) await new Promise((done) => setTimeout(done, 2));
+    controller.abort();
+    const part = await running;
+    expect(part.status).toBe("interrupted");
+    expect(part.step).toBeLessThan(12);
+    expect((await stopped.fit()).status).toBe("finished");
+    expect(losses(stopped)).toEqual(losses(whole));
+    expect(await weights(stopped.model)).toEqual(await weights(whole.model));
+  });
+
+  it("resumes from a checkpoint bit for bit: parameters, optimizer, data position", async () => {
+    const whole = new Trainer(config());
+    await whole.fit();
+
+    const options = { name: "in-parts", checkpoints: { every: 5, keep: 2 } };
+    const aborted = new Trainer(config(options));
+    const controller = new AbortController();
+    const running = aborted.fit({ signal: controller.signal });
+    while (aborted.step < 7) await new Promise((done) => setTimeout(done, 2));
+    controller.abort();
+    await running;
+
+    const resumed = new Trainer(config({ ...options, resume: true }));
+    await resumed.fit();
+    expect(await weights(resumed.model)).toEqual(await weights(whole.model));
+    expect(losses(resumed)).toEqual(losses(whole));
+    expect(
+      readdirSync(join(folder, "in-parts", "checkpoints")).filter((name) => name.startsWith("step-")),
+    ).toHaveLength(2);
+  });
+
+  it("starts again from the first step without resume", async () => {
+    const options = { name: "again", checkpoints: { every: 5 }, steps: 6 };
+    const first = new Trainer(config(options));
+    await first.fit();
+    const second = new Trainer(config(options));
+    await second.fit();
+    expect(losses(second)).toEqual(losses(first));
+  });
+
+  it("learns one batch by heart", async () => {
+    const sentence = ["abcdefghijklmnopqrstuvwxyz".slice(0, 17)];
+    const data = text.packed(sentence, { tokenizer: text.byteTokenizer(), sequenceLength: 16, batchSize: 1 });
+    const trainer = new Trainer(config({ data, optimizer: adamw({ learningRate: 0.03 }), steps: 60 }));
+    const { loss } = await trainer.fit();
+    expect(loss).toBeLessThan(0.05);
+  });
+
+  it("computes in bfloat16 with float32 parameters", async () => {
+    const wide = new Trainer(config());
+    await wide.fit();
+    const narrow = new Trainer(config({ precision: "bf16" }));
+    await narrow.fit();
+    for (const leaf of tree.leaves(narrow.model)) expect(leaf.dtype).toBe("float32");
+    const [a, b] = [losses(wide), losses(narrow)];
+    expect(b).not.toEqual(a);
+    for (const [i, loss] of b.entries()) expect(Math.abs(loss - a[i]!)).toBeLessThan(0.05);
+  });
+});
+
+describe("bad configurations", () => {
+  it.each([
+    [{ steps: 0 }, /steps is 0/],
+    [{ validation: { every: 0 } }, /validation.every is 0/],
+    [{ checkpoints: { every: 2.5 } }, /checkpoints.every is 2.5/],
+    [{ precision: "fp4" as "bf16" }, /precision is "fp4"/],
+    [{ model: llm.llama({ ...small, vocabSize: 100 }) }, /ids up to 256, the model's vocabSize is 100/],
+  ])("%j is refused before anything starts", (options, message) => {
+    expect(() => new Trainer(config(options))).toThrow(message);
+  });
+
+  it("refuses a second fit beside the first", async () => {
+    const trainer = new Trainer(config());
+    const running = trainer.fit();
+    await expect(trainer.fit()).rejects.toThrow(/being trained already/);
+    await running;
+  });
+
+  it("names the step and the values of a loss that is not finite", async () => {
+    const trainer = new Trainer(config({ optimizer: adamw({ learningRate: 1e30 }) }));
+    await expect(trainer.fit()).rejects.toThrow(/the loss of step \d+ is (NaN|Infinity)/);
+    expect(metrics.readRun(join(folder, trainer.config.name)).state?.status).toBe("failed");
+  });
+
+  it("names what a checkpoint of another model lacks", async () => {
+    await new Trainer(config({ name: "narrow", checkpoints: { every: 5 }, steps: 2 })).fit();
+    const deeper = new Trainer(
+      config({
+        name: "narrow",
+        checkpoints: { every: 5 },
+        resume: true,
+        model: llm.llama({ ...small, layers: 2 }),
+      }),
+    );
+    await expect(deeper.fit()).rejects.toThrow(/9 missing \(model.layers.1.self_attn.q_proj.weight/);
+    const wider = new Trainer(
+      config({
+        name: "narrow",
+        checkpoints: { every: 5 },
+        resume: true,
+        model: llm.llama({ ...small, intermediateSize: 64 }),
+      }),
+    );
+    await expect(wider.fit()).rejects.toThrow(
+      /gate_proj.weight is float32\[32, 16\], the model's is float32\[64, 16\]/,
+    );
+  });
+});
