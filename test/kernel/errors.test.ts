@@ -33,9 +33,21 @@ describe("type errors", () => {
       "'toFixed' does not exist on type 'string'",
     );
     expect((await failure("mutable = 'text'")).text).toContain("TS2322");
-    expect((await failure("box = new Box('other')")).text).toContain("TS2588");
+    expect((await failure("box = new Box('other')")).text).toContain("'box' because it is a constant");
     expect((await failure("plus(3)")).text).toContain("TS2345");
     expect((await kernel.execute("mutable = 5; plus({ x: mutable })")).result).toEqual({ "text/plain": "6" });
+  });
+
+  it("widen literal types, and do not narrow variables to what was assigned last", async () => {
+    await kernel.execute(
+      "const five = 5;\nlet maybe: string | undefined = undefined;\nfunction fill() { maybe = 'filled'; }",
+    );
+    await kernel.execute("let copy = five;\nconst seen = () => maybe;");
+    await kernel.execute("const first = maybe;");
+    expect((await kernel.execute("copy = 6; fill(); seen()?.toUpperCase()")).result).toEqual({
+      "text/plain": "'FILLED'",
+    });
+    expect((await kernel.execute("first?.length")).reply.content.status).toBe("ok");
   });
 
   it("follow the newest declaration of a name, and forget those of cells that did not pass", async () => {

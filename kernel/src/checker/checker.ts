@@ -32,7 +32,7 @@ export interface Checker {
   /** The errors of a cell; an empty list lets it run. */
   check(cell: CellSyntax): Promise<Diagnostic[]>;
   /** Makes the declarations of a cell known to those that follow. */
-  declare(cell: CellSyntax, count: number): void;
+  declare(cell: CellSyntax): void;
   complete(source: string, offset: number): Promise<Completions>;
   /** Markdown with signature and documentation, or undefined where nothing is known. */
   inspect(source: string, offset: number): Promise<string | undefined>;

@@ -57,10 +57,7 @@ export class LanguageServerChecker implements Checker {
     return this.#inTurn(async (server) => {
       this.#watched.follow(cell.specifiers, this.notebookFolder);
       const declares = new Set(cell.declarations.map((declaration) => declaration.name));
-      await this.#setText(
-        server,
-        this.#workspace.header(cell.identifiers, declares, false) + withoutExports(cell),
-      );
+      await this.#setText(server, this.#workspace.header(cell.identifiers, declares) + withoutExports(cell));
       const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
         textDocument: { uri: this.#workspace.current },
       });
@@ -68,7 +65,7 @@ export class LanguageServerChecker implements Checker {
         .filter((item) => item.severity === ERROR_SEVERITY && item.range.start.line > 0)
         .map((item) => ({
           code: Number(item.code ?? 0),
-          message: item.message,
+          message: item.message.replace(/because it is an import\.$/, "because it is a constant."),
           line: item.range.start.line - 1,
           character: item.range.start.character,
           endLine: item.range.end.line - 1,
@@ -77,8 +74,19 @@ export class LanguageServerChecker implements Checker {
     });
   }
 
-  declare(cell: CellSyntax, count: number): void {
-    this.#pendingEvents.push({ uri: this.#workspace.add(cell, count), type: FILE_CREATED });
+  declare(cell: CellSyntax): void {
+    const { uri, created } = this.#workspace.add(cell);
+    this.#pendingEvents.push({ uri, type: created ? FILE_CREATED : FILE_CHANGED });
+    this.#settle();
+  }
+
+  /** Takes in what was declared while the cell runs: the next question then changes one file only, which is fast. */
+  #settle(): void {
+    const settled = this.#inTurn(async (server) => {
+      await this.#setText(server, this.#workspace.header([], new Set()));
+      await server.sendRequest("textDocument/diagnostic", { textDocument: { uri: this.#workspace.current } });
+    });
+    settled.catch(() => {});
   }
 
   complete(source: string, offset: number): Promise<Completions> {
@@ -136,7 +144,7 @@ export class LanguageServerChecker implements Checker {
         declares.add(match[1]!);
       }
     }
-    return this.#workspace.header(words, declares, false) + text;
+    return this.#workspace.header(words, declares) + text;
   }
 
   async #setText(server: MessageConnection, text: string): Promise<void> {

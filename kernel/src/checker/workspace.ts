@@ -3,16 +3,11 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { CellSyntax, DeclarationKind } from "../language/syntax.js";
+import { Chapter, headerLine, type Known } from "./chapters.js";
 import { PRELUDE } from "./prelude.js";
 
-/** Where a name of the notebook was declared last. */
-interface Known {
-  module: string;
-  kind: DeclarationKind;
-}
-
 /**
- * The folder that the language server looks at. Each cell that ran is a module `cell-<n>.ts` in it; the cell being
+ * The folder that the language server looks at. Cells that ran are its chapters, modules `past-<n>.ts`; the cell being
  * checked is `current.ts`. A header line in front of each brings the names of earlier cells into scope, so that the
  * user's text keeps its own lines and columns.
  *
@@ -23,6 +18,7 @@ export class CellWorkspace {
   readonly root: string;
   readonly folder: string;
   readonly #known = new Map<string, Known>();
+  readonly #chapters: Chapter[] = [];
 
   constructor(notebookFolder: string, repository: string) {
     this.root = mkdtempSync(join(tmpdir(), "aronnax-cells-"));
@@ -78,32 +74,27 @@ export class CellWorkspace {
     return this.#known;
   }
 
-  /** The header line of a cell: imports what `wanted` names of earlier cells, exports what the cell `declares`. */
-  header(wanted: Iterable<string>, declares: ReadonlySet<string>, exportThem: boolean): string {
-    const parts: string[] = [];
-    for (const name of wanted) {
-      const known = this.#known.get(name);
-      if (!known || declares.has(name)) continue;
-      // An import cannot be assigned to; an ambient variable of the same type can.
-      if (known.kind === "variable")
-        parts.push(`declare let ${name}: typeof import("./${known.module}").${name};`);
-      else if (known.kind === "constant")
-        parts.push(`declare const ${name}: typeof import("./${known.module}").${name};`);
-      else parts.push(`import { ${name} } from "./${known.module}";`);
-    }
-    parts.push(exportThem && declares.size > 0 ? `export { ${[...declares].join(", ")} };` : "export {};");
-    return `${parts.join(" ")}\n`;
+  /** The header line of `current.ts`: brings in what it `wants` of earlier cells and does not declare itself. */
+  header(wants: Iterable<string>, declares: ReadonlySet<string>): string {
+    return headerLine(this.#chapters, this.#known, wants, declares, new Set());
   }
 
-  /** Writes the module of a cell that is about to run. Returns its URI. */
-  add(cell: CellSyntax, count: number): string {
-    const declares = new Set(cell.declarations.map((declaration) => declaration.name));
-    const name = `cell-${count}`;
-    const path = join(this.folder, `${name}.ts`);
-    writeFileSync(path, this.header(cell.identifiers, declares, true) + withoutExports(cell));
-    for (const { name: declared, kind } of cell.declarations)
-      this.#known.set(declared, { module: `${name}.ts`, kind });
-    return pathToFileURL(path).href;
+  /** Adds a cell that is about to run to the chapters. Says which file is new or changed. */
+  add(cell: CellSyntax): { uri: string; created: boolean } {
+    let chapter = this.#chapters.at(-1);
+    const created = !chapter?.accepts(cell);
+    if (!chapter || created) {
+      chapter = new Chapter(`past-${this.#chapters.length}`);
+      this.#chapters.push(chapter);
+    }
+    const index = this.#chapters.length - 1;
+    chapter.add(cell, withoutExports(cell));
+    const earlier = this.#chapters.slice(0, index);
+    const header = headerLine(earlier, this.#known, chapter.wanted, chapter.declared, chapter.declared);
+    for (const { name, kind } of cell.declarations) this.#known.set(name, { chapter: index, kind });
+    const path = join(this.folder, `${chapter.name}.ts`);
+    writeFileSync(path, chapter.text(header));
+    return { uri: pathToFileURL(path).href, created };
   }
 
   remove(): void {

@@ -167,11 +167,9 @@ export class Executor {
       if (problems.length > 0) return formatDiagnostics(problems, source, count);
     }
     const compiled = await compileCell(syntax, this.#names, `cell://${count}`);
-    if (syntax.declarations.length > 0) this.ports.checker.declare(syntax, ++this.#declared);
+    if (syntax.declarations.length > 0) this.ports.checker.declare(syntax);
     return compiled;
   }
-
-  #declared = 0;
 
   /** A checker that fails never keeps a cell from running. */
   async #check(syntax: CellSyntax): Promise<Diagnostic[]> {
