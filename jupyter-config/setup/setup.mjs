@@ -208,7 +208,7 @@ function jupyterFiles() {
   return [
     [join(venv, "share/jupyter/kernels/aronnax/kernel.json"), kernelspec],
     [join(venv, "share/jupyter/lab/settings/overrides.json"), copy("overrides.json")],
-    [join(venv, "etc/jupyter/jupyter_server_config.d/aronnax.json"), copy("server.json")],
+    [join(venv, "etc/jupyter/jupyter_server_config.json"), copy("server.json")],
   ];
 }
 

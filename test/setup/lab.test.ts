@@ -65,7 +65,9 @@ describe("npm run lab", () => {
     );
     expect(specs.default).toBe("aronnax");
     expect(Object.keys(specs.kernelspecs)).toContain("aronnax");
-    expect(await page.text()).toContain("labextensions/@aronnax/lab/static");
+    const [, entry] = /"load": "([^"]+)", "name": "@aronnax\/lab"/.exec(await page.text()) ?? [];
+    const script = await fetch(new URL(`/lab/extensions/@aronnax/lab/${entry}`, lab.url));
+    expect(script.status, entry).toBe(200);
     const files = await ask<{ content: { name: string }[] }>(lab, "/api/contents");
     expect(files.content.map(({ name }) => name)).toContain("01-pretrain-a-language-model.ipynb");
   });
