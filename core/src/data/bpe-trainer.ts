@@ -4,6 +4,7 @@ import { DataError } from "./errors.js";
 import { libraryTokenizer } from "./library.js";
 import { type Pacer, pacer } from "./pacer.js";
 import { PairHeap } from "./pair-heap.js";
+import { trainingLine } from "./progress-line.js";
 import { HuggingFaceTokenizer } from "./tokenizer.js";
 
 export interface BpeTrainingProgress {
@@ -14,6 +15,8 @@ export interface BpeTrainingProgress {
   words: number;
   vocabSize: number;
   targetVocabSize: number;
+  /** True once, at the end. */
+  done: boolean;
 }
 
 export interface BpeTrainingOptions {
@@ -25,6 +28,7 @@ export interface BpeTrainingOptions {
   specialTokens?: readonly string[];
   /** How text is cut into words. Default `"gpt2"`. */
   preTokenization?: PreTokenization;
+  /** Default: a line on the standard output, if it takes longer than two seconds. */
   onProgress?: (progress: BpeTrainingProgress) => void;
   signal?: AbortSignal;
 }
@@ -62,8 +66,10 @@ export async function trainBpe(
     words: 0,
     vocabSize: smallest,
     targetVocabSize: vocabSize,
+    done: false,
   };
-  const counts = await countWords(texts, preTokenization, pace, progress, options.onProgress);
+  const onProgress = options.onProgress ?? trainingLine();
+  const counts = await countWords(texts, preTokenization, pace, progress, onProgress);
   if (counts.size === 0) {
     throw new DataError(
       "There is no text to train a tokenizer on.",
@@ -75,8 +81,11 @@ export async function trainBpe(
   const tokens = [...specialTokens, ...[...byteCharacters].sort()];
   const merges = await learnMerges(counts, tokens, options.vocabSize, minFrequency, pace, () => {
     progress.vocabSize = tokens.length;
-    options.onProgress?.(progress);
+    onProgress(progress);
   });
+  progress.vocabSize = tokens.length;
+  progress.done = true;
+  onProgress(progress);
   const vocab: Record<string, number> = Object.fromEntries(tokens.map((token, id) => [token, id]));
   return new HuggingFaceTokenizer(
     byteLevelJson({
@@ -94,7 +103,7 @@ async function countWords(
   preTokenization: PreTokenization,
   pace: Pacer,
   progress: BpeTrainingProgress,
-  onProgress?: (progress: BpeTrainingProgress) => void,
+  onProgress: (progress: BpeTrainingProgress) => void,
 ): Promise<Map<string, number>> {
   // The library cuts the words, so that training and encoding cannot disagree.
   const empty = byteLevelJson({ specialTokens: [], vocab: {}, merges: [], preTokenization });
@@ -107,7 +116,7 @@ async function countWords(
     progress.characters += text.length;
     if (await pace()) {
       progress.words = counts.size;
-      onProgress?.(progress);
+      onProgress(progress);
     }
   }
   progress.words = counts.size;
@@ -188,7 +197,6 @@ async function learnMerges(
     changed.delete(top.key);
     if (await pace()) report();
   }
-  report();
   return merges;
 }
 

@@ -1,5 +1,6 @@
 import { DataError } from "./errors.js";
 import { pacer } from "./pacer.js";
+import { tokenizingLine } from "./progress-line.js";
 import type { TextSource } from "./sources.js";
 import { type TextInput, textSource } from "./text-input.js";
 import { cacheFile, defaultTokenCache, readCache, writeCache } from "./token-cache.js";
@@ -28,6 +29,8 @@ export interface TokenizeProgress {
   fraction: number | undefined;
   /** Seconds since the start. */
   seconds: number;
+  /** True once, at the end. */
+  done: boolean;
 }
 
 export interface TokenizeOptions {
@@ -41,6 +44,7 @@ export interface TokenizeOptions {
    * folder, or with `true` in `$XDG_CACHE_HOME/aronnax/tokens` (`~/.cache`...). Default: no cache. Nothing is deleted.
    */
   cache?: boolean | string;
+  /** Default: a line on the standard output, if it takes longer than two seconds. */
   onProgress?: (progress: TokenizeProgress) => void;
   signal?: AbortSignal;
 }
@@ -64,6 +68,7 @@ export async function tokenize(input: TextInput, options: TokenizeOptions): Prom
       tokens: cached.tokens.length,
       fraction: 1,
       seconds: 0,
+      done: true,
     });
     return cached;
   }
@@ -95,21 +100,23 @@ async function tokenizeAll(
   const tokens = new GrowingTokens(tokenizer.vocabSize);
   const ends: number[] = [];
   let characters = 0;
-  const report = (consumed: number) =>
-    options.onProgress?.({
+  const onProgress = options.onProgress ?? tokenizingLine();
+  const report = (consumed: number, done: boolean) =>
+    onProgress({
       source: source.name,
       documents: ends.length,
       characters,
       tokens: tokens.length,
       fraction: source.size ? Math.min(1, consumed / source.size) : undefined,
       seconds: (performance.now() - started) / 1000,
+      done,
     });
   for await (const document of source.documents()) {
     if (document.text.length === 0) continue;
     for (const piece of pieces(document.text)) {
       tokens.append(tokenizer.encode(piece, { special }));
       characters += piece.length;
-      if (await pace()) report(document.consumed);
+      if (await pace()) report(document.consumed, false);
     }
     tokens.append([eosId]);
     ends.push(tokens.length);
@@ -117,7 +124,7 @@ async function tokenizeAll(
   if (ends.length === 0) {
     throw new DataError(`The corpus ${source.name} is empty: it has no document with text.`);
   }
-  report(source.size ?? 0);
+  report(source.size ?? 0, true);
   return {
     name: source.name,
     tokens: tokens.take(),

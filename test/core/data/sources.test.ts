@@ -150,6 +150,7 @@ describe("tokenizing", () => {
     const reports: TokenizeProgress[] = [];
     await tokenize(path, { tokenizer, onProgress: (progress) => reports.push({ ...progress }) });
     const last = reports[reports.length - 1]!;
+    expect(reports.filter(({ done }) => done)).toEqual([last]);
     expect(last).toMatchObject({
       source: path,
       documents: 1,
