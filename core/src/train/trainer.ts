@@ -79,7 +79,8 @@ const memoryEverySeconds = 1;
 interface Pending {
   readonly step: number;
   readonly tokens: number;
-  readonly values: Promise<ArrayLike<number | bigint>>;
+  /** Loss, learning rate and gradient norm, with the moment of their arrival. */
+  readonly result: Promise<{ values: ArrayLike<number | bigint>; at: number }>;
 }
 
 /**
@@ -269,9 +270,9 @@ export class Trainer<M extends TrainableModel> {
       this.#state = state;
       this.#step++;
       this.#tokens += batch.batchSize * batch.sequenceLength;
-      const values = metrics.data();
-      values.catch(() => {});
-      queue.push({ step: this.#step, tokens: this.#tokens, values });
+      const result = metrics.data().then((values) => ({ values, at: performance.now() }));
+      result.catch(() => {});
+      queue.push({ step: this.#step, tokens: this.#tokens, result });
       const validate =
         validation !== undefined && (this.#step % validation.every === 0 || this.#step === steps);
       const save = checkpoints !== undefined && this.#step % checkpoints.every === 0 && this.#step < steps;
@@ -283,13 +284,12 @@ export class Trainer<M extends TrainableModel> {
           console.error(`checkpoint of step ${this.#step}: ${error.message}`),
         );
       if (validate) {
-        meter.pause();
         this.#validationLoss = await this.#validate(validation.batches);
         if (this.#validationLoss !== undefined) {
           run.log({ step: this.#step, tokens: this.#tokens, valid_loss: this.#validationLoss });
           meter.note(`validation loss ${this.#validationLoss.toFixed(4)}`);
         }
-        meter.resume();
+        meter.skip();
       }
     }
     for (const pending of queue) this.#loss = await meter.record(pending);
@@ -352,15 +352,11 @@ class Meter {
   }
 
   /** Waits for a step's metrics and logs them; returns the loss. */
-  async record({ step, tokens, values }: Pending): Promise<number> {
-    const [loss, learningRate, gradientNorm] = Array.from((await values) as ArrayLike<number>) as [
-      number,
-      number,
-      number,
-    ];
-    const now = performance.now();
-    const seconds = (now - this.#time) / 1000;
-    this.#time = now;
+  async record({ step, tokens, result }: Pending): Promise<number> {
+    const { values, at } = await result;
+    const [loss, learningRate, gradientNorm] = Array.from(values, Number) as [number, number, number];
+    const seconds = (at - this.#time) / 1000;
+    this.#time = at;
     const { batchSize, sequenceLength } = this.#config.data;
     const rate = (batchSize * sequenceLength) / seconds;
     const row: MetricsRow = {
@@ -371,7 +367,7 @@ class Meter {
       gradient_norm: gradientNorm,
       tokens_per_second: rate,
       step_seconds: seconds,
-      ...(await this.#memory(now)),
+      ...(await this.#memory(at)),
     };
     this.#run.log(row);
     if (!Number.isFinite(loss)) {
@@ -412,12 +408,8 @@ class Meter {
       );
   }
 
-  /** Time that is no step's is left out of the speeds. */
-  pause(): void {
-    this.#time = Number.NaN;
-  }
-
-  resume(): void {
+  /** Leaves the time since the last step out of the speeds: it was not training. */
+  skip(): void {
     this.#time = performance.now();
   }
 }
