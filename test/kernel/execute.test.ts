@@ -191,6 +191,16 @@ describe("modules", () => {
     expect(await text("import { extra } from './inner.ts';\nextra.toUpperCase()")).toBe("'NEW'");
   });
 
+  it("imports local files with enums, parameter properties and decorators", async () => {
+    writeFileSync(
+      join(kernel.folder, "notebooks", "rich.ts"),
+      "export enum Side { Left = 1, Right }\nfunction mark(_: unknown, context: ClassDecoratorContext) { marked.push(String(context.name)); }\nexport const marked: string[] = [];\n@mark\nexport class Pair { constructor(readonly a: number) {} }\n",
+    );
+    expect(
+      await text("import { marked, Pair, Side } from './rich.ts';\n[Side.Right, new Pair(3).a, marked]"),
+    ).toBe("[ 2, 3, [ 'Pair' ] ]");
+  });
+
   it("names the missing package and the command that installs it", async () => {
     const { error } = await kernel.execute("// @ts-nocheck\nimport x from 'no-such-package-here'");
     expect(error?.ename).toBe("ModuleNotFound");

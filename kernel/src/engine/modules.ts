@@ -1,4 +1,5 @@
-import { createRequire, registerHooks } from "node:module";
+import { readFileSync } from "node:fs";
+import { createRequire, registerHooks, stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { findLocalFile, isRelative, modifiedAt } from "../local-files.js";
@@ -54,6 +55,12 @@ export class CellModules {
             throw notFound(specifier);
           }
         }
+      },
+      load: (url, context, next) => {
+        if (!/^file:.*\.m?ts(\?|$)/.test(url)) return next(url, context);
+        const path = fileURLToPath(withoutQuery(url));
+        if (!this.#local.has(path)) return next(url, context);
+        return { format: "module", source: toJavaScript(path), shortCircuit: true };
       },
     });
   }
@@ -124,6 +131,26 @@ export class CellModules {
       if (module) module.version += 1;
     }
   }
+}
+
+/** Removes the types of a local file; with esbuild where it has enums, decorators or other syntax that is more. */
+function toJavaScript(path: string): string {
+  const source = readFileSync(path, "utf8");
+  try {
+    if (!/^\s*@[\p{ID_Start}$_]/mu.test(source)) return stripTypeScriptTypes(source);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") throw error;
+  }
+  const { transformSync } = createRequire(import.meta.url)("esbuild") as typeof import("esbuild");
+  return transformSync(source, {
+    loader: "ts",
+    format: "esm",
+    target: "esnext",
+    supported: { decorators: false },
+    sourcefile: path,
+    sourcemap: "inline",
+    tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true } },
+  }).code;
 }
 
 type Next = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[2];
