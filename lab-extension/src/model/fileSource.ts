@@ -48,6 +48,16 @@ export class FileSource implements RunSource {
     this.#stateChanged.emit();
   }
 
+  /** Reads the status again: a run that ends may write nothing more into its file. */
+  async refreshState(path: string): Promise<void> {
+    const run = this.store.runs[0];
+    if (run) {
+      const state = await this.#readState(PathExt.join(PathExt.dirname(path), "run.json"), run.id);
+      const update = { ...run.info, ...state, firstRow: 0, buffer: null };
+      this.store.apply({ type: "batch", seq: 0, runs: [update] }, new Map());
+    }
+  }
+
   /** A file without its `run.json` is as good, but for the status. */
   async #readState(path: string, id: string): Promise<Pick<RunInfo, "status" | "message">> {
     try {

@@ -56,6 +56,10 @@ export class KernelFeed implements RunSource, IDisposable {
     return this.#stateChanged;
   }
 
+  readonly interrupt = async (): Promise<void> => {
+    await this.#kernel?.interrupt();
+  };
+
   get isDisposed(): boolean {
     return this.#isDisposed;
   }

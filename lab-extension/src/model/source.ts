@@ -15,4 +15,6 @@ export interface RunSource {
   /** Why the state is `failed`. */
   readonly problem: string | undefined;
   readonly stateChanged: ISignal<RunSource, void>;
+  /** Interrupts what runs now, where that can be done from here. */
+  readonly interrupt?: () => Promise<void>;
 }

@@ -2,6 +2,7 @@ import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } fro
 import { WidgetTracker } from "@jupyterlab/apputils";
 import { ABCWidgetFactory, type DocumentRegistry, DocumentWidget } from "@jupyterlab/docregistry";
 import type { Contents } from "@jupyterlab/services";
+import { Poll } from "@lumino/polling";
 import { runsIcon } from "../icon.js";
 import { FileSource } from "../model/fileSource.js";
 import { ViewOptions } from "../model/viewOptions.js";
@@ -10,6 +11,7 @@ import type { ViewEnvironment } from "../widgets/environment.js";
 import { RunView } from "../widgets/runView.js";
 
 const FILE_TYPE = "aronnax-run";
+const REFRESH_MS = 2000;
 const FACTORY = "Training run";
 
 type RunDocument = DocumentWidget<RunView, DocumentRegistry.IModel>;
@@ -76,6 +78,22 @@ class RunDocumentFactory extends ABCWidgetFactory<RunDocument, DocumentRegistry.
       load();
       context.model.contentChanged.connect(load);
     });
+    // The run may still be going, in another notebook or without one.
+    const poll = new Poll({
+      auto: true,
+      factory: async () => {
+        const isRunning = source.store.runs[0]?.info.status === "running";
+        if (isRunning && content.isVisible && !context.isDisposed) {
+          const { path } = context;
+          const before = context.contentsModel?.last_modified;
+          const { last_modified } = await this.contents.get(path, { content: false });
+          await (last_modified === before ? source.refreshState(path) : context.revert());
+        }
+      },
+      frequency: { interval: REFRESH_MS, backoff: true, max: 10 * REFRESH_MS },
+      standby: "when-hidden",
+    });
+    content.disposed.connect(() => poll.dispose());
     return new DocumentWidget({ content, context });
   }
 }

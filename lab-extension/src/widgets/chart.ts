@@ -17,6 +17,7 @@ const loadPlotly = () => {
 };
 
 const MARGIN = { top: 8, right: 10, bottom: 22 };
+const MOST_TICKS = 10;
 const LEAST_SIZE = 60;
 const TICK_SPACING = { x: 64, y: 36 };
 
@@ -155,7 +156,7 @@ export class Chart implements IDisposable {
     const yCount = Math.max(2, Math.floor(height / TICK_SPACING.y));
     const yTicks = drawing.log ? logTicks(low, high, yCount) : linearTicks(low, high, yCount);
     const yText = yTicks.map((tick) => formatTick(tick, unit));
-    const xCount = Math.max(2, Math.floor(width / TICK_SPACING.x));
+    const xCount = Math.min(MOST_TICKS, Math.max(2, Math.floor(width / TICK_SPACING.x)));
     const xTicks = (xAxis === "time" ? timeTicks : integerTicks)(drawing.x[0], drawing.x[1], xCount);
     const toAxis = (value: number) => (drawing.log ? Math.log10(value) : value);
     const axis: Partial<Axis> = {

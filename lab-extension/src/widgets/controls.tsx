@@ -116,7 +116,19 @@ function RunChooser({ runs, shown, options, trans }: RunChooserProps): JSX.Eleme
           ))}
         </HTMLSelect>
       </div>
-      <details className="aronnax-Compare">
+      <details
+        className="aronnax-Compare"
+        onBlur={({ currentTarget, relatedTarget }) => {
+          if (relatedTarget instanceof Node && !currentTarget.contains(relatedTarget)) {
+            currentTarget.open = false;
+          }
+        }}
+        onKeyDown={({ key, currentTarget }) => {
+          if (key === "Escape") {
+            currentTarget.open = false;
+          }
+        }}
+      >
         <summary className="aronnax-Button">{trans._n("Compare", "Compare (%1)", shown.length)}</summary>
         <div className="aronnax-Compare-list">
           {others.map((run) => {

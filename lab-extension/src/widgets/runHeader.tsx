@@ -1,5 +1,5 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
-import { ReactWidget } from "@jupyterlab/ui-components";
+import { ReactWidget, stopIcon } from "@jupyterlab/ui-components";
 import type { Message } from "@lumino/messaging";
 import { formatBytes, formatCount, formatDuration, formatInteger, formatValue } from "../model/format.js";
 import { progressOf } from "../model/progress.js";
@@ -42,10 +42,11 @@ interface RunHeaderProps {
   readonly run: Run;
   /** Seconds since the newest row, which the elapsed time is ahead of it. */
   readonly sinceRow: number;
+  readonly onStop: (() => void) | undefined;
   readonly trans: TranslationBundle;
 }
 
-function RunHeader({ run, sinceRow, trans }: RunHeaderProps): JSX.Element {
+function RunHeader({ run, sinceRow, onStop, trans }: RunHeaderProps): JSX.Element {
   const { info } = run;
   const { step, totalSteps, fraction, elapsed, left } = progressOf(run);
   const running = info.status === "running";
@@ -61,6 +62,18 @@ function RunHeader({ run, sinceRow, trans }: RunHeaderProps): JSX.Element {
           <span className="aronnax-Status" role="status" data-status={info.status}>
             {statusLabel(info.status, trans)}
           </span>
+        ) : null}
+        {running && onStop ? (
+          <button
+            type="button"
+            className="aronnax-Button aronnax-mod-icon"
+            data-control="stop"
+            title={trans.__("Interrupt the kernel: the run stops after this step and can go on later")}
+            aria-label={trans.__("Interrupt")}
+            onClick={onStop}
+          >
+            <stopIcon.react tag="span" width={16} height={16} />
+          </button>
         ) : null}
       </div>
       <div
@@ -121,8 +134,13 @@ export class RunHeaderWidget extends ReactWidget {
     this.addClass("aronnax-Header");
   }
 
-  /** Shows a run as it is now. */
-  showRun(run: Run | undefined): void {
+  /**
+   * Shows a run as it is now.
+   *
+   * @param onStop - what interrupts it, where that can be done from here.
+   */
+  showRun(run: Run | undefined, onStop?: () => void): void {
+    this.#onStop = onStop;
     if (run !== this.#run || run?.version !== this.#version) {
       this.#run = run;
       this.#version = run?.version;
@@ -149,12 +167,18 @@ export class RunHeaderWidget extends ReactWidget {
 
   protected override render(): JSX.Element | null {
     return this.#run ? (
-      <RunHeader run={this.#run} sinceRow={(performance.now() - this.#shownAt) / 1000} trans={this.trans} />
+      <RunHeader
+        run={this.#run}
+        sinceRow={(performance.now() - this.#shownAt) / 1000}
+        onStop={this.#onStop}
+        trans={this.trans}
+      />
     ) : null;
   }
 
   #run: Run | undefined;
   #version: number | undefined;
   #shownAt = 0;
+  #onStop: (() => void) | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;
 }

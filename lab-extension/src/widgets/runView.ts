@@ -99,9 +99,10 @@ export class RunView extends Panel {
     const shown = this.shown;
     const state = this.#source?.state ?? "idle";
     this.node.dataset.state = state;
-    this.#header.showRun(shown[0]);
+    const interrupt = this.#source?.interrupt;
+    this.#header.showRun(shown[0], interrupt && (() => void interrupt()));
     this.#controls.showRuns(this.runId === undefined ? (this.#source?.store.runs ?? []) : shown, shown);
-    this.#showNotice(shown.length > 0);
+    this.#showNotice(shown[0]);
     const specs = chartsOf(shown, this.environment.trans);
     const wanted = new Map(
       specs.map((spec) => [`${spec.id} ${spec.lines.map((line) => line.column)}`, spec]),
@@ -127,10 +128,9 @@ export class RunView extends Panel {
     }
   }
 
-  #showNotice(hasRuns: boolean): void {
+  #showNotice(run: Run | undefined): void {
     const { trans } = this.environment;
-    const text = hasRuns ? (this.#source?.state === "lost" ? lostText : () => "") : emptyText;
-    const message = text(this.#source, trans);
+    const message = run ? historyText(this.#source, run, trans) : emptyText(this.#source, trans);
     this.#notice.setHidden(message === "");
     if (this.#notice.node.textContent !== message) {
       this.#notice.node.textContent = message;
@@ -147,8 +147,18 @@ export class RunView extends Panel {
 
 type Trans = ViewEnvironment["trans"];
 
-function lostText(_: RunSource | null, trans: Trans): string {
-  return trans.__("The connection to the kernel is lost. The history below is what it had sent.");
+/** What is to be said above the charts of a run. */
+function historyText(source: RunSource | null, run: Run, trans: Trans): string {
+  switch (source?.state) {
+    case "lost":
+      return trans.__("The connection to the kernel is lost. The history below is what it had sent.");
+    case "failed":
+      return source.problem ?? trans.__("The metrics could not be read.");
+    default:
+      return run.rowCount === 0 && run.info.status === "running"
+        ? trans.__("Waiting for the first step, which takes longer than the others: the program is compiled.")
+        : "";
+  }
 }
 
 function emptyText(source: RunSource | null, trans: Trans): string {
