@@ -49,7 +49,7 @@ it(
       expect(first.at(-1)).toBeLessThan(first[0]! - 1.5);
       await lab.screenshot("notebook-running");
 
-      await lab.interruptKernel();
+      await lab.panel.locator('[data-control="stop"]').click();
       await status("Interrupted");
       const interrupted = lab.cellWith("await resumed.fit()");
       await interrupted.getByText("Interrupted").first().waitFor();

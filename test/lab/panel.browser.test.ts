@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { WebSocketRoute } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { arrowStream, trainingRows } from "./support/arrow.js";
 import { Browser } from "./support/browser.js";
@@ -172,6 +173,49 @@ describe("the panel", () => {
     expect(x.length).toBeLessThan(3000);
   });
 
+  it("asks again for what a broken connection lost", async () => {
+    const lab = await openNotebook("lost", [
+      fitCell({ id: "run-1", to: 400, pace: 20 }),
+      fitCell({ id: "run-1", from: 401, to: 420, status: "finished" }),
+    ]);
+    // Between the page and the server: batches are lost, then the whole connection.
+    let losing = false;
+    let lost = 0;
+    const connections: WebSocketRoute[] = [];
+    await lab.page.routeWebSocket(/\/channels/, (toPage) => {
+      const toServer = toPage.connectToServer();
+      connections.push(toPage);
+      toPage.onMessage((message) => toServer.send(message));
+      toServer.onMessage((message) => {
+        if (losing && message.includes('"batch"')) {
+          lost += 1;
+        } else {
+          toPage.send(message);
+        }
+      });
+    });
+    await lab.page.reload();
+    await lab.kernelIsIdle();
+    await lab.showRuns();
+    await lab.runCell(0);
+    await lab.hasPoints("loss", 20);
+    losing = true;
+    await eventually(() => lost).toBeGreaterThan(5);
+    losing = false;
+    await lab.hasPoints("loss", 400);
+    const steps = (count: number) => Array.from({ length: count }, (_, i) => i + 1);
+    expect((await lab.points("loss")).x).toEqual(steps(400));
+
+    const before = connections.length;
+    await connections.at(-1)!.close({ code: 1012 });
+    await eventually(() => connections.length).toBeGreaterThan(before);
+    await lab.kernelIsIdle();
+    await lab.runCell(1);
+    await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    await lab.hasPoints("loss", 420);
+    expect((await lab.points("loss")).x).toEqual(steps(420));
+  });
+
   it("says that another kernel has no metrics, and leaves it alone", async () => {
     await server.writeNotebook("python.ipynb", ["1 + 1"], { name: "python3", language: "python" });
     const lab = await LabPage.open(browser, server, "python", "python.ipynb");
@@ -242,7 +286,8 @@ describe("a view", () => {
     expect(lab.errors).toEqual([]);
   });
 
-  it("keeps its choices over a reload", async () => {
+  it("begins with the choices of the settings, and keeps the user's own over a reload", async () => {
+    await server.changeSettings("@aronnax/lab:panel", { logCharts: ["loss"] });
     const lab = await openNotebook("choices", [fitCell({ id: "run-1", to: 60, status: "finished" })]);
     await lab.showRuns();
     await lab.runCell(0);
@@ -255,6 +300,15 @@ describe("a view", () => {
     await lab.page.reload();
     await lab.hasPoints("loss", 60);
     expect((await lab.points("loss")).x[59]).toBe(60 * 2048);
+    expect(await lab.chart("loss").locator(".aronnax-Chart-log").getAttribute("aria-pressed")).toBe("true");
+
+    const download = lab.page.waitForEvent("download");
+    await lab.panel.locator('[data-control="export"]').click();
+    const csv = await readFile(await (await download).path(), "utf8");
+    const lines = csv.trimEnd().split("\r\n");
+    expect(lines[0]).toMatch(/^step,time,tokens,loss,/);
+    expect(lines).toHaveLength(61);
+    expect(lines[60]).toMatch(/^60,3,122880,/);
   });
 
   it("marks NaN where it happened and says so", async () => {

@@ -1,12 +1,15 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { arrowStream, trainingRows } from "./support/arrow.js";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { arrowStream, type Row, trainingRows } from "./support/arrow.js";
 import { Browser } from "./support/browser.js";
 import { LabServer } from "./support/lab.js";
+import { LabPage } from "./support/labPage.js";
 
 let server: LabServer;
 let browser: Browser;
+
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 180_000 });
 
 beforeAll(async () => {
   [server, browser] = await Promise.all([LabServer.start(), Browser.start()]);
@@ -17,33 +20,43 @@ afterAll(async () => {
   await server?.stop();
 });
 
-describe("a run's file", () => {
-  it("opens as a panel with the run's header and charts", async () => {
-    const folder = join(server.root, "runs", "tiny-llama");
-    await mkdir(folder, { recursive: true });
-    const run = {
-      version: 1,
-      id: "run-1",
-      name: "tiny-llama",
-      startedAt: 1_790_000_000_000,
-      totalSteps: 500,
-    };
-    await writeFile(join(folder, "run.json"), JSON.stringify({ id: "run-1", status: "finished" }));
-    await writeFile(join(folder, "metrics.arrow"), arrowStream(trainingRows(500), run));
+/** Writes a run's folder as the framework does. */
+async function writeRun(name: string, rows: readonly Row[], status: string): Promise<string> {
+  const folder = join("runs", name);
+  await mkdir(join(server.root, folder), { recursive: true });
+  const run = { id: name, name, startedAt: 1_790_000_000_000, totalSteps: 500 };
+  await writeFile(join(server.root, folder, "metrics.arrow"), arrowStream(rows, run));
+  await writeFile(join(server.root, folder, "run.json"), JSON.stringify({ ...run, status }));
+  return join(folder, "metrics.arrow");
+}
 
-    const { page, errors } = await browser.newPage();
-    await page.goto(server.address("run-file", "runs/tiny-llama/metrics.arrow"));
-    const view = page.locator(".aronnax-RunView");
-    await view.locator(".aronnax-Header h2", { hasText: "tiny-llama" }).waitFor();
-    expect(await view.locator(".aronnax-Status").textContent()).toBe("Finished");
-    expect(await view.locator('[data-tile="step"] .aronnax-Tile-value').textContent()).toBe("500/ 500");
-    // Training and validation, as SVG paths.
-    const loss = view.locator('[data-chart="loss"]');
-    await loss.locator(".scatterlayer .trace").nth(1).waitFor();
-    await view.locator('[data-chart="memory"] .scatterlayer .trace').nth(3).waitFor({ state: "attached" });
-    expect(errors).toEqual([]);
-    if (process.env.SCREENSHOTS) {
-      await page.screenshot({ path: join(process.env.SCREENSHOTS, "file-light.png") });
-    }
+describe("a run's file", () => {
+  it("opens with the run's header and charts", async () => {
+    const path = await writeRun("tiny-llama", trainingRows(500), "finished");
+    const lab = await LabPage.open(browser, server, "file", path);
+    await lab.panel.locator("h2", { hasText: "tiny-llama" }).waitFor();
+    await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    expect(await lab.tile("step")).toBe("500/ 500");
+    await lab.hasPoints("loss", 500);
+    expect((await lab.points("loss", 1)).x).toHaveLength(10);
+    await lab.screenshot("file-light");
+    expect(lab.errors).toEqual([]);
+  });
+
+  it("follows a run that another process is still training", async () => {
+    const path = await writeRun("going", trainingRows(40), "running");
+    const lab = await LabPage.open(browser, server, "going", path);
+    await lab.hasPoints("loss", 40);
+    await lab.panel.locator(".aronnax-Status", { hasText: "Running" }).waitFor();
+    await writeRun("going", trainingRows(90), "running");
+    await lab.hasPoints("loss", 90);
+    await writeRun("going", trainingRows(90), "finished");
+    await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+  });
+
+  it("says what an Arrow file is that holds no run", async () => {
+    await writeFile(join(server.root, "table.arrow"), arrowStream([{ height: 1, width: 2 }]));
+    const lab = await LabPage.open(browser, server, "table", "table.arrow");
+    await lab.panel.getByText('without a "step" column').waitFor();
   });
 });

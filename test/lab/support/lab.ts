@@ -119,6 +119,18 @@ export class LabServer {
     return fetch(`${this.url}api/${path}`, { ...init, headers: { Authorization: `token ${this.token}` } });
   }
 
+  /** Changes the user's settings of a plugin, which a page reads when it is opened. */
+  async changeSettings(plugin: string, settings: object): Promise<void> {
+    const response = await fetch(`${this.url}lab/api/settings/${plugin}`, {
+      method: "PUT",
+      headers: { Authorization: `token ${this.token}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ raw: JSON.stringify(settings) }),
+    });
+    if (!response.ok) {
+      throw new Error(`The settings of ${plugin} were refused: ${response.status} ${await response.text()}`);
+    }
+  }
+
   /** Ends all sessions, and their kernels with them. */
   async shutDownKernels(): Promise<void> {
     const sessions = (await (await this.api("sessions")).json()) as { id: string }[];

@@ -88,10 +88,6 @@ export class LabPage {
     });
   }
 
-  async interruptKernel(): Promise<void> {
-    await this.menu("Kernel", "Interrupt Kernel");
-  }
-
   async restartKernel(): Promise<void> {
     await this.menu("Kernel", "Restart Kernel…");
     await this.page.locator(".jp-Dialog .jp-mod-accept").click();
