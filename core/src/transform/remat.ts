@@ -125,7 +125,8 @@ function keptValues({ graph, results, policy }: RematAttributes): Tensor[] {
   const parameters = new Set<Node>(graph.parameters.map((p) => p.node));
   return reachable(graph.outputs.slice(0, results), (v) => parameters.has(v.node))
     .filter(keeps)
-    .map((node) => node.outputs[0] as Tensor);
+    // A name is given to a value: that is what is kept, for the derivative of what made it too.
+    .map((node) => (node.primitive.name === "checkpoint_name" ? node.inputs[0] : node.outputs[0]) as Tensor);
 }
 
 /** The output of its node that holds `value` of its inside; added to the node if it is new. */
