@@ -110,7 +110,7 @@ const pythonPackages = {
 /** @type {Task} */
 const cudaPackages = {
   title: "CUDA plugin",
-  gigabytes: 7,
+  gigabytes: 6,
   pending: () => readStamp(cudaStamp) !== cudaKey() && driverAnswers(),
   async perform(step, run) {
     const before = installed();
