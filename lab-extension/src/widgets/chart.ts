@@ -110,9 +110,7 @@ export class Chart implements IDisposable {
     }
   }
 
-  readonly #draw = (): void => {
-    void loadPlotly().then((library) => this.#render(library));
-  };
+  readonly #draw = async (): Promise<void> => this.#render(await loadPlotly());
 
   #render(library: Plotly): void {
     const { width, height } = this.#frame.getBoundingClientRect();
@@ -134,6 +132,7 @@ export class Chart implements IDisposable {
     this.#log.setAttribute("aria-pressed", String(drawing.log));
     const layout = this.#layout(drawing, this.#palette, Math.floor(width), Math.floor(height));
     this.#marginLeft = layout.margin.l;
+    // Most of it happens before it returns; its promise is of the fonts and the like.
     void library
       .react(this.#plot, tracesOf(drawing, this.#palette), layout, {
         displayModeBar: false,

@@ -1,33 +1,46 @@
+/** How long to leave the page alone after a draw, as a multiple of what the draw took. */
+const REST = 1.5;
+
 /**
- * Draws one chart an animation frame. A draw of plotly's costs about 16 ms whatever it shows: eight charts in one frame
- * make a page of 12 frames a second, one a frame keeps it at 60.
+ * Draws one chart at a time, each in an animation frame of its own, and leaves the page most of the time between them.
+ * A draw of plotly's costs about 16 ms whatever it shows: eight charts at ten batches a second would take all of it, and
+ * on a slow machine more than there is. Charts that ask again while they wait are drawn once, with the newest rows.
  */
 export class FrameQueue {
   /** Asks for `draw` to be called in a frame to come; asking again before that changes nothing. */
-  request(draw: () => void): void {
+  request(draw: () => Promise<void>): void {
     this.#waiting.add(draw);
-    if (this.#frame === 0) {
-      this.#frame = requestAnimationFrame(() => this.#next());
-    }
+    this.#schedule(0);
   }
 
-  cancel(draw: () => void): void {
+  cancel(draw: () => Promise<void>): void {
     this.#waiting.delete(draw);
   }
 
-  #next(): void {
-    this.#frame = 0;
+  #schedule(rest: number): void {
+    if (!this.#isScheduled && this.#waiting.size > 0) {
+      this.#isScheduled = true;
+      setTimeout(() => requestAnimationFrame(() => void this.#next()), rest);
+    }
+  }
+
+  async #next(): Promise<void> {
     const [draw] = this.#waiting;
-    if (!draw) {
-      return;
+    let spent = 0;
+    if (draw) {
+      this.#waiting.delete(draw);
+      const start = performance.now();
+      try {
+        await draw();
+      } catch (error) {
+        console.error(error);
+      }
+      spent = performance.now() - start;
     }
-    this.#waiting.delete(draw);
-    if (this.#waiting.size > 0) {
-      this.#frame = requestAnimationFrame(() => this.#next());
-    }
-    draw();
+    this.#isScheduled = false;
+    this.#schedule(REST * spent);
   }
 
-  readonly #waiting = new Set<() => void>();
-  #frame = 0;
+  readonly #waiting = new Set<() => Promise<void>>();
+  #isScheduled = false;
 }
