@@ -8,7 +8,6 @@ export type ToMain =
   | { type: "execute"; run: CellRun }
   | { type: "interrupt"; second: boolean }
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
-  | { type: "debug"; request: Json }
   | { type: "exit"; code: number };
 
 /** One cell, ready to run. */
@@ -66,7 +65,6 @@ export type ToMessaging =
   | { type: "targets"; names: string[] }
   | { type: "metrics"; event: unknown }
   | { type: "broadcast"; messageType: string; content: Json; metadata: Json; buffers: Uint8Array[] }
-  | { type: "debug"; message: Json }
   | { type: "exit"; code: number };
 
 /** Slots of the Int32Array that both threads share. */

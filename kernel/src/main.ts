@@ -110,8 +110,6 @@ messaging.on("message", (message: ToMain) => {
         report(error);
       }
       return;
-    case "debug":
-      return;
     case "exit":
       exitProcess(message.code);
   }

@@ -48,6 +48,16 @@ describe("the kernel process", () => {
 
   it("ends cleanly when a cell calls process.exit, and answers the request first", async () => {
     kernel = await KernelClient.start();
+    await kernel.ask("control", "debug_request", {
+      type: "request",
+      seq: 1,
+      command: "attach",
+      arguments: {},
+    });
+    const loop = kernel.startExecution("console.log('looping'); while (true) {}");
+    await kernel.until((m) => String(m.content.text ?? "").includes("looping"));
+    await kernel.interrupt();
+    await kernel.finish(loop);
     const { error, reply, stdout } = await kernel.execute("console.log('bye'); process.exit(3)");
     expect(stdout).toBe("bye\n");
     expect(reply.content).toMatchObject({ status: "error", ename: "Exit" });

@@ -10,6 +10,8 @@ import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 /** What the executor needs around it. */
 export interface ExecutorPorts {
   checker: Checker;
+  /** A cell is ready; it runs when this is done. */
+  beforeRun(source: string, count: number): Promise<void>;
   /** Hands a cell to the main thread; its outcome comes back through `finished`. */
   run(run: CellRun): void;
   publish(type: string, parent: Partial<Header>, content: Json): void;
@@ -43,6 +45,9 @@ export class Executor {
   #interruptedBefore = false;
 
   constructor(private readonly ports: ExecutorPorts) {}
+
+  /** Names of values that cells have declared. */
+  readonly valueNames = new Set<string>();
 
   submit(request: Message): void {
     this.#queue.push(request);
@@ -136,6 +141,7 @@ export class Executor {
       const evalue = "the cell was interrupted before it ran";
       return { status: "error", ename: "Interrupted", evalue, traceback: [`Interrupted: ${evalue}`] };
     }
+    await this.ports.beforeRun(content.code, count);
     const id = ++this.#runs;
     return new Promise<RunOutcome>((resolve) => {
       this.#waiting = { id, settle: resolve };
@@ -167,6 +173,9 @@ export class Executor {
       if (problems.length > 0) return formatDiagnostics(problems, source, count);
     }
     const compiled = await compileCell(syntax, this.#names, `cell://${count}`);
+    for (const { name, kind } of syntax.declarations) {
+      if (kind === "variable" || kind === "constant") this.valueNames.add(name);
+    }
     if (syntax.declarations.length > 0) this.ports.checker.declare(syntax);
     return compiled;
   }

@@ -48,6 +48,12 @@ export class Interrupter {
     }
   }
 
+  /** A session that is still connected would keep the process from exiting. */
+  close(): void {
+    this.#session?.disconnect();
+    this.#session = undefined;
+  }
+
   #terminate(): void {
     if (!this.#session) {
       this.#session = new Session();

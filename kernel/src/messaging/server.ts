@@ -1,5 +1,6 @@
 import type { MessagePort } from "node:worker_threads";
 import type { Checker } from "../checker/checker.js";
+import { CellDebugger } from "../debugger/debugger.js";
 import { isComplete } from "../language/completeness.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
 import { MetricsComms } from "../metrics/comm.js";
@@ -37,6 +38,10 @@ export class KernelServer {
   readonly #metrics: MetricsComms;
   readonly #comms = new Map<string, string>();
   readonly #subshells = new Set<string>();
+  readonly #debugger = new CellDebugger(
+    (event) => this.#publish("debug_event", this.#parent, event),
+    () => this.#executor.valueNames,
+  );
   #targets = new Set<string>();
   #parent: Partial<Header> = {};
   #lastRequest: Message | undefined;
@@ -58,6 +63,7 @@ export class KernelServer {
     this.#executor = new Executor({
       checker,
       run: (run) => this.#tell({ type: "execute", run }),
+      beforeRun: (source, count) => this.#debugger.beforeRun(source, count),
       publish: (type, parent, content) => this.#publish(type, parent, content),
       reply: (request, content) => sockets.reply("shell", request, "execute_reply", content),
       status: (parent, state) => {
@@ -98,6 +104,7 @@ export class KernelServer {
     comm_open: (request) => this.#commOpened(request),
     comm_msg: (request) => this.#commMessage(request),
     comm_close: (request) => this.#commClosed(request),
+    debug_request: ({ content }) => this.#debugger.handle(content),
     interrupt_request: () => this.#interrupt(),
     shutdown_request: ({ content }) => ({ status: "ok", restart: content.restart === true }),
     create_subshell_request: () => {
@@ -162,8 +169,8 @@ export class KernelServer {
       },
       banner: `Aronnax ${this.#version}: TypeScript on Node ${process.versions.node}`,
       help_links: [{ text: "TypeScript", url: "https://www.typescriptlang.org/docs/" }],
-      supported_features: ["kernel subshells"],
-      debugger: false,
+      supported_features: ["debugger", "kernel subshells"],
+      debugger: true,
     };
   }
 
@@ -205,6 +212,10 @@ export class KernelServer {
   async #interrupt(): Promise<Json> {
     this.#executor.interruptPreparation();
     if (this.#inputPending) this.#answerInput({ interrupted: true });
+    if (this.#debugger.paused) {
+      Atomics.store(this.#shared, Shared.terminated, 1);
+      await this.#debugger.abandon();
+    }
     // Also where no cell runs: a callback that one left behind may keep the thread busy.
     await this.#interrupter.interrupt();
     return { status: "ok" };
@@ -302,8 +313,6 @@ export class KernelServer {
       case "broadcast":
         this.#publish(message.messageType, this.#parent, message.content, message.metadata, message.buffers);
         return;
-      case "debug":
-        return;
       case "exit":
         void this.#exitFromCell(message.code);
     }
@@ -368,6 +377,8 @@ export class KernelServer {
   }
 
   async #close(): Promise<void> {
+    this.#debugger.close();
+    this.#interrupter.close();
     this.#checker.close();
     this.#history.close();
     await this.#sockets.close();

@@ -1,0 +1,292 @@
+import type { Runtime, Debugger as V8 } from "node:inspector";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Json } from "../protocol/wire.js";
+import { InspectorClient } from "./inspector-client.js";
+import { murmur2 } from "./murmur2.js";
+import { shown, Variables } from "./variables.js";
+
+/** As debugpy and ipykernel use it; front ends read it from `debugInfo`. */
+const SEED = 0xc70f6907;
+const THREAD = 1;
+/** Code that stepping passes over. */
+const BLACKBOX = ["^node:", "/kernel/dist/", "/node_modules/"];
+
+interface Breakpoint {
+  line: number;
+  condition?: string;
+}
+
+type Command = (parameters: Json) => Promise<Json> | Json;
+
+/**
+ * The debug protocol of Jupyter (the Debug Adapter Protocol on the control channel, with Jupyter's additions), on V8's
+ * inspector. It runs in the messaging thread and pauses the main one.
+ *
+ * A front end knows the source of a cell by a path made of a hash of its text. Breakpoints are kept by that path and
+ * are set anew for each execution of such a cell, whose script is `cell://<count>`.
+ */
+export class CellDebugger {
+  readonly #prefix = join(tmpdir(), `aronnax_${process.pid}_`);
+  readonly #sources = new Map<string, string>();
+  readonly #breakpoints = new Map<string, Breakpoint[]>();
+  readonly #paths = new Map<string, string>();
+  readonly #set = new Map<string, string[]>();
+  #inspector: InspectorClient | undefined;
+  #variables: Variables | undefined;
+  #frames: V8.CallFrame[] = [];
+  /** V8 names the script of a frame by its id only. */
+  readonly #scripts = new Map<string, string>();
+  #sequence = 0;
+  #stepping = false;
+
+  constructor(
+    private readonly emit: (event: Json) => void,
+    /** Names that cells have declared. */
+    private readonly names: () => Iterable<string>,
+  ) {}
+
+  get paused(): boolean {
+    return this.#frames.length > 0;
+  }
+
+  async handle(request: Json): Promise<Json> {
+    const command = String(request.command);
+    const reply = { type: "response", request_seq: request.seq, seq: ++this.#sequence, command };
+    try {
+      const run = this.#commands[command];
+      if (!run) throw new Error(`the debugger has no command ${JSON.stringify(command)}`);
+      return { ...reply, success: true, body: await run((request.arguments ?? {}) as Json) };
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      return { ...reply, success: false, message, body: { error: { id: 1, format: message } } };
+    }
+  }
+
+  /** A cell is about to run as `cell://<count>`: its breakpoints go in. */
+  async beforeRun(source: string, count: number): Promise<void> {
+    if (!this.#inspector) return;
+    const path = this.#pathOf(source);
+    const url = `cell://${count}`;
+    this.#sources.set(path, source);
+    this.#paths.set(url, path);
+    await this.#setBreakpoints(url, path);
+  }
+
+  /** Lets a paused cell go, to its end by force. */
+  async abandon(): Promise<void> {
+    await this.#inspector?.post("Debugger.resume", { terminateOnResume: true });
+  }
+
+  /** A session that is still connected would keep the process from exiting. */
+  close(): void {
+    this.#inspector?.close();
+    this.#inspector = undefined;
+  }
+
+  readonly #commands: Record<string, Command> = {
+    initialize: () => ({
+      supportsConfigurationDoneRequest: true,
+      supportsConditionalBreakpoints: true,
+      supportsEvaluateForHovers: true,
+      supportsSetVariable: false,
+      exceptionBreakpointFilters: [
+        { filter: "raised", label: "Raised Exceptions", default: false, supportsCondition: false },
+        { filter: "uncaught", label: "Uncaught Exceptions", default: false, supportsCondition: false },
+      ],
+    }),
+    attach: () => this.#start(),
+    configurationDone: () => ({}),
+    debugInfo: () => ({
+      isStarted: this.#inspector !== undefined,
+      hashMethod: "Murmur2",
+      hashSeed: SEED,
+      tmpFilePrefix: this.#prefix,
+      tmpFileSuffix: ".ts",
+      breakpoints: [...this.#breakpoints].map(([source, breakpoints]) => ({ source, breakpoints })),
+      stoppedThreads: this.paused ? [THREAD] : [],
+      richRendering: false,
+      exceptionPaths: ["raised", "uncaught"],
+      copyToGlobals: false,
+    }),
+    dumpCell: ({ code }) => {
+      const sourcePath = this.#pathOf(String(code));
+      this.#sources.set(sourcePath, String(code));
+      return { sourcePath };
+    },
+    setBreakpoints: async ({ source, breakpoints }) => {
+      const path = String((source as Json).path);
+      const list = ((breakpoints ?? []) as Json[]).map(({ line, condition }) => ({
+        line: Number(line),
+        ...(condition ? { condition: String(condition) } : {}),
+      }));
+      this.#breakpoints.set(path, list);
+      for (const [url, of] of this.#paths) if (of === path) await this.#setBreakpoints(url, path);
+      return { breakpoints: list.map(({ line }, id) => ({ id, verified: true, line, source: { path } })) };
+    },
+    setExceptionBreakpoints: async ({ filters }) => {
+      const asked = (filters ?? []) as string[];
+      const state = asked.includes("raised") ? "all" : asked.includes("uncaught") ? "uncaught" : "none";
+      await this.#active().post("Debugger.setPauseOnExceptions", { state });
+      return {};
+    },
+    source: ({ source }) => {
+      const path = String((source as Json).path);
+      const content = this.#sources.get(path);
+      if (content === undefined) throw new Error(`there is no cell with the source path ${path}`);
+      return { content, mimeType: "text/x-typescript" };
+    },
+    threads: () => ({ threads: [{ id: THREAD, name: "main" }] }),
+    stackTrace: () => {
+      const stackFrames = this.#frames.map(({ functionName, location }, id) => {
+        const url = this.#scripts.get(location.scriptId) ?? "";
+        return {
+          id,
+          name: functionName || "(cell)",
+          line: location.lineNumber + 1,
+          column: (location.columnNumber ?? 0) + 1,
+          source: { path: this.#paths.get(url) ?? url.replace(/^file:\/\//, "") },
+        };
+      });
+      return { stackFrames, totalFrames: stackFrames.length };
+    },
+    scopes: ({ frameId }) => {
+      const frame = this.#frames[Number(frameId)];
+      return { scopes: frame && this.#variables ? this.#variables.scopes(frame) : [] };
+    },
+    variables: async ({ variablesReference }) => ({
+      variables: (await this.#variables?.children(Number(variablesReference))) ?? [],
+    }),
+    inspectVariables: () => this.#notebookVariables(),
+    richInspectVariables: async ({ variableName }) => {
+      const { result } = await this.#evaluate(String(variableName), 0);
+      return { data: { "text/plain": shown(result) }, metadata: {} };
+    },
+    evaluate: async ({ expression, frameId }) => {
+      const { result, exceptionDetails } = await this.#evaluate(String(expression), Number(frameId ?? 0));
+      if (exceptionDetails) throw new Error(result.description ?? exceptionDetails.text);
+      const { value, type, variablesReference } = this.#variables!.describe("", result);
+      return { result: value, type, variablesReference };
+    },
+    continue: () => this.#go("resume", false),
+    next: () => this.#go("stepOver", true),
+    stepIn: () => this.#go("stepInto", true),
+    stepOut: () => this.#go("stepOut", true),
+    pause: () => this.#active().post<Json>("Debugger.pause"),
+    disconnect: () => this.#stop(),
+    terminate: () => this.#stop(),
+  };
+
+  async #start(): Promise<Json> {
+    if (!this.#inspector) {
+      const inspector = new InspectorClient();
+      inspector.on<V8.PausedEventDataType>("Debugger.paused", (event) => this.#onPaused(event));
+      inspector.on("Debugger.resumed", () => this.#onResumed());
+      inspector.on<V8.ScriptParsedEventDataType>("Debugger.scriptParsed", ({ scriptId, url }) => {
+        if (/^(cell|file):/.test(url)) this.#scripts.set(scriptId, url);
+      });
+      await inspector.post("Debugger.enable");
+      await inspector.post("Debugger.setBlackboxPatterns", { patterns: BLACKBOX });
+      this.#variables = new Variables(inspector);
+      this.#inspector = inspector;
+    }
+    this.#event("initialized", {});
+    return {};
+  }
+
+  async #stop(): Promise<Json> {
+    const inspector = this.#inspector;
+    this.#inspector = undefined;
+    this.#variables = undefined;
+    this.#frames = [];
+    this.#breakpoints.clear();
+    this.#set.clear();
+    this.#scripts.clear();
+    if (inspector) {
+      await inspector.post("Debugger.disable");
+      inspector.close();
+    }
+    return {};
+  }
+
+  async #setBreakpoints(url: string, path: string): Promise<void> {
+    const inspector = this.#active();
+    for (const breakpointId of this.#set.get(url) ?? [])
+      await inspector.post("Debugger.removeBreakpoint", { breakpointId });
+    const ids: string[] = [];
+    for (const { line, condition } of this.#breakpoints.get(path) ?? []) {
+      const answer = await inspector.post<V8.SetBreakpointByUrlReturnType>("Debugger.setBreakpointByUrl", {
+        url,
+        lineNumber: line - 1,
+        ...(condition ? { condition } : {}),
+      });
+      ids.push(answer.breakpointId);
+    }
+    this.#set.set(url, ids);
+  }
+
+  #onPaused({ callFrames, reason, hitBreakpoints }: V8.PausedEventDataType): void {
+    const frames = callFrames.filter(({ location }) => {
+      const url = this.#scripts.get(location.scriptId);
+      return url !== undefined && !BLACKBOX.some((part) => url.includes(part));
+    });
+    if (frames.length === 0) {
+      void this.#inspector?.post("Debugger.resume");
+      return;
+    }
+    this.#frames = frames;
+    const why = hitBreakpoints?.length
+      ? "breakpoint"
+      : /exception|promiseRejection/.test(reason)
+        ? "exception"
+        : this.#stepping
+          ? "step"
+          : "pause";
+    this.#event("stopped", { reason: why, threadId: THREAD, allThreadsStopped: true });
+  }
+
+  #onResumed(): void {
+    if (!this.paused) return;
+    this.#frames = [];
+    this.#variables?.clear();
+    this.#event("continued", { threadId: THREAD, allThreadsContinued: true });
+  }
+
+  async #go(how: "resume" | "stepOver" | "stepInto" | "stepOut", stepping: boolean): Promise<Json> {
+    this.#stepping = stepping;
+    await this.#active().post(`Debugger.${how}`);
+    return { allThreadsContinued: true };
+  }
+
+  #evaluate(expression: string, frame: number): Promise<Runtime.EvaluateReturnType> {
+    const callFrameId = this.#frames[frame]?.callFrameId;
+    const options = { expression, generatePreview: true, silent: true };
+    return callFrameId
+      ? this.#active().post("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
+      : this.#active().post("Runtime.evaluate", { ...options, replMode: true });
+  }
+
+  /** The variables of the notebook, for the panel of a front end while nothing is stopped. */
+  async #notebookVariables(): Promise<Json> {
+    if (!this.#inspector || !this.#variables) return { variables: [] };
+    const variables: Json[] = [];
+    for (const name of this.names()) {
+      const { result, exceptionDetails } = await this.#evaluate(name, 0);
+      if (!exceptionDetails) variables.push(this.#variables.describe(name, result));
+    }
+    return { variables };
+  }
+
+  #pathOf(source: string): string {
+    return `${this.#prefix}${murmur2(source, SEED)}.ts`;
+  }
+
+  #active(): InspectorClient {
+    if (!this.#inspector) throw new Error("the debugger is not started: send initialize and attach first");
+    return this.#inspector;
+  }
+
+  #event(event: string, body: Json): void {
+    this.emit({ type: "event", seq: ++this.#sequence, event, body });
+  }
+}

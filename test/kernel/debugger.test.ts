@@ -1,0 +1,121 @@
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { murmur2 } from "../../kernel/src/debugger/murmur2.js";
+import type { Json } from "../../kernel/src/protocol/wire.js";
+import { KernelClient, repository } from "./client.js";
+
+let kernel: KernelClient;
+let sequence = 0;
+beforeAll(async () => {
+  kernel = await KernelClient.start();
+});
+afterAll(() => kernel.stop());
+
+const debug = async (command: string, parameters: Json = {}): Promise<Json> => {
+  const { content } = await kernel.ask("control", "debug_request", {
+    type: "request",
+    seq: ++sequence,
+    command,
+    arguments: parameters,
+  });
+  expect([command, content.success, content.message]).toEqual([command, true, undefined]);
+  return content.body as Json;
+};
+
+let from = 0;
+const stopped = async (): Promise<Json> => {
+  const message = await kernel.until(
+    (m) => m.header.msg_type === "debug_event" && m.content.event === "stopped",
+    10_000,
+    from,
+  );
+  from = kernel.log.indexOf(message) + 1;
+  return message.content.body as Json;
+};
+
+const CODE =
+  "function area(width: number, height: number) {\n  const product = width * height;\n  return product;\n}\nconst boxes = [1, 2].map((n) => ({ n, a: area(n, 3) }));\nboxes.length";
+
+it("hashes sources as ipykernel and JupyterLab do", () => {
+  const texts = ["", "a", "abcd", "x = 1\nprint('ü😀')", CODE];
+  const script =
+    "import sys, json\nfrom ipykernel.compiler import murmur2_x86\nprint(json.dumps([murmur2_x86(t, 0xc70f6907) for t in json.loads(sys.argv[1])]))";
+  const python = join(repository, ".venv", "bin", "python");
+  const wanted = JSON.parse(execFileSync(python, ["-c", script, JSON.stringify(texts)]).toString());
+  expect(texts.map((text) => murmur2(text, 0xc70f6907))).toEqual(wanted);
+});
+
+it("stops at a breakpoint in a cell, shows variables, steps, evaluates and goes on", async () => {
+  expect(await debug("debugInfo")).toMatchObject({ isStarted: false, hashMethod: "Murmur2" });
+  await debug("initialize", { clientID: "test" });
+  await debug("attach");
+  const { sourcePath } = await debug("dumpCell", { code: CODE });
+  const info = await debug("debugInfo");
+  expect(sourcePath).toBe(
+    `${info.tmpFilePrefix}${murmur2(CODE, Number(info.hashSeed))}${info.tmpFileSuffix}`,
+  );
+  const set = await debug("setBreakpoints", { source: { path: sourcePath }, breakpoints: [{ line: 2 }] });
+  expect(set.breakpoints).toMatchObject([{ verified: true, line: 2 }]);
+  await debug("configurationDone");
+
+  const id = kernel.startExecution(CODE);
+  expect(await stopped()).toMatchObject({ reason: "breakpoint", threadId: 1 });
+  const { stackFrames } = (await debug("stackTrace", { threadId: 1 })) as { stackFrames: Json[] };
+  expect(stackFrames[0]).toMatchObject({ name: "area", line: 2, source: { path: sourcePath } });
+  expect(stackFrames.at(-1)).toMatchObject({ line: 5, source: { path: sourcePath } });
+  const { scopes } = (await debug("scopes", { frameId: 0 })) as { scopes: Json[] };
+  const { variables } = (await debug("variables", { variablesReference: scopes[0]!.variablesReference })) as {
+    variables: Json[];
+  };
+  expect(Object.fromEntries(variables.map(({ name, value }) => [name, value]))).toMatchObject({
+    width: "1",
+    height: "3",
+  });
+
+  await debug("next", { threadId: 1 });
+  expect(await stopped()).toMatchObject({ reason: "step" });
+  expect(
+    ((await debug("stackTrace", { threadId: 1 })) as { stackFrames: Json[] }).stackFrames[0],
+  ).toMatchObject({ line: 3 });
+  expect(await debug("evaluate", { expression: "product + 100", frameId: 0 })).toMatchObject({
+    result: "103",
+  });
+
+  await debug("continue", { threadId: 1 });
+  expect(await stopped()).toMatchObject({ reason: "breakpoint" });
+  await debug("setBreakpoints", { source: { path: sourcePath }, breakpoints: [] });
+  await debug("continue", { threadId: 1 });
+  expect((await kernel.finish(id)).result).toEqual({ "text/plain": "2" });
+});
+
+it("lists the variables of the notebook, and their parts", async () => {
+  const { variables } = (await debug("inspectVariables")) as { variables: Json[] };
+  const boxes = variables.find(({ name }) => name === "boxes")!;
+  expect(boxes).toMatchObject({ type: "Array", value: expect.stringContaining("Array(2)") });
+  const { variables: parts } = (await debug("variables", {
+    variablesReference: boxes.variablesReference,
+  })) as { variables: Json[] };
+  expect(parts.map(({ name }) => name)).toEqual(["0", "1", "length"]);
+});
+
+it("stops at a debugger statement, and an interrupt ends a stopped cell", async () => {
+  const id = kernel.startExecution("let reached = 1;\ndebugger;\nreached = 2;");
+  await stopped();
+  await kernel.interrupt();
+  expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
+  expect((await kernel.execute("reached")).result).toEqual({ "text/plain": "1" });
+});
+
+it("says what is wrong with a command that it does not know, and can be left", async () => {
+  const { content } = await kernel.ask("control", "debug_request", {
+    type: "request",
+    seq: 1,
+    command: "dance",
+    arguments: {},
+  });
+  expect(content).toMatchObject({ success: false, message: 'the debugger has no command "dance"' });
+  await debug("disconnect", { restart: false, terminateDebuggee: false });
+  expect(await debug("debugInfo")).toMatchObject({ isStarted: false, breakpoints: [] });
+  expect((await kernel.execute("debugger; 5")).result).toEqual({ "text/plain": "5" });
+});
