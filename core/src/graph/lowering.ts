@@ -2,7 +2,8 @@
 import { type DType, mlirType } from "./dtype.js";
 import { AronnaxError, TraceError } from "./errors.js";
 import { parameter } from "./leaves.js";
-import { type Aval, type Graph, type Node, operandsOf, reachable, type Value } from "./node.js";
+import { type Aval, type Graph, type Node, operandsOf, reachable, Value } from "./node.js";
+import type { Site } from "./site.js";
 
 export type Platform = "cpu" | "cuda";
 
@@ -13,16 +14,35 @@ export interface LoweringOptions {
   readonly donated?: readonly number[];
 }
 
-export interface LoweredModule {
-  /** The module with locations. */
-  readonly text: string;
+/** A printed module. */
+export class LoweredModule {
   /** The module without locations: equal for programs that differ only in where they were written. */
   readonly key: string;
   /** Number of operations printed, after common subexpressions were merged. */
   readonly operations: number;
+  readonly #withLocations: () => string;
+  #text: string | undefined;
+
+  constructor(key: string, operations: number, withLocations: () => string) {
+    this.key = key;
+    this.operations = operations;
+    this.#withLocations = withLocations;
+  }
+
+  /** The module with locations. */
+  get text(): string {
+    this.#text ??= this.#withLocations();
+    return this.#text;
+  }
 }
 
 export function tensorType(aval: Aval): string {
+  if (!(aval instanceof Value)) return typeText(aval);
+  aval.mlir ??= typeText(aval);
+  return aval.mlir;
+}
+
+function typeText(aval: Aval): string {
   const dims = aval.shape.length === 0 ? "" : `${aval.shape.join("x")}x`;
   return `tensor<${dims}${mlirType(aval.dtype)}>`;
 }
@@ -39,7 +59,7 @@ export function functionType(inputs: readonly Aval[], outputs: readonly Aval[]):
 
 const isParameter = (value: Value) => value.node.primitive === parameter;
 
-/** What a graph being written has given names to, and the operations of its region by what they compute. */
+/** What a graph being written has given names to, and the names of its region's operations by their text. */
 interface Scope {
   readonly names: Map<Node, readonly string[]>;
   readonly merged: Map<string, readonly string[]>;
@@ -51,10 +71,12 @@ export class Lowering {
   #next = 0;
   #operations = 0;
   #indent = "    ";
-  #text: string[] = [];
-  #key: string[] = [];
-  #locations = new Map<string, number>();
+  readonly #lines: string[] = [];
+  /** The index of each line's location, or -1 for a line without. */
+  readonly #lineLocations: number[] = [];
+  readonly #locations = new Map<Site | undefined, number>();
   #location = 0;
+  #pure = true;
   #helpers = new Map<string, string>();
   #scope: Scope = { names: new Map(), merged: new Map() };
 
@@ -62,23 +84,29 @@ export class Lowering {
     this.platform = platform;
   }
 
-  /** Writes one operation (text after `=`) and returns the names of its results. */
+  /**
+   * Writes one operation (text after `=`) and returns the names of its results. An operation that the region has already, on the same
+   * operands, is not written again.
+   */
   emit(operation: string, results = 1): readonly string[] {
+    const { merged } = this.#scope;
+    const known = this.#pure ? merged.get(operation) : undefined;
+    if (known !== undefined) return known;
     const name = `%${this.#next++}`;
     this.#line(results === 1 ? `${name} = ${operation}` : `${name}:${results} = ${operation}`);
     this.#operations++;
-    return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
+    const names = results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
+    if (this.#pure) merged.set(operation, names);
+    return names;
   }
 
   /** A scalar constant, written once a region. */
   constant(literal: string, dtype: DType): string {
-    const text = `stablehlo.constant dense<${literal}> : ${scalarType(dtype)}`;
-    let names = this.#scope.merged.get(text);
-    if (names === undefined) {
-      names = this.emit(text);
-      this.#scope.merged.set(text, names);
-    }
-    return names[0]!;
+    const pure = this.#pure;
+    this.#pure = true;
+    const [name] = this.emit(`stablehlo.constant dense<${literal}> : ${scalarType(dtype)}`);
+    this.#pure = pure;
+    return name!;
   }
 
   /**
@@ -113,8 +141,8 @@ export class Lowering {
   }
 
   #raw(line: string): void {
-    this.#text.push(this.#indent + line);
-    this.#key.push(this.#indent + line);
+    this.#lines.push(this.#indent + line);
+    this.#lineLocations.push(-1);
   }
 
   fresh(prefix: string): string {
@@ -163,21 +191,16 @@ export class Lowering {
   }
 
   #line(text: string): void {
-    this.#key.push(this.#indent + text);
-    this.#text.push(`${this.#indent}${text} loc(#loc${this.#location})`);
+    this.#lines.push(this.#indent + text);
+    this.#lineLocations.push(this.#location);
   }
 
   #emitNode(node: Node): void {
-    const { names, merged } = this.#scope;
+    const { names } = this.#scope;
     const operands = operandsOf(node).map((value) => this.name(value));
-    const key = node.primitive.pure === false ? undefined : mergeKey(node, operands);
-    const known = key === undefined ? undefined : merged.get(key);
-    if (known !== undefined) {
-      names.set(node, known);
-      return;
-    }
-    const previous = this.#location;
-    this.#location = this.#locationOf(node);
+    const [location, pure] = [this.#location, this.#pure];
+    this.#location = this.#locationOf(node.site);
+    this.#pure = node.primitive.pure !== false;
     let results: readonly string[];
     try {
       results = node.primitive.lower(this, node, operands);
@@ -185,21 +208,16 @@ export class Lowering {
       if (error instanceof AronnaxError) throw error;
       throw new Error(`lowering ${node.primitive.name} failed`, { cause: error });
     }
-    this.#location = previous;
+    this.#location = location;
+    this.#pure = pure;
     names.set(node, results);
-    if (key !== undefined) merged.set(key, results);
   }
 
-  #locationOf(node: Node): number {
-    const at = node.site?.location;
-    const text =
-      at === undefined
-        ? "unknown"
-        : `"${at.file.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}":${at.line}:${at.column}`;
-    let index = this.#locations.get(text);
+  #locationOf(site: Site | undefined): number {
+    let index = this.#locations.get(site);
     if (index === undefined) {
       index = this.#locations.size;
-      this.#locations.set(text, index);
+      this.#locations.set(site, index);
     }
     return index;
   }
@@ -214,13 +232,21 @@ export class Lowering {
     const name = (options.name ?? "main").replaceAll(/[^A-Za-z0-9_]/g, "_") || "main";
     const head = `module @${name} {\n  func.func public @main(${parameters.join(", ")}) -> (${types}) {\n`;
     const tail = `    return ${results.join(", ")} : ${types}\n  }\n${[...this.#helpers.values()].join("")}}\n`;
-    const locations = [...this.#locations].map(([text, i]) => `#loc${i} = loc(${text})\n`).join("");
-    return {
-      text: `${head}${this.#text.join("\n")}\n${tail}${locations}`,
-      key: `${head}${this.#key.join("\n")}\n${tail}`,
-      operations: this.#operations,
-    };
+    const lines = this.#lines;
+    const places = this.#lineLocations;
+    const locations = [...this.#locations.keys()];
+    return new LoweredModule(`${head}${lines.join("\n")}\n${tail}`, this.#operations, () => {
+      const located = lines.map((line, i) => (places[i]! < 0 ? line : `${line} loc(#loc${places[i]})`));
+      const table = locations.map((site, i) => `#loc${i} = loc(${locationText(site)})\n`);
+      return `${head}${located.join("\n")}\n${tail}${table.join("")}`;
+    });
   }
+}
+
+function locationText(site: Site | undefined): string {
+  const at = site?.location;
+  if (at === undefined) return "unknown";
+  return `"${at.file.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}":${at.line}:${at.column}`;
 }
 
 /**
@@ -239,20 +265,6 @@ function donation(graph: Graph, donated: readonly number[]): (string | undefined
     attributes[i] = output >= 0 ? ` {tf.aliasing_output = ${output} : i32}` : " {jax.buffer_donor = true}";
   }
   return attributes;
-}
-
-/** Equal keys mean equal values; undefined where attributes hold graphs, which are not compared. */
-function mergeKey(node: Node, operands: readonly string[]): string | undefined {
-  let key = `${node.primitive.name}(${operands.join(",")})`;
-  for (const name in node.attributes) {
-    const value = node.attributes[name];
-    if (typeof value === "object" && value !== null) {
-      if ("outputs" in value || ArrayBuffer.isView(value)) return undefined;
-      key += `;${name}=${JSON.stringify(value)}`;
-    } else key += `;${name}=${Object.is(value, -0) ? "-0" : String(value)}`;
-  }
-  for (const aval of node.avals) key += `:${aval.dtype}[${aval.shape.join(",")}]`;
-  return key;
 }
 
 /** Prints `graph` as a StableHLO module for `platform`. */

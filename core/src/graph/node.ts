@@ -61,6 +61,8 @@ export class Node {
   readonly site: Site | undefined;
   inputs: readonly Value[];
   outputs: readonly Value[] = [];
+  /** The last traversal that met this node. */
+  visit = 0;
   /** Device buffers of outputs that have been computed. */
   buffers: (DeviceBuffer | undefined)[] | undefined;
 
@@ -104,6 +106,8 @@ export class Value {
   readonly index: number;
   readonly shape: Shape;
   readonly dtype: DType;
+  /** The type in MLIR text, once it has been printed. */
+  mlir: string | undefined = undefined;
 
   constructor(node: Node, index: number) {
     const aval = node.avals[index];
@@ -139,23 +143,28 @@ export interface Graph<V extends Value = Value> {
   readonly outputs: readonly V[];
 }
 
+let visits = 0;
+
 /**
  * The nodes that `outputs` need, in topological order, stopping at `isLeaf` values (computed ones, parameters). Iterative: programs are
- * deeper than the call stack.
+ * deeper than the call stack. `isLeaf` and `inputsOf` must not traverse themselves.
  */
 export function reachable(
   outputs: readonly Value[],
   isLeaf: (value: Value) => boolean,
   inputsOf: (node: Node) => readonly Value[] = (node) => node.inputs,
 ): Node[] {
-  const seen = new Set<Node>();
+  const visit = ++visits;
+  const found: Node[] = [];
   const stack: Value[] = [...outputs];
   for (let value = stack.pop(); value !== undefined; value = stack.pop()) {
-    if (seen.has(value.node) || isLeaf(value)) continue;
-    seen.add(value.node);
-    for (const input of inputsOf(value.node)) stack.push(input);
+    const { node } = value;
+    if (node.visit === visit || isLeaf(value)) continue;
+    node.visit = visit;
+    found.push(node);
+    for (const input of inputsOf(node)) stack.push(input);
   }
-  return [...seen].sort((a, b) => a.id - b.id);
+  return found.sort((a, b) => a.id - b.id);
 }
 
 /** The inputs that a node's lowering reads. */

@@ -1,8 +1,8 @@
 /**
  * Where in the user's program an operation was written.
  *
- * Capturing keeps V8's structured frames (about a microsecond); the text is formatted only when a location is printed or an error
- * raised, which for most operations is never.
+ * Capturing looks at V8's structured frames and finds the innermost one outside the array language; each such place has one Site, made
+ * when it is met first. Text is formatted (with source maps applied) only when a location is printed or an error raised.
  */
 
 export interface SourceLocation {
@@ -28,7 +28,6 @@ export class Site {
   }
 }
 
-const depth = 16;
 let enabled = true;
 
 /** Turns the capture of locations off (and on again): a measured tracing benchmark without them, say. */
@@ -54,15 +53,60 @@ export function inheritedSite(): Site | undefined {
   return inherited?.site;
 }
 
+const sites = new Map<string, Site>();
+const manySites = 50_000;
+
 export function captureSite(): Site | undefined {
   if (inherited !== undefined) return inherited.site;
   if (!enabled) return undefined;
-  const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = depth;
-  const site = new Site();
-  Error.captureStackTrace(site, captureSite);
-  Error.stackTraceLimit = limit;
+  const frame = userFrame(10) ?? userFrame(60);
+  if (frame === undefined) return undefined;
+  const key = `${frame.getFileName()}:${frame.getPosition()}`;
+  let site = sites.get(key);
+  if (site === undefined) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 60;
+    site = new Site();
+    Error.captureStackTrace(site, captureSite);
+    Error.stackTraceLimit = limit;
+    // Cells are edited and run again: their old places must not stay for ever.
+    if (sites.size >= manySites) sites.clear();
+    sites.set(key, site);
+  }
   return site;
+}
+
+/** `NodeJS.CallSite` with what its type lacks. */
+type Frame = NodeJS.CallSite & { getPosition(): number };
+
+const frames = (_: Error, list: NodeJS.CallSite[]): NodeJS.CallSite[] => list;
+
+/** The innermost of the last `depth` frames that is not of the array language. */
+function userFrame(depth: number): Frame | undefined {
+  const { stackTraceLimit, prepareStackTrace } = Error;
+  Error.stackTraceLimit = depth;
+  Error.prepareStackTrace = frames;
+  const holder: { stack?: unknown } = {};
+  Error.captureStackTrace(holder, captureSite);
+  const list = holder.stack as Frame[];
+  Error.prepareStackTrace = prepareStackTrace;
+  Error.stackTraceLimit = stackTraceLimit;
+  for (const frame of list) {
+    const file = frame.getFileName();
+    if (typeof file === "string" && isUsers(file)) return frame;
+  }
+  return undefined;
+}
+
+const filesOfUsers = new Map<string, boolean>();
+
+function isUsers(file: string): boolean {
+  let users = filesOfUsers.get(file);
+  if (users === undefined) {
+    users = /^(?:file:\/\/|cell:\/\/|\/|[A-Za-z]:)/.test(file) && !internal.test(file);
+    filesOfUsers.set(file, users);
+  }
+  return users;
 }
 
 /** Folders of this package whose frames are the language itself, not its use. */

@@ -2,10 +2,10 @@
 import { placeholder } from "../array/bind.js";
 import { bufferOf, materialize } from "../array/evaluate.js";
 import { CompiledGraph, close } from "../array/program.js";
-import { Tensor } from "../array/tensor.js";
+import { fromBuffer } from "../array/storage.js";
 import { ArgumentError } from "../graph/errors.js";
-import { Node, type Primitive, type Value } from "../graph/node.js";
-import { type BufferTag, type DeviceBuffer, type ProgramInfo, Runtime } from "../runtime/runtime.js";
+import type { Value } from "../graph/node.js";
+import { type BufferTag, type ProgramInfo, Runtime } from "../runtime/runtime.js";
 import { trace, tracing } from "./tracing.js";
 import { flatten } from "./tree.js";
 
@@ -42,24 +42,6 @@ interface Entry {
   readonly captured: readonly Value[];
   readonly outputs: readonly Value[];
   readonly rebuild: (leaves: readonly unknown[]) => unknown;
-}
-
-/** An array that a program computes: a node without inputs whose buffer is there. */
-const result: Primitive = {
-  name: "result",
-  shape: () => [],
-  lower: () => {
-    throw new Error("a result has a buffer");
-  },
-};
-
-/** A Tensor on a buffer. */
-export function fromBuffer(buffer: DeviceBuffer): Tensor {
-  const node = new Node(result, [], {}, [{ shape: buffer.shape, dtype: buffer.dtype }]);
-  const tensor = new Tensor(node, 0);
-  node.outputs = [tensor];
-  node.materialize(0, buffer);
-  return tensor;
 }
 
 const manyTraces = 16;

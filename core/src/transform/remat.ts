@@ -123,10 +123,12 @@ function keptValues({ graph, results, policy }: RematAttributes): Tensor[] {
     return policy === "dots" || (attributes.batch as readonly (readonly number[])[])[0]!.length === 0;
   };
   const parameters = new Set<Node>(graph.parameters.map((p) => p.node));
-  return reachable(graph.outputs.slice(0, results), (v) => parameters.has(v.node))
-    .filter(keeps)
-    // A name is given to a value: that is what is kept, for the derivative of what made it too.
-    .map((node) => (node.primitive.name === "checkpoint_name" ? node.inputs[0] : node.outputs[0]) as Tensor);
+  return (
+    reachable(graph.outputs.slice(0, results), (v) => parameters.has(v.node))
+      .filter(keeps)
+      // A name is given to a value: that is what is kept, for the derivative of what made it too.
+      .map((node) => (node.primitive.name === "checkpoint_name" ? node.inputs[0] : node.outputs[0]) as Tensor)
+  );
 }
 
 /** The output of its node that holds `value` of its inside; added to the node if it is new. */
@@ -162,13 +164,13 @@ function recompute(
     const values = inputs.map(lookup);
     if (values.every((x, i) => x === inputs[i])) continue;
     const outputs = withSite(node.site, () => bindAll(node.primitive as Op, values, attributes));
-    known.set(
-      node,
-      outputs.map((x, i) => {
-        const stored = replacements.get(node.outputs[i] as Tensor);
-        return stored === undefined ? x : bind(keptPrimitive, [x, stored], {});
-      }),
-    );
+    const held = outputs.map((x, i) => {
+      const stored = replacements.get(node.outputs[i] as Tensor);
+      return stored === undefined ? x : bind(keptPrimitive, [x, stored], {});
+    });
+    // The node's own derivative reads the kept value too.
+    if (outputs[0] !== undefined) outputs[0].node.outputs = held;
+    known.set(node, held);
   }
   return graph.outputs.map(lookup);
 }
