@@ -12,4 +12,4 @@ export {
   parameterSpecs,
   summary,
 } from "./module.js";
-export { applyRotary, rotaryTables } from "./rotary.js";
+export { applyRotary, type RotaryScaling, rotaryFrequencies, rotaryTables } from "./rotary.js";

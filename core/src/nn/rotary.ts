@@ -1,19 +1,43 @@
 /** Rotary position embeddings (Su et al. 2021, RoFormer), in the half-split layout of Hugging Face's Llama. */
-import { iota } from "../array/creation.js";
-import { add, cast, cos, exp, mul, neg, sin } from "../array/elementwise.js";
+import { tensor } from "../array/creation.js";
+import { add, cast, cos, mul, neg, sin } from "../array/elementwise.js";
 import { concatenate, split } from "../array/joining.js";
 import { expandDims } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 
+/** How a model's frequencies were stretched after its pretraining, with the names of Hugging Face's `rope_scaling`. */
+export type RotaryScaling =
+  | { type: "linear"; factor: number }
+  | {
+      type: "llama3";
+      factor: number;
+      lowFrequencyFactor: number;
+      highFrequencyFactor: number;
+      originalContext: number;
+    };
+
+/** Radians a position for each pair of features: headDim / 2 numbers, falling from 1. */
+export function rotaryFrequencies(headDim: number, theta: number, scaling?: RotaryScaling): number[] {
+  const plain = Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
+  if (scaling === undefined) return plain;
+  if (scaling.type === "linear") return plain.map((f) => f / scaling.factor);
+  // Llama 3.1: long waves are stretched, short ones kept, those between blended.
+  const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContext } = scaling;
+  return plain.map((f) => {
+    const turns = (originalContext * f) / (2 * Math.PI);
+    if (turns < low) return f / factor;
+    if (turns > high) return f;
+    const kept = (turns - low) / (high - low);
+    return (1 - kept) * (f / factor) + kept * f;
+  });
+}
+
 /** Cosines and sines of the angles for integer `positions` [...]: each [..., headDim], float32. */
 export function rotaryTables(
   positions: Tensor,
-  headDim: number,
-  theta: number,
+  frequencies: readonly number[],
 ): { cosine: Tensor; sine: Tensor } {
-  const half = headDim / 2;
-  const exponents = mul(iota([half], 0, { dtype: "float32" }), (-2 / headDim) * Math.log(theta));
-  const angles = mul(expandDims(cast(positions, "float32"), -1), exp(exponents));
+  const angles = mul(expandDims(cast(positions, "float32"), -1), tensor(Float32Array.from(frequencies)));
   const doubled = concatenate([angles, angles], -1);
   return { cosine: cos(doubled), sine: sin(doubled) };
 }

@@ -11,7 +11,7 @@ import { attention } from "../../nn/attention.js";
 import { normalInit } from "../../nn/initializers.js";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.js";
 import { Module } from "../../nn/module.js";
-import { applyRotary, rotaryTables } from "../../nn/rotary.js";
+import { applyRotary, type RotaryScaling, rotaryFrequencies, rotaryTables } from "../../nn/rotary.js";
 
 export interface LlamaConfig {
   vocabSize: number;
@@ -27,6 +27,8 @@ export interface LlamaConfig {
   headDim?: number;
   /** Base of the rotary frequencies. Default 10,000. */
   ropeTheta?: number;
+  /** Stretching of the rotary frequencies for longer contexts. Default none. */
+  ropeScaling?: RotaryScaling;
   /** Default 1e-5. */
   normEpsilon?: number;
   /** The output layer shares the embedding's table. Default false. */
@@ -35,7 +37,7 @@ export interface LlamaConfig {
   initStd?: number;
 }
 
-type Filled = Required<LlamaConfig>;
+type Filled = Required<Omit<LlamaConfig, "ropeScaling">> & Pick<LlamaConfig, "ropeScaling">;
 
 function fill(config: LlamaConfig): Filled {
   const filled: Filled = {
@@ -186,8 +188,11 @@ export class Llama extends Module {
 
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor): Tensor {
-    const { headDim, ropeTheta } = this.config;
-    const tables = rotaryTables(iota([tokens.shape[1]!], 0), headDim, ropeTheta);
+    const { headDim, ropeTheta, ropeScaling } = this.config;
+    const tables = rotaryTables(
+      iota([tokens.shape[1]!], 0),
+      rotaryFrequencies(headDim, ropeTheta, ropeScaling),
+    );
     let x = this.model.embedTokens.forward(tokens);
     for (const layer of this.model.layers) x = layer.forward(x, tables);
     const normed = this.model.norm.forward(x);
