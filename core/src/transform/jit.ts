@@ -3,6 +3,7 @@ import { placeholder } from "../array/bind.js";
 import { bufferOf, materialize } from "../array/evaluate.js";
 import { CompiledGraph, close } from "../array/program.js";
 import { fromBuffer } from "../array/storage.js";
+import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import type { Value } from "../graph/node.js";
 import { type BufferTag, type ProgramInfo, Runtime } from "../runtime/runtime.js";
