@@ -10,6 +10,7 @@ import {
   tableToIPC,
 } from "apache-arrow";
 import type { JsonValue } from "../files/json.js";
+import { checkedLength } from "./arrow-check.js";
 import type { MetricsRow } from "./hub.js";
 
 /** What a run's file says of its run, as JSON in the schema's metadata under `aronnax.run`. */
@@ -78,27 +79,25 @@ export interface DecodedMetrics {
 
 /** Reads as far as the stream is whole: a file that is being written, or whose writer was killed, ends anywhere. */
 export function decodeMetrics(bytes: Uint8Array): DecodedMetrics {
-  const reader = RecordBatchReader.from(bytes);
+  const { length, damage } = checkedLength(bytes);
+  if (length === 0) throw new Error(damage ?? "it is empty");
+  const reader = RecordBatchReader.from(bytes.subarray(0, length));
   reader.open();
   const columns = reader.schema.fields.map((field) => field.name);
   const metadata = reader.schema.metadata.get(metadataKey);
   if (metadata === undefined) throw new Error(`its schema has no metadata "${metadataKey}"`);
   const run = JSON.parse(metadata) as RunInfo;
   const rows: MetricsRow[] = [];
-  try {
-    for (const batch of reader) {
-      const vectors = columns.map((_, i) => batch.getChildAt(i));
-      for (let i = 0; i < batch.numRows; i++) {
-        const row: MetricsRow = {};
-        vectors.forEach((vector, c) => {
-          const value: unknown = vector?.get(i);
-          if (typeof value === "number") row[columns[c]!] = value;
-        });
-        rows.push(row);
-      }
+  for (const batch of reader) {
+    const vectors = columns.map((_, i) => batch.getChildAt(i));
+    for (let i = 0; i < batch.numRows; i++) {
+      const row: MetricsRow = {};
+      vectors.forEach((vector, c) => {
+        const value: unknown = vector?.get(i);
+        if (typeof value === "number") row[columns[c]!] = value;
+      });
+      rows.push(row);
     }
-  } catch (error) {
-    return { run, columns, rows, damage: (error as Error).message };
   }
-  return { run, columns, rows };
+  return { run, columns, rows, damage };
 }
