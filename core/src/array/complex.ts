@@ -1,0 +1,2 @@
+/** Complex numbers: complex(re, im), real, imag, conj. */
+export {};

@@ -1,0 +1,2 @@
+/** Discrete Fourier transforms over the last axes: fft, ifft, rfft, irfft. */
+export {};

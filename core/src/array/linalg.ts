@@ -1,0 +1,2 @@
+/** Linear algebra: cholesky, triangularSolve, qr, eigh, svd, solve, inv, det, slogdet. */
+export {};
