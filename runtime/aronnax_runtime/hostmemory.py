@@ -42,8 +42,8 @@ def give_back_pages() -> None:
 
 def host_memory() -> dict[str, int]:
     """Bytes of this process, and those available and in all: of the host, its cgroup, or ARONNAX_RUNTIME_HOST_BYTES."""
-    memory = psutil.virtual_memory()
-    available, total = memory.available, memory.total
+    total = psutil.virtual_memory().total
+    available = _available(total)
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         if limit != "max":
@@ -62,6 +62,17 @@ def host_memory() -> dict[str, int]:
         total = min(total, int(limit))
         available = min(available, max(0, int(limit) - resident))
     return {"processBytes": resident, "availableBytes": available, "totalBytes": total}
+
+
+def _available(total: int) -> int:
+    """What the kernel estimates, or what nobody holds if that is more: a virtual machine that gets its memory on
+    demand counts as free only what it has been given so far."""
+    fields = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        fields[name] = int(value.split()[0]) << 10
+    held = sum(fields.get(name, 0) for name in ("AnonPages", "Shmem", "SUnreclaim", "PageTables", "KernelStack"))
+    return max(fields.get("MemAvailable", 0), total - held)
 
 
 def require_host_memory(size: int, what: str) -> None:

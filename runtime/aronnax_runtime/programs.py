@@ -1,13 +1,19 @@
 """Programs: compiling, checking arguments, running."""
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from .buffers import Buffer, Pins
-from .errors import BufferDeleted, Fault, InvalidArgument, execution_fault
+from .errors import BufferDeleted, Fault, InvalidArgument, OutOfDeviceMemory, execution_fault
 from .hostmemory import require_host_memory
 from .xla import Aval, Backend, Executable, Layout
+
+# A run that needs less is left to XLA.
+_CHECK_ABOVE = 64 << 20
+# How often, 20 ms apart, memory that is short is asked for: what was freed goes when the programs before have run.
+_TRIES = 25
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Program:
         self.handlers = backend.handlers(self.output_avals)
         # The aval that each input had when it was checked last: identity is the fast path.
         self._accepted: list[Aval | None] = [None] * len(self.signature.inputs)
-        self._checks_memory = backend.platform == "cpu"
+        self._on_host = backend.platform == "cpu"
+        self._device_limit = backend.memory_stats(executable.devices[0]).get("limit")
 
     def _check_outputs(self) -> list[Aval]:
         executable = self.executable
@@ -77,8 +84,7 @@ class Program:
         executable = self.executable
         if self.signature.donated:
             self._before_donation(inputs, pins)
-        if self._checks_memory:
-            require_host_memory(executable.bytes_needed * len(executable.devices), self.name)
+        self._require_memory()
         try:
             results = self.backend.run(executable, arrays, self.handlers)
         except Exception as error:
@@ -90,6 +96,29 @@ class Program:
             Buffer(array, aval, described.tag, described.name)
             for array, aval, described in zip(results, self.output_avals, self.outputs, strict=True)
         ]
+
+    def _require_memory(self) -> None:
+        executable = self.executable
+        if self._on_host:
+            require_host_memory(executable.bytes_needed * len(executable.devices), self.name)
+            return
+        if self._device_limit is None or executable.bytes_needed < _CHECK_ABOVE:
+            return
+        # XLA tries for ten seconds and more before it gives up an allocation, each time.
+        needed, free = executable.bytes_needed, 0
+        for _ in range(_TRIES):
+            free = min(
+                self._device_limit - self.backend.memory_stats(device).get("inUse", 0) for device in executable.devices
+            )
+            if needed <= free:
+                return
+            time.sleep(0.02)
+        raise OutOfDeviceMemory(
+            f"{self.name}: {needed / 2**30:.1f} GiB are needed on each device, and {free / 2**30:.1f} GiB are free",
+            "Free buffers, take smaller batches, shard over more devices, or recompute activations (checkpoint); "
+            "the table says what holds the memory.",
+            requested=needed,
+        )
 
     def _accept(self, i: int, buffer: Buffer) -> None:
         """XLA takes any argument of the right size, and crashes on some wrong shardings: all is compared here."""

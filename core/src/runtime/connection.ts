@@ -57,7 +57,11 @@ export class Connection {
    * @throws NobodyThere if no process listens: the call may be repeated.
    */
   async open(path: string, hello: object): Promise<unknown> {
-    const socket = await connectSocket(path, (chunk) => this.#read(chunk));
+    const socket = await connectSocket(
+      path,
+      () => this.#reader.target() ?? this.#readBuffer,
+      (count, into) => this.#read(count, into),
+    );
     this.#socket = socket;
     socket.on("error", (error) => {
       this.#failure ??= error;
@@ -154,11 +158,13 @@ export class Connection {
     socket.uncork();
   }
 
+  readonly #readBuffer = Buffer.allocUnsafeSlow(readBufferLength);
   #reader = new FrameReader((frame) => this.#receive(frame));
 
-  #read(chunk: Buffer): void {
+  #read(count: number, into: Uint8Array<ArrayBufferLike>): void {
     try {
-      this.#reader.push(chunk);
+      if (into.buffer === this.#readBuffer.buffer) this.#reader.push(this.#readBuffer.subarray(0, count));
+      else this.#reader.advance(count);
     } catch (error) {
       this.#failure = error instanceof Error ? error : new Error(String(error));
       this.#socket?.destroy();
@@ -213,15 +219,19 @@ function join(chunks: Uint8Array[]): Uint8Array {
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }
 
-/** Connects to a Unix socket whose bytes all arrive in one reused read buffer. */
-function connectSocket(path: string, read: (chunk: Buffer) => void): Promise<net.Socket> {
+/** Connects to a Unix socket that reads into whatever `target` gives for each read, and then calls `read`. */
+function connectSocket(
+  path: string,
+  target: () => Uint8Array,
+  read: (count: number, into: Uint8Array) => void,
+): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect({
       path,
       onread: {
-        buffer: Buffer.allocUnsafeSlow(readBufferLength),
-        callback: (length, buffer) => {
-          read(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+        buffer: target,
+        callback: (count, into) => {
+          read(count, into);
           return true;
         },
       },

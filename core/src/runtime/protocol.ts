@@ -10,6 +10,8 @@ const magic = 0x31585241;
 const prefixLength = 16;
 const maxHeaderLength = 16 * 1024 * 1024;
 const maxPayloadLength = 2 ** 40;
+/** A payload with this much still to come is read where it stays; below, the copy costs less than another system call. */
+const directReadAbove = 256 * 1024;
 
 /** The reply to the request with the same `id`, or an event of a subscription. */
 export interface ReplyHeader {
@@ -59,6 +61,19 @@ export class FrameReader {
     this.#emit = emit;
   }
 
+  /** Where the rest of a large payload goes, so that the socket may read into it; undefined if the next bytes are others. */
+  target(): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#payload === undefined || this.#payloadLength - this.#payloadFilled < directReadAbove)
+      return undefined;
+    return this.#payload.subarray(this.#payloadFilled);
+  }
+
+  /** Notes that `count` bytes were read into `target()`. */
+  advance(count: number): void {
+    this.#payloadFilled += count;
+    if (this.#payloadFilled === this.#payloadLength) this.#finish();
+  }
+
   /** Takes the next bytes of the stream; `chunk` may be reused by the caller afterwards. */
   push(chunk: Buffer): void {
     let at = 0;
@@ -78,9 +93,8 @@ export class FrameReader {
       } else if (this.#payload !== undefined) {
         const n = Math.min(this.#payloadLength - this.#payloadFilled, chunk.length - at);
         this.#payload.set(chunk.subarray(at, at + n), this.#payloadFilled);
-        this.#payloadFilled += n;
         at += n;
-        if (this.#payloadFilled === this.#payloadLength) this.#finish();
+        this.advance(n);
       }
     }
   }
