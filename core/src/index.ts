@@ -3,6 +3,7 @@ import "./array/methods.js";
 
 export { broadcastTo, full, ones, onesLike, sum, zeros, zerosLike } from "./array/broadcast.js";
 export { dotGeneral, einsum, matmul } from "./array/contraction.js";
+export { conv, convTranspose } from "./array/convolution.js";
 export { iota, scalar, tensor } from "./array/creation.js";
 export * from "./array/elementwise.js";
 export {
@@ -30,6 +31,16 @@ export {
   transpose,
 } from "./array/shaping.js";
 export { Tensor } from "./array/tensor.js";
+export {
+  avgPool,
+  cummax,
+  cummin,
+  cumprod,
+  cumsum,
+  logaddexp,
+  logcumsumexp,
+  maxPool,
+} from "./array/windows.js";
 export * as checkpoint from "./checkpoint/index.js";
 export * as text from "./data/index.js";
 export type { DType } from "./graph/dtype.js";
@@ -41,6 +52,7 @@ export { adamw, constant, cosine, type Optimizer, type Schedule } from "./optim/
 export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
 export { cond, switchCase } from "./transform/cond.js";
 export { customVjp } from "./transform/custom.js";
+export { evaluate } from "./transform/evaluate.js";
 export { hessianVectorProduct, jvp } from "./transform/forward.js";
 export { jit } from "./transform/jit.js";
 export { checkpointName, type RematPolicy, remat } from "./transform/remat.js";
