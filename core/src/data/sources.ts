@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
+import { pipeline } from "node:stream/promises";
+import { createGunzip } from "node:zlib";
 import { DataError } from "./errors.js";
 
 /** A document and how much of its source has been read with it, in the unit of `TextSource.size`. */
@@ -60,7 +62,7 @@ export interface TextFileOptions {
   invalidUtf8?: "refuse" | "replace";
 }
 
-/** Plain text files, UTF-8. Documents without any text are left out. */
+/** Plain text files, UTF-8, or such compressed as `.gz`. Documents without any text are left out. */
 export function textFiles(paths: string | readonly string[], options: TextFileOptions = {}): TextSource {
   const list = pathList(paths);
   const separator = options.separator;
@@ -71,8 +73,9 @@ export function textFiles(paths: string | readonly string[], options: TextFileOp
     recipe: { kind: "text", paths: list, options },
     fingerprint: () => filesFingerprint(list, ["text", separator, options.invalidUtf8]),
     async *documents() {
-      let consumed = 0;
+      let done = 0;
       for (const path of list) {
+        let consumed = done;
         const decoder = new TextDecoder("utf-8", { fatal: options.invalidUtf8 !== "replace" });
         let text = "";
         let offset = 0;
@@ -87,10 +90,10 @@ export function textFiles(paths: string | readonly string[], options: TextFileOp
             );
           }
         };
-        for await (const chunk of readBytes(path)) {
+        for await (const { bytes: chunk, read } of readBytes(path)) {
           text += decode(chunk);
           offset += chunk.length;
-          consumed += chunk.length;
+          consumed = done + read;
           if (separator === undefined) continue;
           const parts = text.split(separator);
           text = parts.pop()!;
@@ -100,6 +103,7 @@ export function textFiles(paths: string | readonly string[], options: TextFileOp
         for (const part of separator === undefined ? [text] : text.split(separator)) {
           if (part.trim() !== "") yield { text: part, consumed };
         }
+        done += fileBytes(path);
       }
     },
   };
@@ -125,7 +129,7 @@ export interface JsonLinesSource extends TextSource {
   readonly broken: { count: number; lines: BrokenLine[] };
 }
 
-/** JSON lines: an object a line, UTF-8. Blank lines are no records and no errors. */
+/** JSON lines: an object a line, UTF-8, plain or compressed as `.gz`. Blank lines are no records and no errors. */
 export function jsonLines(
   paths: string | readonly string[],
   options: JsonLinesOptions = {},
@@ -149,12 +153,12 @@ export function jsonLines(
       let found = 0;
       for (const path of list) {
         let line = 0;
-        for await (const { bytes, end } of readLines(path)) {
+        for await (const { bytes, read } of readLines(path)) {
           line++;
           const record = readRecord(bytes, field);
           if (record === undefined) continue;
           if ("text" in record) {
-            yield { text: record.text, consumed: done + end };
+            yield { text: record.text, consumed: done + read };
             continue;
           }
           const problem = { path, line, reason: record.reason };
@@ -219,23 +223,23 @@ function readRecord(
   };
 }
 
-/** The lines of a file as bytes without their `\n`; `end` is the offset after the line. */
-async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; end: number }> {
+/** The lines of a file as bytes without their `\n`, and the bytes of the file that were read by then. */
+async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; read: number }> {
   // Parts of a line that began in an earlier chunk.
   let begun: Buffer[] = [];
-  let end = 0;
-  for await (const chunk of readBytes(path)) {
+  let readSoFar = 0;
+  for await (const { bytes: chunk, read } of readBytes(path)) {
     let start = 0;
     for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, start)) {
       const part = chunk.subarray(start, at);
-      yield { bytes: begun.length === 0 ? part : Buffer.concat([...begun, part]), end: end + at + 1 };
+      yield { bytes: begun.length === 0 ? part : Buffer.concat([...begun, part]), read };
       begun = [];
       start = at + 1;
     }
     if (start < chunk.length) begun.push(chunk.subarray(start));
-    end += chunk.length;
+    readSoFar = read;
   }
-  if (begun.length > 0) yield { bytes: Buffer.concat(begun), end };
+  if (begun.length > 0) yield { bytes: Buffer.concat(begun), read: readSoFar };
 }
 
 /** Files by content, and the options that decide which documents they give. */
@@ -246,16 +250,28 @@ export async function filesFingerprint(
   const hash = createHash("sha256").update(JSON.stringify(options));
   for (const path of paths) {
     hash.update(`${fileBytes(path)}:`);
-    for await (const chunk of readBytes(path)) hash.update(chunk);
+    for await (const { bytes } of readBytes(path)) hash.update(bytes);
   }
   return hash.digest("hex");
 }
 
-async function* readBytes(path: string): AsyncIterable<Buffer> {
+/** A file's bytes, decompressed if its name ends in `.gz`, and how many bytes of the file were read by then. */
+async function* readBytes(path: string): AsyncIterable<{ bytes: Buffer; read: number }> {
+  const file = createReadStream(path, { highWaterMark: 1 << 20 });
   try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) yield chunk as Buffer;
+    if (!path.endsWith(".gz")) {
+      for await (const bytes of file) yield { bytes, read: file.bytesRead };
+      return;
+    }
+    const plain = createGunzip({ chunkSize: 1 << 20 });
+    // A failure of the file must end the decompression as well.
+    const through = pipeline(file, plain).catch(() => {});
+    for await (const bytes of plain) yield { bytes, read: file.bytesRead };
+    await through;
   } catch (error) {
     throw unreadable(path, error);
+  } finally {
+    file.destroy();
   }
 }
 

@@ -5,7 +5,7 @@ import { arrowFiles, parquetFiles } from "./table-files.js";
 
 /**
  * What `packed` and `tokenize` read: a path (by its ending `.jsonl` or `.ndjson`, `.parquet`, `.arrow`, else plain
- * text), documents as an array of strings, or a source.
+ * text; a further `.gz` is decompressed), documents as an array of strings, or a source.
  */
 export type TextInput = string | readonly string[] | TextSource;
 
@@ -25,7 +25,7 @@ export function textSource(input: TextInput): TextSource {
 }
 
 function fileSource(path: string): TextSource {
-  switch (/\.(\w+)$/.exec(path)?.[1]?.toLowerCase()) {
+  switch (/\.(\w+)(?:\.gz)?$/.exec(path)?.[1]?.toLowerCase()) {
     case "jsonl":
     case "ndjson":
       return jsonLines(path);

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   byteTokenizer,
@@ -12,6 +13,7 @@ import {
   textFiles,
   tokenize,
 } from "../../../core/src/data/index.js";
+import { textSource } from "../../../core/src/data/text-input.js";
 
 let folder: string;
 beforeAll(async () => {
@@ -117,6 +119,34 @@ describe("JSON lines", () => {
     const source = jsonLines(path, { broken: "skip" });
     expect(await texts(source)).toEqual([long, "end"]);
     expect(source.broken.lines).toEqual([{ path, line: 2, reason: "the line is not UTF-8" }]);
+  });
+});
+
+describe("compressed files", () => {
+  test("are read as what they hold, with progress in bytes of the file", async () => {
+    const whole = Array.from({ length: 3000 }, (_, i) => `line ${i} ${Math.sin(i)}`);
+    const lines = await file(
+      "lines.jsonl.gz",
+      gzipSync(whole.map((text) => JSON.stringify({ text })).join("\n")),
+    );
+    const source = textSource(lines);
+    expect(await texts(source)).toEqual(whole);
+    let last = 0;
+    for await (const { consumed } of source.documents()) {
+      expect(consumed).toBeGreaterThanOrEqual(last);
+      last = consumed;
+    }
+    expect(last).toBe(source.size);
+    expect(await texts(textSource(await file("plain.txt.gz", gzipSync("naïve 鯨"))))).toEqual(["naïve 鯨"]);
+  });
+
+  test("that are cut off or no such files are refused", async () => {
+    const cut = await file("cut.txt.gz", gzipSync("text ".repeat(1000)).subarray(0, 30));
+    await expect(texts(textFiles(cut))).rejects.toThrow(
+      /cut\.txt\.gz cannot be read: unexpected end of file/,
+    );
+    const odd = await file("odd.jsonl.gz", "not compressed");
+    await expect(texts(jsonLines(odd))).rejects.toThrow(/odd\.jsonl\.gz cannot be read: incorrect header/);
   });
 });
 
