@@ -13,6 +13,8 @@ export interface AttentionOptions {
   causal?: boolean;
   /** Factor of the scores. Default 1 / sqrt(headDim). */
   scale?: number;
+  /** Position of the first query among the keys, an integer scalar; default such that the last query stands at the last key. */
+  offset?: Tensor;
 }
 
 /**
@@ -28,7 +30,7 @@ export function attention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { causal = true, scale }: AttentionOptions = {},
+  { causal = true, scale, offset }: AttentionOptions = {},
 ): Tensor {
   const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
   const [, keys, keyHeads] = k.shape as [number, number, number];
@@ -40,7 +42,8 @@ export function attention(
   }
   const factor = scale ?? 1 / Math.sqrt(headDim);
   // The fused causal mask counts from the first key, so it is for equal lengths.
-  if (flashSupports(q.dtype, headDim) && k.dtype === q.dtype && (!causal || queries === keys)) {
+  const square = offset === undefined && (!causal || queries === keys);
+  if (square && flashSupports(q.dtype, headDim) && k.dtype === q.dtype) {
     return flashAttention(q, k, v, { causal, scale: factor });
   }
   const groups = heads / keyHeads;
@@ -61,7 +64,7 @@ export function attention(
   let weights = mul(scores, factor);
   if (causal) {
     const shape = [queries, 1, keys];
-    const visible = greaterEqual(iota(shape, 0).add(keys - queries), iota(shape, 2));
+    const visible = greaterEqual(iota(shape, 0).add(offset ?? keys - queries), iota(shape, 2));
     weights = where(visible, weights, -1e30);
   }
   const probabilities = cast(softmax(weights, -1), v.dtype);

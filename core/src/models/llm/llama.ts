@@ -8,10 +8,17 @@ import { reshape } from "../../array/shaping.js";
 import type { Tensor } from "../../array/tensor.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { attention } from "../../nn/attention.js";
+import { KeyValueCache } from "../../nn/cache.js";
 import { normalInit } from "../../nn/initializers.js";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.js";
 import { Module } from "../../nn/module.js";
-import { applyRotary, type RotaryScaling, rotaryFrequencies, rotaryTables } from "../../nn/rotary.js";
+import {
+  applyRotary,
+  type RotaryScaling,
+  type RotaryTables,
+  rotaryFrequencies,
+  rotaryTables,
+} from "../../nn/rotary.js";
 
 export interface LlamaConfig {
   vocabSize: number;
@@ -96,13 +103,17 @@ class Attention extends Module {
     this.headDim = headDim;
   }
 
-  forward(x: Tensor, tables: { cosine: Tensor; sine: Tensor }): Tensor {
+  forward(x: Tensor, tables: RotaryTables, layer: number, cache?: KeyValueCache): Tensor {
     const [batch, time] = x.shape as [number, number];
     const perHead = (y: Tensor): Tensor => reshape(y, [batch, time, -1, this.headDim]);
     const q = applyRotary(perHead(this.qProj.forward(x)), tables);
     const k = applyRotary(perHead(this.kProj.forward(x)), tables);
     const v = perHead(this.vProj.forward(x));
-    return this.oProj.forward(reshape(attention(q, k, v), [batch, time, -1]));
+    const mixed =
+      cache === undefined
+        ? attention(q, k, v)
+        : attention(q, ...cache.append(layer, k, v), { offset: cache.position });
+    return this.oProj.forward(reshape(mixed, [batch, time, -1]));
   }
 }
 
@@ -147,8 +158,8 @@ class Block extends Module {
     this.postAttentionLayernorm = new RMSNorm(config.hiddenSize, { epsilon });
   }
 
-  forward(x: Tensor, tables: { cosine: Tensor; sine: Tensor }): Tensor {
-    const attended = add(x, this.selfAttn.forward(this.inputLayernorm.forward(x), tables));
+  forward(x: Tensor, tables: RotaryTables, layer: number, cache?: KeyValueCache): Tensor {
+    const attended = add(x, this.selfAttn.forward(this.inputLayernorm.forward(x), tables, layer, cache));
     return add(attended, this.mlp.forward(this.postAttentionLayernorm.forward(attended)));
   }
 }
@@ -186,17 +197,27 @@ export class Llama extends Module {
         });
   }
 
-  /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
-  forward(tokens: Tensor): Tensor {
+  /**
+   * Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize].
+   *
+   * @param cache - of the tokens before these; their keys and values are added to it, its position is not moved
+   */
+  forward(tokens: Tensor, cache?: KeyValueCache): Tensor {
     const { headDim, ropeTheta, ropeScaling } = this.config;
-    const tables = rotaryTables(
-      iota([tokens.shape[1]!], 0),
-      rotaryFrequencies(headDim, ropeTheta, ropeScaling),
-    );
+    const counted = iota([tokens.shape[1]!], 0);
+    const positions = cache === undefined ? counted : add(counted, cache.position);
+    const tables = rotaryTables(positions, rotaryFrequencies(headDim, ropeTheta, ropeScaling));
     let x = this.model.embedTokens.forward(tokens);
-    for (const layer of this.model.layers) x = layer.forward(x, tables);
+    for (const [i, layer] of this.model.layers.entries()) x = layer.forward(x, tables, i, cache);
     const normed = this.model.norm.forward(x);
     return this.lmHead === null ? this.model.embedTokens.attend(normed) : this.lmHead.forward(normed);
+  }
+
+  /** An empty cache for `batch` texts of up to `length` tokens. */
+  newCache(batch: number, length: number): KeyValueCache {
+    const { layers, keyValueHeads: heads, headDim } = this.config;
+    const { dtype } = this.model.embedTokens.weight;
+    return new KeyValueCache({ layers, batch, length, heads, headDim, dtype });
   }
 
   /** Floating-point operations a trained token costs (forward and backward), at sequences of `time`: 6 a weight, and the attention. */

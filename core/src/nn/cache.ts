@@ -1,0 +1,53 @@
+/** Keys and values of tokens that a decoder has seen, so that the next token costs one position. */
+import { zeros } from "../array/broadcast.js";
+import { scalar } from "../array/creation.js";
+import { add } from "../array/elementwise.js";
+import { dynamicUpdateSlice } from "../array/indexing.js";
+import type { Tensor } from "../array/tensor.js";
+import type { DType } from "../graph/dtype.js";
+import { Module } from "./module.js";
+
+export interface CacheShape {
+  readonly layers: number;
+  readonly batch: number;
+  /** Tokens it has room for. */
+  readonly length: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly dtype?: DType;
+}
+
+/**
+ * A cache of fixed length. It is a tree, so that compiled functions take and return it; `append` and `advance` put new Tensors into its
+ * fields, within one traced call.
+ */
+export class KeyValueCache extends Module {
+  /** For each layer [batch, length, heads, headDim]. */
+  keys: Tensor[];
+  values: Tensor[];
+  /** Tokens held, int32 scalar. */
+  position: Tensor;
+
+  constructor({ layers, batch, length, heads, headDim, dtype = "float32" }: CacheShape) {
+    super();
+    const empty = (): Tensor => zeros([batch, length, heads, headDim], { dtype });
+    this.keys = Array.from({ length: layers }, empty);
+    this.values = Array.from({ length: layers }, empty);
+    this.position = scalar(0, "int32");
+  }
+
+  /** Writes a layer's keys and values [batch, time, heads, headDim] at `position`; returns all that the layer holds. */
+  append(layer: number, key: Tensor, value: Tensor): [keys: Tensor, values: Tensor] {
+    const at = [0, this.position, 0, 0];
+    const keys = dynamicUpdateSlice(this.keys[layer]!, key.astype(this.keys[layer]!.dtype), at);
+    const values = dynamicUpdateSlice(this.values[layer]!, value.astype(this.values[layer]!.dtype), at);
+    this.keys[layer] = keys;
+    this.values[layer] = values;
+    return [keys, values];
+  }
+
+  /** Counts `count` more tokens as held. What was written beyond them is overwritten by the next ones. */
+  advance(count: Tensor | number): void {
+    this.position = add(this.position, count);
+  }
+}
