@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KernelClient } from "./client.js";
 
@@ -63,6 +64,38 @@ describe("inspection", () => {
       detail_level: 0,
     });
     expect(content).toMatchObject({ status: "ok", found: false });
+  });
+});
+
+describe("the checker", () => {
+  it("is started anew when it died, and knows the cells so far", async () => {
+    const pid = kernel.process.pid!;
+    const servers = () =>
+      execFileSync("ps", ["--ppid", String(pid), "-o", "pid="])
+        .toString()
+        .trim()
+        .split(/\s+/)
+        .map(Number);
+    const [server] = servers();
+    process.kill(server!, "SIGKILL");
+    expect((await kernel.execute("increment(1)")).result).toEqual({ "text/plain": "2" });
+    expect((await kernel.execute("increment('x')")).error?.ename).toBe("TypeCheckError");
+    expect(servers()).not.toContain(server);
+  });
+
+  it("can be interrupted before the cell runs", async () => {
+    const pid = kernel.process.pid!;
+    const server = Number(execFileSync("ps", ["--ppid", String(pid), "-o", "pid="]).toString());
+    process.kill(server, "SIGSTOP");
+    try {
+      const id = kernel.startExecution("increment(5)");
+      await kernel.until((m) => m.header.msg_type === "execute_input" && m.parent.msg_id === id);
+      await kernel.interrupt();
+      expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
+    } finally {
+      process.kill(server, "SIGCONT");
+    }
+    expect((await kernel.execute("increment(6)")).result).toEqual({ "text/plain": "7" });
   });
 });
 

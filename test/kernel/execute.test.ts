@@ -177,7 +177,9 @@ describe("modules", () => {
       "7",
     );
     expect(
-      await text("// @ts-nocheck\nimport old from 'old-style';\nold.answer + require('old-style').answer"),
+      await text(
+        "import old from 'old-style';\nimport older = require('old-style');\nold.answer + older.answer",
+      ),
     ).toBe("84");
     expect(await text("import { value } from './local';\nvalue()")).toBe("10");
     expect(await text("(await import('./local.ts')).value()")).toBe("10");
@@ -189,6 +191,21 @@ describe("modules", () => {
     utimesSync(inner, new Date(), new Date(Date.now() + 5_000));
     expect(await text("import { value } from './local.ts';\nvalue()")).toBe("20");
     expect(await text("import { extra } from './inner.ts';\nextra.toUpperCase()")).toBe("'NEW'");
+  });
+
+  it("finds a package that is installed while the kernel runs", async () => {
+    const code = "import { depth } from 'late-package';\ndepth";
+    const { error } = await kernel.execute(code);
+    expect(plain(error!.traceback[0]!)).toContain("Fix: npm install late-package");
+    const folder = join(kernel.folder, "notebooks", "node_modules", "late-package");
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(
+      join(folder, "package.json"),
+      '{ "name": "late-package", "type": "module", "main": "index.js", "types": "index.d.ts" }',
+    );
+    writeFileSync(join(folder, "index.js"), "export const depth = 20000;");
+    writeFileSync(join(folder, "index.d.ts"), "export const depth: number;");
+    expect(await text(code)).toBe("20000");
   });
 
   it("imports local files with enums, parameter properties and decorators", async () => {

@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => kernel.stop());
 
-const REPEATS = 10;
+const REPEATS = Number(process.env.ARONNAX_INTERRUPT_REPEATS ?? 10);
 
 /** Starts a cell, interrupts it when it says that it is where it should be, and gives what came of it. */
 async function interruptWhen(code: string) {

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
+import { isRelative } from "../local-files.js";
 import type { Checker, Completions, Diagnostic } from "./checker.js";
 import { hoverMarkdown, type LspCompletion, type LspHover, toCompletion } from "./lsp-answers.js";
 import { WatchedFiles } from "./watched-files.js";
@@ -22,6 +23,12 @@ interface LspDiagnostic {
 }
 
 const ERROR_SEVERITY = 1;
+/**
+ * Errors that a notebook has no use for: `import x = require()` in a module, `export =`, and packages without types,
+ * whose values are `any`.
+ */
+const ALLOWED = new Set([1202, 1203, 7016]);
+const MODULE_NOT_FOUND = 2307;
 const FILE_CREATED = 1;
 const FILE_CHANGED = 2;
 
@@ -57,21 +64,35 @@ export class LanguageServerChecker implements Checker {
     return this.#inTurn(async (server) => {
       this.#watched.follow(cell.specifiers, this.notebookFolder);
       const declares = new Set(cell.declarations.map((declaration) => declaration.name));
-      await this.#setText(server, this.#workspace.header(cell.identifiers, declares) + withoutExports(cell));
-      const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
-        textDocument: { uri: this.#workspace.current },
-      });
-      return report.items
-        .filter((item) => item.severity === ERROR_SEVERITY && item.range.start.line > 0)
-        .map((item) => ({
-          code: Number(item.code ?? 0),
-          message: item.message.replace(/because it is an import\.$/, "because it is a constant."),
-          line: item.range.start.line - 1,
-          character: item.range.start.character,
-          endLine: item.range.end.line - 1,
-          endCharacter: item.range.end.character,
-        }));
+      const text = this.#workspace.header(cell.identifiers, declares) + withoutExports(cell);
+      const found = await this.#diagnose(server, text);
+      if (!found.some(({ code }) => code === MODULE_NOT_FOUND)) return found;
+      // It may have been installed since the server looked.
+      const packages = cell.specifiers.filter((specifier) => !isRelative(specifier));
+      const places = packages.flatMap((specifier) => this.#workspace.packagePlaces(specifier));
+      for (const uri of places) this.#pendingEvents.push({ uri, type: FILE_CREATED });
+      return this.#diagnose(server, text);
     });
+  }
+
+  async #diagnose(server: MessageConnection, text: string): Promise<Diagnostic[]> {
+    await this.#setText(server, text);
+    const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
+      textDocument: { uri: this.#workspace.current },
+    });
+    return report.items
+      .filter(
+        ({ severity, code, range }) =>
+          severity === ERROR_SEVERITY && range.start.line > 0 && !ALLOWED.has(Number(code)),
+      )
+      .map(({ code, message, range: { start, end } }) => ({
+        code: Number(code ?? 0),
+        message: message.replace(/because it is an import\.$/, "because it is a constant."),
+        line: start.line - 1,
+        character: start.character,
+        endLine: end.line - 1,
+        endCharacter: end.character,
+      }));
   }
 
   declare(cell: CellSyntax): void {

@@ -23,8 +23,8 @@ export class CellWorkspace {
   constructor(notebookFolder: string, repository: string) {
     this.root = mkdtempSync(join(tmpdir(), "aronnax-cells-"));
     let folder = this.root;
-    for (const modules of moduleFolders(notebookFolder, repository).reverse()) {
-      if (existsSync(join(folder, "node_modules"))) {
+    for (const [index, modules] of moduleFolders(notebookFolder, repository).reverse().entries()) {
+      if (index > 0) {
         folder = join(folder, "inner");
         mkdirSync(folder);
       }
@@ -97,6 +97,17 @@ export class CellWorkspace {
     return { uri: pathToFileURL(path).href, created };
   }
 
+  /** Where the package of a module specifier is looked for first, as URIs: what to announce when it was installed. */
+  packagePlaces(specifier: string): string[] {
+    const name = specifier
+      .split("/")
+      .slice(0, specifier.startsWith("@") ? 2 : 1)
+      .join("/");
+    return ["", name, `${name}/package.json`].map(
+      (path) => pathToFileURL(join(this.folder, "node_modules", path)).href,
+    );
+  }
+
   remove(): void {
     rmSync(this.root, { recursive: true, force: true });
   }
@@ -114,9 +125,12 @@ export function withoutExports(cell: CellSyntax): string {
   return text;
 }
 
-/** `node_modules` folders in the order in which a cell looks for packages: the nearest of the notebook first. */
+/**
+ * `node_modules` folders in the order in which a cell looks for packages: the nearest of the notebook first. That of
+ * the notebook's own folder is always among them, for a package may be installed there later.
+ */
 export function moduleFolders(notebookFolder: string, repository: string): string[] {
-  const found: string[] = [];
+  const found = [join(resolve(notebookFolder), "node_modules")];
   const climb = (from: string) => {
     for (let folder = resolve(from); ; folder = dirname(folder)) {
       const modules = join(folder, "node_modules");

@@ -1,7 +1,14 @@
 import { stripTypeScriptTypes } from "node:module";
 import type * as t from "@babel/types";
 import type { CompiledCell, Edit } from "../link.js";
-import { boundNames, type CellSyntax, endsInValue, hoistedVariables, isStatement } from "./syntax.js";
+import {
+  boundNames,
+  type CellSyntax,
+  endsInValue,
+  hoistedVariables,
+  isStatement,
+  parseCell,
+} from "./syntax.js";
 
 /** Names of the helpers that the engine puts onto `globalThis`. */
 export const IMPORT_HELPER = "__aronnax_import__";
@@ -9,7 +16,8 @@ export const META_HELPER = "__aronnax_meta__";
 
 /**
  * V8 lets a REPL script redeclare a name only in the way it was declared first: `let` as `let`, `var` and `function`
- * as `var`. The table remembers the way of each name, and later declarations follow it.
+ * as `var`. The table remembers the way of each name, and later declarations follow it. A constant becomes a `let` too:
+ * that nobody assigns to it is the checker's business.
  */
 export class NameTable {
   readonly #ways = new Map<string, "let" | "var">();
@@ -44,14 +52,12 @@ async function emitCell(
   showsResult: boolean,
 ): Promise<CompiledCell> {
   const { transform } = await import("esbuild");
-  const { parseCell } = await import("./syntax.js");
   const result = await transform(syntax.source, {
     loader: "ts",
     target: "esnext",
     supported: { decorators: false },
     sourcemap: "external",
     sourcefile: fileName,
-    keepNames: false,
     tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true, useDefineForClassFields: true } },
   });
   const emitted = parseCell(result.code);

@@ -31,6 +31,9 @@ interface ExecuteContent {
   stop_on_error: boolean;
 }
 
+/** Time for the type check of one cell, in ms. */
+const CHECK_LIMIT = 20_000;
+
 /** Runs execute requests one after the other, and aborts those that wait behind a failure. */
 export class Executor {
   readonly #names = new NameTable();
@@ -42,12 +45,12 @@ export class Executor {
   count = 0;
   /** The request whose cell runs now. */
   current: Message | undefined;
-  #interruptedBefore = false;
-
-  constructor(private readonly ports: ExecutorPorts) {}
-
   /** Names of values that cells have declared. */
   readonly valueNames = new Set<string>();
+  /** Aborted by an interrupt that comes while the cell is still being checked or compiled. */
+  #preparation = new AbortController();
+
+  constructor(private readonly ports: ExecutorPorts) {}
 
   submit(request: Message): void {
     this.#queue.push(request);
@@ -56,7 +59,7 @@ export class Executor {
 
   /** An interrupt while a cell is still being checked or compiled. */
   interruptPreparation(): void {
-    if (this.current && !this.#waiting) this.#interruptedBefore = true;
+    if (this.current && !this.#waiting) this.#preparation.abort();
   }
 
   finished(id: number, outcome: RunOutcome): void {
@@ -89,7 +92,7 @@ export class Executor {
     const content = executeContent(request.content);
     const { header } = request;
     this.current = request;
-    this.#interruptedBefore = false;
+    this.#preparation = new AbortController();
     this.ports.status(header, "busy");
     if (!content.silent && content.store_history) this.count += 1;
     const count = this.count;
@@ -137,7 +140,7 @@ export class Executor {
       const prepared = await this.#prepare(source, count);
       expressions[name] = "ename" in prepared ? { error: `${prepared.ename}: ${prepared.evalue}` } : prepared;
     }
-    if (this.#interruptedBefore) {
+    if (this.#preparation.signal.aborted) {
       const evalue = "the cell was interrupted before it ran";
       return { status: "error", ename: "Interrupted", evalue, traceback: [`Interrupted: ${evalue}`] };
     }
@@ -180,14 +183,19 @@ export class Executor {
     return compiled;
   }
 
-  /** A checker that fails never keeps a cell from running. */
+  /** A checker that fails, or takes too long, never keeps a cell from running. */
   async #check(syntax: CellSyntax): Promise<Diagnostic[]> {
     if (process.env.ARONNAX_TYPE_CHECK === "off") return [];
     if (syntax.program.body.length === 0) return [];
+    const { signal } = this.#preparation;
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(CHECK_LIMIT)]);
+    const givenUp = new Promise<never>((_, reject) => {
+      limit.addEventListener("abort", () => reject(limit.reason), { once: true });
+    });
     try {
-      return await this.ports.checker.check(syntax);
+      return await Promise.race([this.ports.checker.check(syntax), givenUp]);
     } catch (error) {
-      log(`the type checker failed, the cell runs unchecked: ${error}`);
+      if (!signal.aborted) log(`the type checker failed, the cell runs unchecked: ${error}`);
       return [];
     }
   }

@@ -13,7 +13,13 @@ export function formatDiagnostics(diagnostics: Diagnostic[], source: string, cou
     const end =
       diagnostic.endLine === line ? diagnostic.endCharacter : (lines[line]?.length ?? character + 1);
     const place = paint.dim(`cell ${count}, line ${line + 1}, column ${character + 1}`);
-    return `${paint.error("Type error")} ${paint.dim(`TS${code}`)}: ${message}\n${place}\n${excerpt(lines, line, character, end)}`;
+    const fix = fixFor(message);
+    return [
+      `${paint.error("Type error")} ${paint.dim(`TS${code}`)}: ${message}`,
+      ...(fix ? [paint.fix(`Fix: ${fix}`)] : []),
+      place,
+      excerpt(lines, line, character, end),
+    ].join("\n");
   });
   if (diagnostics.length > SHOWN) traceback.push(`... and ${diagnostics.length - SHOWN} more type errors`);
   traceback.push(
@@ -25,6 +31,12 @@ export function formatDiagnostics(diagnostics: Diagnostic[], source: string, cou
     evalue: `line ${first!.line + 1}: ${first!.message}`,
     traceback,
   };
+}
+
+/** The command that installs a missing package. */
+function fixFor(message: string): string | undefined {
+  const name = /^Cannot find module '((?:@[\w.-]+\/)?[\w-][\w.-]*)/.exec(message)?.[1];
+  return name && `npm install ${name}   (in ${process.cwd()})`;
 }
 
 export function formatSyntaxError(error: CellSyntaxError, source: string, count: number): FormattedError {

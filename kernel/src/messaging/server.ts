@@ -84,7 +84,7 @@ export class KernelServer {
 
   readonly #handlers: Record<string, Handler> = {
     kernel_info_request: () => this.#kernelInfo(),
-    connect_request: () => ({ status: "ok" }),
+    connect_request: () => ({ status: "ok", ...this.#sockets.ports }),
     complete_request: (request) => this.#complete(request),
     inspect_request: (request) => this.#inspect(request),
     is_complete_request: ({ content }) => ({ ...isComplete(String(content.code ?? "")) }),

@@ -45,6 +45,12 @@ export class Sockets {
     void this.#beat();
   }
 
+  /** As in the connection file. */
+  get ports(): Record<string, number> {
+    const { shell_port, control_port, iopub_port, stdin_port, hb_port } = this.info;
+    return { shell_port, control_port, iopub_port, stdin_port, hb_port };
+  }
+
   /** Answers on the channel and to the peer that the request came from. */
   reply(channel: Channel, request: Message, type: string, content: Json, metadata: Json = {}): void {
     const socket = { shell: this.#shell, control: this.#control, stdin: this.#stdin }[channel];
