@@ -365,9 +365,9 @@ def _shard_to_host(array: Any) -> np.ndarray:
 def _result_handler(aval: Aval) -> Any:
     arguments = (aval.shaped, aval.layout.sharding, True)
     try:
+        return xla_client.array_result_handler(*arguments, True)  # 0.10: without its checks, which fail.
+    except TypeError:
         return xla_client.array_result_handler(*arguments)
-    except TypeError:  # 0.10 also takes whether to skip its own checks.
-        return xla_client.array_result_handler(*arguments, True)
 
 
 def _cost(loaded: Any) -> dict[str, float]:

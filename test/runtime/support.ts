@@ -30,24 +30,28 @@ export async function startRuntime(devices = "cpu", directory = privateFolder())
 /** Kills what the tests started and removes its folders. */
 export async function stopAll(): Promise<void> {
   for (const folder of folders.splice(0)) {
-    for (const file of fs.readdirSync(folder)) {
-      if (file.endsWith(".lock")) await killHolder(path.join(folder, file));
-    }
-    // The supervisor may still be writing its note.
-    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+    // The runtime, its supervisor, and any that just starts.
+    await until(() => {
+      const running = runtimesOf(folder);
+      for (const pid of running) process.kill(pid, "SIGKILL");
+      return running.length === 0;
+    });
+    fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Kills the runtime that wrote its pid into the lock file, and waits until it is gone. */
-async function killHolder(lock: string): Promise<void> {
-  const pid = Number(fs.readFileSync(lock, "utf8"));
-  if (!Number.isInteger(pid) || pid <= 0) return;
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    return;
-  }
-  await until(() => !isAlive(pid));
+function runtimesOf(folder: string): number[] {
+  return fs
+    .readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const command = fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+        return pid > 0 && command.includes("aronnax_runtime") && command.includes(folder);
+      } catch {
+        return false;
+      }
+    });
 }
 
 export function isAlive(pid: number): boolean {
