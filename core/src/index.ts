@@ -2,10 +2,12 @@
 import "./array/methods.js";
 
 export { broadcastTo, full, ones, onesLike, sum, zeros, zerosLike } from "./array/broadcast.js";
+export { angle, complex, conj, imag, real } from "./array/complex.js";
 export { dotGeneral, einsum, matmul } from "./array/contraction.js";
 export { conv, convTranspose } from "./array/convolution.js";
 export { iota, scalar, tensor } from "./array/creation.js";
 export * from "./array/elementwise.js";
+export * as fft from "./array/fft.js";
 export {
   dynamicSlice,
   dynamicUpdateSlice,
@@ -16,6 +18,29 @@ export {
   takeAlongAxis,
 } from "./array/indexing.js";
 export { concatenate, roll, split, stack } from "./array/joining.js";
+export {
+  cross,
+  diag,
+  diagonal,
+  diff,
+  elu,
+  hypot,
+  isinf,
+  kron,
+  leakyRelu,
+  logicalAnd,
+  logicalOr,
+  logSigmoid,
+  meshgrid,
+  nanToNum,
+  outer,
+  peakToPeak,
+  repeat,
+  tensordot,
+  tile,
+  trace,
+} from "./array/numpy.js";
+export { at, type Place, type PlaceSpec, scatterAlongAxis } from "./array/places.js";
 export * as random from "./array/random.js";
 export { arange, eye, linspace, tril, triu } from "./array/ranges.js";
 export * from "./array/reductions.js";
@@ -30,6 +55,7 @@ export {
   swapAxes,
   transpose,
 } from "./array/shaping.js";
+export { argsort, bincount, median, quantile, searchSorted, sort, sortBy, topK } from "./array/sorting.js";
 export { Tensor } from "./array/tensor.js";
 export {
   avgPool,
