@@ -28,6 +28,7 @@ export default defineConfig({
           fileParallelism: false,
           maxWorkers: 1,
           sequence: { groupOrder: 1 },
+          testTimeout: 240_000,
         },
       },
     ],

@@ -1,6 +1,6 @@
 // Child processes: output to the log, lines to whoever counts them, and none left behind.
 import { spawn } from "node:child_process";
-import { ChildError } from "./failure.mjs";
+import { ChildError, SetupError } from "./failure.mjs";
 
 const TAIL = 16_384;
 
@@ -42,9 +42,13 @@ export function run(command, args, { cwd, log, env = process.env, onLine, onStar
       if (onLine) lines.forEach(onLine);
     };
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", take);
-    child.on("error", (error) => {
+    child.on("error", (/** @type {NodeJS.ErrnoException} */ error) => {
       running.delete(child);
-      reject(error);
+      const missing = new SetupError(
+        `${command} is not on the PATH.`,
+        "Install it, then run the command again.",
+      );
+      reject(error.code === "ENOENT" ? missing : error);
     });
     child.on("close", (code) => {
       running.delete(child);

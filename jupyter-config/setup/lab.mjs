@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, relative } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { SetupError } from "./failure.mjs";
+import { explain, SetupError } from "./failure.mjs";
 import { at, cache, repository, venvEnvironment, venvPython } from "./repository.mjs";
 import { setUpOrExplain, stopOnSignals } from "./setup.mjs";
 import { seconds } from "./steps.mjs";
@@ -132,8 +132,9 @@ export async function main(args) {
     if (!(await setUpOrExplain())) return 1;
     return await serve(args);
   } catch (error) {
-    if (!(error instanceof SetupError)) throw error;
-    process.stderr.write(`${error.message}\n`);
+    const known = explain(error, "JupyterLab", ".cache/lab.log");
+    if (!known) throw error;
+    process.stderr.write(`${known.message}\n`);
     return 1;
   }
 }

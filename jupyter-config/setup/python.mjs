@@ -2,9 +2,10 @@
 import { execFile } from "node:child_process";
 import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { SetupError } from "./failure.mjs";
+import { venv } from "./repository.mjs";
 
 const OLDEST = 11;
 /** Minor versions of Python 3 that are tested, the best first; newer ones are taken where none of these is found. */
@@ -87,12 +88,18 @@ function refusal(python) {
   );
 }
 
+/** The Python that ARONNAX_PYTHON names, if any. That of `.venv` itself is for the runtime: none can be made of it. */
+export function namedPython() {
+  const named = process.env.ARONNAX_PYTHON;
+  return named && !resolve(named).startsWith(`${venv}/`) ? named : undefined;
+}
+
 /**
- * The newest suitable Python: ARONNAX_PYTHON, else the PATH and pyenv.
+ * The newest suitable Python: the one that is named, else the best on the PATH and in pyenv.
  * @returns {Promise<Python>} rejects with SetupError
  */
 export async function findPython() {
-  const named = process.env.ARONNAX_PYTHON;
+  const named = namedPython();
   if (named) {
     const python = await probe(named);
     if (!python)

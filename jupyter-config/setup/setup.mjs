@@ -16,7 +16,7 @@ import { dirname, join, relative } from "node:path";
 import { run, stopChildren } from "./child.mjs";
 import { explain, SetupError } from "./failure.mjs";
 import { release, reserve, startedChild } from "./one-at-a-time.mjs";
-import { findPython } from "./python.mjs";
+import { findPython, namedPython } from "./python.mjs";
 import { at, cache, kernelNode, repository, sitePackages, venv, venvPython } from "./repository.mjs";
 import { keyOf, readStamp, removeStamp, writeStamp } from "./stamps.mjs";
 import { Log, Step, seconds } from "./steps.mjs";
@@ -78,18 +78,22 @@ function lockedPackages() {
 const pythonLock = at("runtime", "requirements", "python.txt");
 const cudaLock = at("runtime", "requirements", "cuda.txt");
 const pythonStamp = join(venv, ".aronnax-python");
+const namedStamp = join(venv, ".aronnax-named-python");
 const cudaStamp = join(venv, ".aronnax-cuda");
 const UNFINISHED = "unfinished";
 
 // Moving the folder breaks an environment (its scripts name their Python), so the place is part of the key.
-const pythonKey = () => keyOf({ files: [pythonLock], values: [venv, process.env.ARONNAX_PYTHON ?? ""] });
+const pythonKey = () => keyOf({ files: [pythonLock], values: [venv] });
 const cudaKey = () => keyOf({ files: [cudaLock, pythonLock] });
 
 /** @type {Task} */
 const pythonPackages = {
   title: "Python and JupyterLab",
   gigabytes: 1.6,
-  pending: () => readStamp(pythonStamp) !== pythonKey() || !existsSync(venvPython),
+  pending: () =>
+    readStamp(pythonStamp) !== pythonKey() ||
+    !existsSync(venvPython) ||
+    (namedPython() !== undefined && namedPython() !== readStamp(namedStamp)),
   async perform(step, run) {
     step.progress("looking for a Python");
     const python = await findPython();
@@ -102,6 +106,7 @@ const pythonPackages = {
     await run(python.path, ["-m", "venv", "--without-pip", venv]);
     await run(venvPython, ["-m", "ensurepip"]);
     await install(pythonLock, `Python ${python.version}`, step, run);
+    writeStamp(namedStamp, namedPython() ?? "");
     writeStamp(pythonStamp, pythonKey());
     return `Python ${python.version}, ${installed()} packages`;
   },
@@ -179,7 +184,7 @@ const built = [at("core", "dist"), at("kernel", "dist"), at("lab-extension", "la
 const buildKey = () =>
   keyOf({
     files: [at("package.json"), at("package-lock.json"), at("tsconfig.base.json")],
-    folders: [at("core"), at("kernel"), at("lab-extension")],
+    packages: [at("core"), at("kernel"), at("lab-extension")],
   });
 
 /** @type {Task} */

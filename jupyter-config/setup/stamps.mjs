@@ -3,32 +3,34 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const GENERATED = new Set(["node_modules", "dist", "lib", "labextension", "__pycache__"]);
+/** What a build leaves beside the sources of a package. */
+const GENERATED = new Set(["node_modules", "dist", "lib", "labextension"]);
 
 /**
- * @param {string} path a file, or a folder of which every source file counts
+ * The files of a folder, in an order of their own.
+ * @param {string} folder
+ * @param {ReadonlySet<string>} except names that do not count
  * @returns {string[]}
  */
-function filesUnder(path) {
-  if (!existsSync(path)) return [];
-  const entries = readdirSync(path, { withFileTypes: true, recursive: false });
-  return entries
-    .filter((entry) => !GENERATED.has(entry.name) && !entry.name.endsWith(".tsbuildinfo"))
+function filesUnder(folder, except = new Set()) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .filter(({ name }) => !except.has(name))
     .flatMap((entry) => {
-      const inside = join(path, entry.name);
-      return entry.isDirectory() ? filesUnder(inside) : [inside];
+      const path = join(folder, entry.name);
+      return entry.isDirectory() ? filesUnder(path) : [path];
     })
     .sort();
 }
 
 /**
  * The key of some inputs.
- * @param {{ files?: string[], folders?: string[], values?: string[] }} inputs
+ * @param {{ files?: string[], packages?: string[], values?: string[] }} inputs `packages` are folders, without what a build makes
  */
-export function keyOf({ files = [], folders = [], values = [] }) {
+export function keyOf({ files = [], packages = [], values = [] }) {
   const hash = createHash("sha256");
   for (const value of values) hash.update(`${value}\0`);
-  for (const file of [...files, ...folders.flatMap(filesUnder)]) {
+  for (const file of [...files, ...packages.flatMap((folder) => filesUnder(folder, GENERATED))]) {
     const content = readFileSync(file);
     hash.update(`${file}\0${content.length}\0`).update(content);
   }
