@@ -287,6 +287,30 @@ describe("run file", () => {
     expect(withoutTime(readRun(join(root, "exit")).rows)).toEqual([{ step: 1, loss: 4 }]);
   });
 
+  test("stays whole on a full disk, with one warning, while the run goes on", async () => {
+    // The limit on a file's size (in KiB) makes the system refuse the write, as a full disk or a quota does.
+    const child = await runTypeScript(
+      root,
+      `import { metricsHub, RunWriter } from "./metrics/index.js";
+       process.on("SIGXFSZ", () => {});
+       const writer = new RunWriter({ name: "full", root: process.argv[2] });
+       for (let step = 1; step <= 100; step++) {
+         writer.log({ step, loss: 1 / step });
+         writer.flush();
+       }
+       console.log(metricsHub().runs.get(writer.id).rows.length);`,
+      { arguments: [root], command: ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash"] },
+    );
+    const { code, stdout, stderr } = await finished(child);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "100\n" });
+    expect(stderr.match(/cannot be written to .*full.metrics\.arrow: EFBIG/g)).toHaveLength(1);
+    const { rows, damage } = readRun(join(root, "full"));
+    expect(damage).toBeUndefined();
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.length).toBeLessThan(100);
+    expect(rows.map(({ step }) => step)).toEqual(rows.map((_, i) => i + 1));
+  });
+
   test("is refused to a second process while the first one writes", async () => {
     const writer = new RunWriter({ name: "taken", root, hub: createMetricsHub() });
     const script = `import { RunWriter } from "./metrics/index.js";
