@@ -49,12 +49,13 @@ export interface Shard {
  * token after each document, cut every `sequenceLength` tokens. Nothing is read until `prepare` or the first batch.
  */
 export function packed(source: TextInput | readonly MixturePart[], options: PackedOptions): PackedText {
-  return new PackedText(isMixture(source) ? source : [{ source, weight: 1 }], options);
+  return new PackedText(mixtureParts(source), options);
 }
 
-function isMixture(source: TextInput | readonly MixturePart[]): source is readonly MixturePart[] {
+export function mixtureParts(source: TextInput | readonly MixturePart[]): readonly MixturePart[] {
   const [first] = Array.isArray(source) ? source : [];
-  return typeof first === "object" && first !== null && "source" in first && "weight" in first;
+  const mixture = typeof first === "object" && first !== null && "source" in first && "weight" in first;
+  return mixture ? (source as readonly MixturePart[]) : [{ source: source as TextInput, weight: 1 }];
 }
 
 interface Prepared {
@@ -86,11 +87,7 @@ export class PackedText implements BatchSource {
       }
     }
     checkShard(options.shard);
-    for (const [i, { weight }] of parts.entries()) {
-      if (!(weight > 0 && Number.isFinite(weight))) {
-        throw new DataError(`The weight of part ${i} of the mixture must be positive; it is ${weight}.`);
-      }
-    }
+    checkWeights(parts);
     this.batchSize = options.batchSize;
     this.sequenceLength = options.sequenceLength;
     this.vocabSize = options.tokenizer.vocabSize;
@@ -136,7 +133,8 @@ export class PackedText implements BatchSource {
       throw new DataError("The data have no position before they are prepared.", "Await `prepare()` first.");
     }
     const { sampler, fingerprint } = prepared;
-    return { version: 1, kind: "packed", samples: sampler.samples, taken: [...sampler.taken], fingerprint };
+    const { samples, taken } = sampler.blend;
+    return { version: 1, kind: "packed", samples, taken: [...taken], fingerprint };
   }
 
   async restore(position: DataPosition): Promise<void> {
@@ -152,9 +150,7 @@ export class PackedText implements BatchSource {
         "Use the same ones to continue a run, or start a new run from the checkpoint's weights.",
       );
     }
-    taken.forEach((count, i) => {
-      sampler.taken[i] = count;
-    });
+    sampler.blend.restore(taken);
   }
 
   /** The tokens of the training split, part after part. */
@@ -223,6 +219,14 @@ export class PackedText implements BatchSource {
 
   private batch(rows: readonly TokenArray[], eosId: number): Batch {
     return batchOf(rows, this.position(), this.options.segments ? eosId : undefined);
+  }
+}
+
+export function checkWeights(parts: readonly MixturePart[]): void {
+  for (const [i, { weight }] of parts.entries()) {
+    if (!(weight > 0 && Number.isFinite(weight))) {
+      throw new DataError(`The weight of part ${i} of the mixture must be positive; it is ${weight}.`);
+    }
   }
 }
 

@@ -72,22 +72,15 @@ export function sequence(tokens: TokenArray, index: number, sequenceLength: numb
 }
 
 /**
- * Which sequence comes when. Each component is read epoch by epoch in a fresh random order; among several, the next
- * sequence comes from the one that lags its weight most, so after n sequences each has its share to within one
- * (the blending of Megatron-LM). The whole position is the number of sequences taken from each.
+ * Which component of a mixture the next sequence comes from: the one that lags its weight most, so that after n
+ * sequences each has its share to within one (the blending of Megatron-LM). Its position is the number taken from each.
  */
-export class Sampler {
+export class Blend {
   readonly taken: number[];
   private readonly shares: number[];
-  private readonly orders: { epoch: number; order: Int32Array }[] = [];
 
-  constructor(
-    private readonly lengths: readonly number[],
-    weights: readonly number[],
-    private readonly seed: number,
-    private readonly shuffle: boolean,
-  ) {
-    this.taken = lengths.map(() => 0);
+  constructor(weights: readonly number[]) {
+    this.taken = weights.map(() => 0);
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     this.shares = weights.map((weight) => weight / total);
   }
@@ -96,7 +89,8 @@ export class Sampler {
     return this.taken.reduce((sum, count) => sum + count, 0);
   }
 
-  next(): { component: number; index: number } {
+  /** Counts and returns the next component. */
+  next(): number {
     const after = this.samples + 1;
     let component = 0;
     let largest = Number.NEGATIVE_INFINITY;
@@ -107,16 +101,38 @@ export class Sampler {
         component = i;
       }
     });
-    const position = this.taken[component]!++;
-    const length = this.lengths[component]!;
-    const epoch = Math.floor(position / length);
-    const within = position % length;
-    return { component, index: this.shuffle ? this.order(component, epoch)[within]! : within };
+    this.taken[component]!++;
+    return component;
   }
 
-  /** The epoch of the component that is furthest on. */
-  get epoch(): number {
-    return Math.max(...this.taken.map((count, i) => Math.floor(count / this.lengths[i]!)));
+  restore(taken: readonly number[]): void {
+    taken.forEach((count, i) => {
+      this.taken[i] = count;
+    });
+  }
+}
+
+/** Which sequence comes when: each component of a blend is read epoch by epoch, each time in another random order. */
+export class Sampler {
+  readonly blend: Blend;
+  private readonly orders: { epoch: number; order: Int32Array }[] = [];
+
+  constructor(
+    private readonly lengths: readonly number[],
+    weights: readonly number[],
+    private readonly seed: number,
+    private readonly shuffle: boolean,
+  ) {
+    this.blend = new Blend(weights);
+  }
+
+  next(): { component: number; index: number } {
+    const component = this.blend.next();
+    const position = this.blend.taken[component]! - 1;
+    const length = this.lengths[component]!;
+    const within = position % length;
+    const epoch = Math.floor(position / length);
+    return { component, index: this.shuffle ? this.order(component, epoch)[within]! : within };
   }
 
   private order(component: number, epoch: number): Int32Array {

@@ -67,7 +67,12 @@ describe("streamed text", () => {
         fc.nat(99),
         async (some, before, block, seed) => {
           const input = [...some, "so that there is always a sequence"];
-          const make = () => streamed(input, { ...base, shuffleBlock: block, seed, segments: true });
+          const parts = [
+            { source: input, weight: 1 },
+            { source: texts, weight: 0.4 },
+          ];
+          const make = () =>
+            streamed(seed % 2 ? input : parts, { ...base, shuffleBlock: block, seed, segments: true });
           const source = make();
           await source.prepare();
           const position = JSON.parse(
@@ -81,6 +86,18 @@ describe("streamed text", () => {
       ),
       { numRuns: 100 },
     );
+  });
+
+  test("is mixed by weight as packed text is", async () => {
+    const parts = [
+      { source: ["a".repeat(100)], weight: 3 },
+      { source: ["b".repeat(400)], weight: 1 },
+    ];
+    const options = { ...base, batchSize: 1, shuffle: false };
+    expect(content(await take(streamed(parts, options), 100))).toEqual(
+      content(await take(packed(parts, options), 100)),
+    );
+    expect(() => streamed([{ source: texts, weight: -1 }], base)).toThrow(/weight of part 0/);
   });
 
   test("refuses too little text, other data and bad options by name", async () => {
