@@ -74,7 +74,19 @@ export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from 
 export * as metrics from "./metrics/index.js";
 export * as llm from "./models/llm/index.js";
 export * as nn from "./nn/index.js";
-export { adamw, constant, cosine, type Optimizer, type Schedule } from "./optim/index.js";
+export {
+  adamw,
+  constant,
+  cosine,
+  descent,
+  inverseSquareRoot,
+  linear,
+  lion,
+  type Optimizer,
+  type Schedule,
+  sgd,
+  warmupStableDecay,
+} from "./optim/index.js";
 export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
 export { cond, switchCase } from "./transform/cond.js";
 export { customVjp } from "./transform/custom.js";

@@ -1,7 +1,7 @@
 /** Learning-rate schedules: functions of the step, computed on the device. */
 
 import { full } from "../array/broadcast.js";
-import { add, cast, cos, div, less, maximum, minimum, mul, sub, where } from "../array/elementwise.js";
+import { add, cast, cos, div, less, maximum, minimum, mul, rsqrt, sub, where } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 
@@ -28,13 +28,64 @@ export interface CosineOptions {
 export function cosine({ peak, warmup = 0, final = peak / 10, steps }: CosineOptions): Schedule {
   check("cosine", { peak, warmup, final });
   return (step, totalSteps) => {
-    const end = steps ?? totalSteps;
     const t = cast(step, "float32");
-    const rising = mul(div(add(t, 1), Math.max(warmup, 1)), peak);
-    const progress = minimum(maximum(div(sub(t, warmup), Math.max(end - warmup, 1)), 0), 1);
+    const progress = share(t, warmup, steps ?? totalSteps);
     const falling = add(mul(add(cos(mul(progress, Math.PI)), 1), (peak - final) / 2), final);
-    return where(less(t, warmup), rising, falling);
+    return where(less(t, warmup), rising(t, warmup, peak), falling);
   };
+}
+
+/** Linear warm-up, then a straight line down to `final` (default 0). */
+export function linear({ peak, warmup = 0, final = 0, steps }: CosineOptions): Schedule {
+  check("linear", { peak, warmup, final });
+  return (step, totalSteps) => {
+    const t = cast(step, "float32");
+    const falling = add(mul(share(t, warmup, steps ?? totalSteps), final - peak), peak);
+    return where(less(t, warmup), rising(t, warmup, peak), falling);
+  };
+}
+
+export interface WarmupStableDecayOptions {
+  peak: number;
+  warmup?: number;
+  /** Steps of the decay at the end. Default a tenth of all. */
+  decay?: number;
+  /** Lowest learning rate, at the end. Default 0. */
+  final?: number;
+  /** Default the length of the training. */
+  steps?: number;
+}
+
+/** Warm-up, a long plateau, and a short straight decay (Hu et al. 2024, MiniCPM). */
+export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
+  const { peak, warmup = 0, final = 0 } = options;
+  check("warmupStableDecay", { peak, warmup, final });
+  return (step, totalSteps) => {
+    const end = options.steps ?? totalSteps;
+    const decay = options.decay ?? Math.max(1, Math.round(end / 10));
+    const t = cast(step, "float32");
+    const falling = add(mul(share(t, end - decay, end), final - peak), peak);
+    return where(less(t, warmup), rising(t, warmup, peak), falling);
+  };
+}
+
+/** Warm-up, then the peak times sqrt(warmup / step) (Vaswani et al. 2017). */
+export function inverseSquareRoot({ peak, warmup }: { peak: number; warmup: number }): Schedule {
+  check("inverseSquareRoot", { peak, warmup: warmup - 1 });
+  return (step) => {
+    const t = cast(step, "float32");
+    return where(less(t, warmup), rising(t, warmup, peak), mul(rsqrt(div(add(t, 1), warmup)), peak));
+  };
+}
+
+/** The part of a warm-up: linear, and `peak` at its last step. */
+function rising(t: Tensor, warmup: number, peak: number): Tensor {
+  return mul(div(add(t, 1), Math.max(warmup, 1)), peak);
+}
+
+/** How much of the way from step `from` to step `to` is done, 0 to 1. */
+function share(t: Tensor, from: number, to: number): Tensor {
+  return minimum(maximum(div(sub(t, from), Math.max(to - from, 1)), 0), 1);
 }
 
 function check(name: string, values: Record<string, number>): void {

@@ -1,5 +1,5 @@
 import "../../support/runtime.js";
-import { adamw, constant, cosine, tensor } from "aronnax";
+import { adamw, constant, cosine, inverseSquareRoot, linear, tensor, warmupStableDecay } from "aronnax";
 import { expect, it } from "vitest";
 
 async function at(schedule: ReturnType<typeof cosine>, step: number, total: number): Promise<number> {
@@ -14,6 +14,18 @@ it("rises linearly to the peak, falls as half a cosine to a tenth of it, and sta
   expect(await at(schedule, 24, 24)).toBeCloseTo(0.1, 6);
   expect(await at(schedule, 99, 24)).toBeCloseTo(0.1, 6);
   expect(await at(constant(0.5), 7, 24)).toBe(0.5);
+});
+
+it("falls in a straight line, or stays and falls at the end, or falls as the inverse square root", async () => {
+  expect(await at(linear({ peak: 1, warmup: 4 }), 1, 24)).toBeCloseTo(0.5, 6);
+  expect(await at(linear({ peak: 1, warmup: 4 }), 9, 24)).toBeCloseTo(0.75, 6);
+  const stable = warmupStableDecay({ peak: 2, warmup: 2, decay: 10 });
+  expect(await at(stable, 89, 100)).toBeCloseTo(2, 6);
+  expect(await at(stable, 95, 100)).toBeCloseTo(1, 6);
+  expect(await at(stable, 100, 100)).toBeCloseTo(0, 6);
+  const root = inverseSquareRoot({ peak: 1, warmup: 4 });
+  expect(await at(root, 3, 100)).toBeCloseTo(1, 6);
+  expect(await at(root, 15, 100)).toBeCloseTo(0.5, 6);
 });
 
 it("refuses values that make no sense, naming them", () => {

@@ -1,0 +1,32 @@
+/** Stochastic gradient descent, with momentum as PyTorch has it (Sutskever et al. 2013, without dampening). */
+import { zerosLike } from "../array/broadcast.js";
+import { add, mul } from "../array/elementwise.js";
+import { map } from "../transform/tree.js";
+import { checkDecays, type DescentOptions, descent } from "./descent.js";
+import type { Optimizer } from "./optimizer.js";
+
+export interface SgdOptions extends DescentOptions {
+  /** Share of the last direction that is kept. Default 0. */
+  momentum?: number;
+  /** Looks one step ahead along the momentum. Default false. */
+  nesterov?: boolean;
+}
+
+/** The running direction, a tree like the parameters; empty without momentum. */
+export interface SgdState {
+  readonly momentum: unknown;
+}
+
+export function sgd({ momentum = 0, nesterov = false, ...options }: SgdOptions): Optimizer<SgdState> {
+  checkDecays("sgd", { momentum });
+  return descent<SgdState>(options, {
+    name: "sgd",
+    init: (parameters) => ({ momentum: momentum === 0 ? {} : map(zerosLike, parameters) }),
+    direction(gradients, state) {
+      if (momentum === 0) return [gradients, state];
+      const running = map((g, m) => add(mul(m, momentum), g), gradients, state.momentum);
+      const directions = nesterov ? map((g, m) => add(g, mul(m, momentum)), gradients, running) : running;
+      return [directions, { momentum: running }];
+    },
+  });
+}
