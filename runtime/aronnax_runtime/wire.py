@@ -1,6 +1,7 @@
 """Frames: a prefix of 16 bytes, a MessagePack header, a raw payload. PROTOCOL.md is the description."""
 
 import io
+import select
 import socket
 import struct
 import threading
@@ -100,16 +101,20 @@ class FrameWriter:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         self._connection = connection
         self._lock = threading.Lock()
+        self._writable = select.poll()
+        self._writable.register(connection, select.POLLOUT)
 
     def send(self, header: dict[str, Any], payload: Bytes | None = None) -> None:
         with self._lock:
             self._send(header, payload)
 
     def offer(self, header: dict[str, Any]) -> bool:
-        """Sends unless another thread is sending: for events that a slow client may miss."""
+        """Sends unless that could block: for events that a slow client may miss."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
+            if not self._writable.poll(0):
+                return False
             self._send(header, None)
         finally:
             self._lock.release()

@@ -33,7 +33,13 @@ export async function stopAll(): Promise<void> {
     // The runtime, its supervisor, and any that just starts.
     await until(() => {
       const running = runtimesOf(folder);
-      for (const pid of running) process.kill(pid, "SIGKILL");
+      for (const pid of running) {
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch {
+          // It has ended by itself.
+        }
+      }
       return running.length === 0;
     });
     fs.rmSync(folder, { recursive: true, force: true });

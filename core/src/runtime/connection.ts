@@ -72,6 +72,7 @@ export class Connection {
     const { result } = await answered;
     this.#open = true;
     this.#flush();
+    this.#idle();
     return result;
   }
 

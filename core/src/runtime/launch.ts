@@ -117,6 +117,7 @@ function startFailure(where: Place, { exit }: Starting): RuntimeLost {
   const log = logTail(where.log);
   const last = log.findLast((line) => /Error|error:/.test(line)) ?? log.at(-1) ?? "";
   const missing = /No module named '?([\w.]+)/.exec(last)?.[1];
+  const withoutCuda = where.devices.startsWith("cuda") && /backend|cuda/i.test(last);
   const spawnFailed = typeof exit === "string" && exit.includes("spawn");
   return new RuntimeLost(
     `the runtime for ${where.devices} could not be started with ${pythonCommand()}: ${spawnFailed ? exit : last || `it ended with ${exit}`}`,
@@ -128,7 +129,9 @@ function startFailure(where: Place, { exit }: Starting): RuntimeLost {
           ? `Install it for this Python (\`pip install ${missing.split(".")[0]}\`), or set ARONNAX_PYTHON to one that has it.`
           : spawnFailed
             ? "Install Python 3.11 or newer, or set ARONNAX_PYTHON to an interpreter that has jaxlib."
-            : `Read ${where.log}.`,
+            : withoutCuda
+              ? 'Install jax with CUDA for this Python (`pip install "jax[cuda13]"`), or set ARONNAX_DEVICES=cpu.'
+              : `Read ${where.log}.`,
     },
   );
 }

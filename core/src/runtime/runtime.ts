@@ -131,9 +131,11 @@ export class Runtime {
    */
   execute(program: Program, inputs: readonly DeviceBuffer[]): DeviceBuffer[] {
     this.#alive();
+    if (program.runtime !== this) throw foreign(program);
     const handles = new Array<number>(inputs.length);
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i]!;
+      if (input.runtime !== this) throw foreign(input);
       if (input.state !== "live") throw deleted(input, `input ${i} of ${program.name}`);
       handles[i] = input.id;
     }
@@ -200,6 +202,7 @@ export class Runtime {
 
   /** The handle of a live buffer. @throws BufferDeleted */
   handle(buffer: DeviceBuffer): number {
+    if (buffer.runtime !== this) throw foreign(buffer);
     if (buffer.state !== "live") throw deleted(buffer, "buffer");
     return buffer.id;
   }
@@ -357,6 +360,17 @@ function byteLength(shape: readonly number[], dtype: DType): number {
   let elements = 1;
   for (const size of shape) elements *= size;
   return elements * itemSize(dtype);
+}
+
+/** The error for what another process holds, or held: its handles mean nothing here. */
+function foreign(held: DeviceBuffer | Program): Error {
+  const what = held instanceof Program ? `program ${held.name}` : `buffer ${held.name ?? held.id}`;
+  return (
+    held.runtime.lost ??
+    new InvalidArgument(`${what} belongs to another runtime`, {
+      fix: "Fetch its bytes there with get() and put() them here, or compile the program here too.",
+    })
+  );
 }
 
 function deleted(buffer: DeviceBuffer, role: string): BufferDeleted {

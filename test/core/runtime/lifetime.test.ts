@@ -73,7 +73,11 @@ describe("the runtime process and its clients", () => {
 
     const next = new Runtime({ directory, devices: "cpu" });
     expect((await next.ready).pid).not.toBe(pid);
-    expect(await floats(next, next.put(new Float32Array([5]), f32([1])))).toEqual([5]);
+    const five = next.put(new Float32Array([5]), f32([1]));
+    expect(await floats(next, five)).toEqual([5]);
+    // What the old process held is not taken for something of the new one.
+    await expect(next.get(a)).rejects.toBe(runtime.lost);
+    expect(() => next.execute(program, [five, five])).toThrow(RuntimeLost);
   });
 
   it("outlives a killed client, frees its unnamed buffers and keeps its workspace", async () => {
