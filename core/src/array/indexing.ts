@@ -394,7 +394,7 @@ export function scatter(x: Tensor, indices: Tensor, updates: Tensor, dimensions:
 }
 
 /** Integer indices, negative ones counted from the end. */
-function wrapIndices(operation: string, indices: TensorLike, length: number): Tensor {
+export function wrapIndices(operation: string, indices: TensorLike, length: number): Tensor {
   const [t] = promote(operation, indices) as [Tensor];
   if (!isInteger(t.dtype))
     throw new DTypeError(`${operation}: indices are ${t.dtype}`, 'convert them with .astype("int32")');

@@ -33,10 +33,12 @@ import {
   xor,
 } from "./elementwise.js";
 import { decode, encode, limits } from "./hostdata.js";
+import { take } from "./indexing.js";
 import { stack } from "./joining.js";
 import { argmax } from "./reductions.js";
-import { checkShape, sizeOf } from "./shapes.js";
+import { checkShape, normalizeAxis, sizeOf } from "./shapes.js";
 import { reshape, sliceRanges } from "./shaping.js";
+import { sortBy } from "./sorting.js";
 import { Tensor } from "./tensor.js";
 
 const rotations = [
@@ -293,4 +295,21 @@ export function integers(
     offset = rem(add(mul(rem(upper, divisor), multiplier), rem(lower, divisor)), divisor);
   }
   return add(cast(offset, dtype), scalar(low, dtype));
+}
+
+/** The integers below `x` in random order, or `x` with its slices along an axis in random order. Equal to `jax.random.permutation`. */
+export function permutation(k: Key | number, x: number | Tensor, axis = 0): Tensor {
+  if (x instanceof Tensor && x.ndim !== 1) {
+    return take(x, permutation(k, x.shape[normalizeAxis("permutation", axis, x.ndim)]!), axis);
+  }
+  let shuffled = x instanceof Tensor ? x : iota([x], 0);
+  let key = asKey(k);
+  // Sorting by random 32-bit keys, again until collisions do not matter any more.
+  const rounds = Math.ceil((3 * Math.log(Math.max(1, shuffled.size))) / Math.log(2 ** 32 - 1));
+  for (let round = 0; round < rounds; round++) {
+    const [next, own] = splitKeys(key) as [Key, Key];
+    key = next;
+    shuffled = sortBy(bits(own, shuffled.shape), [shuffled], 0)[1]!;
+  }
+  return shuffled;
 }

@@ -163,4 +163,22 @@ checkProperties("random numbers", [
     }),
     1,
   ),
+  draw(
+    "permutation of a range",
+    fc
+      .tuple(seeds, fc.constantFrom(1, 5, 2000))
+      .map(([seed, n]) => ({
+        ours: () => random.permutation(seed, n),
+        theirs: `jax.random.permutation(${key(seed)}, ${n})`,
+      })),
+    3,
+  ),
+  draw(
+    "permutation of slices",
+    seeds.map((seed) => ({
+      ours: () => random.permutation(seed, a.iota([3, 4], 1), 1),
+      theirs: `jax.random.permutation(${key(seed)}, lax.broadcasted_iota(jnp.int32, (3, 4), 1), 1)`,
+    })),
+    1,
+  ),
 ]);
