@@ -6,7 +6,12 @@ declare module "plotly.js-basic-dist-min" {
     x: readonly number[];
     y: readonly number[];
     line?: { color?: string; width?: number; dash?: string; shape?: string };
-    marker?: { color?: string; size?: number; symbol?: string | readonly string[]; line?: object };
+    marker?: {
+      color?: string | readonly string[];
+      size?: number;
+      symbol?: string | readonly string[];
+      line?: object;
+    };
     opacity?: number;
     fill?: "none" | "tozeroy" | "tonexty";
     fillcolor?: string;

@@ -20,6 +20,8 @@ export interface ChartSpec {
   readonly unit: Unit;
   readonly lines: readonly ChartLine[];
   readonly stacked?: boolean;
+  /** Values far above the others are marked at the upper edge: a slow or lucky step must not flatten all the others. */
+  readonly clipped?: boolean;
   /** Takes twice the width. */
   readonly wide?: boolean;
 }
@@ -40,6 +42,7 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
     {
       id: "throughput",
       title: trans.__("Tokens per second"),
+      clipped: true,
       unit: "rate",
       lines: [{ column: "tokens_per_second", label: trans.__("Tokens/s"), smooth: true }],
     },
@@ -52,6 +55,7 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
     {
       id: "gradient_norm",
       title: trans.__("Gradient norm"),
+      clipped: true,
       unit: "number",
       lines: [{ column: "gradient_norm", label: trans.__("Gradient norm"), smooth: true }],
     },
@@ -70,12 +74,14 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
     {
       id: "mfu",
       title: trans.__("Model FLOPs utilization"),
+      clipped: true,
       unit: "fraction",
       lines: [{ column: "mfu", label: trans.__("MFU"), smooth: true }],
     },
     {
       id: "step_seconds",
       title: trans.__("Step time"),
+      clipped: true,
       unit: "seconds",
       lines: [{ column: "step_seconds", label: trans.__("Seconds"), smooth: true }],
     },

@@ -23,6 +23,8 @@ export interface DrawnLine {
 export interface Drawing {
   readonly lines: readonly DrawnLine[];
   readonly nonFinite: readonly NonFinitePoint[];
+  /** Where a line leaves the chart at its upper edge. */
+  readonly above: readonly { readonly x: number; readonly colour: number }[];
   readonly x: Range;
   readonly y: Range;
   readonly log: boolean;
@@ -41,6 +43,8 @@ const MARKED_SPACING = 12;
 // The last of the palette's colours is that of text.
 const NEUTRAL = 5;
 const PADDING = 0.06;
+// Fewer values say too little of what is usual.
+const LEAST_TO_JUDGE = 20;
 
 /** With one run the colours tell its lines apart, with several they tell the runs apart and a dash tells the lines. */
 export function legendOf(spec: ChartSpec, runs: readonly Run[]): LegendEntry[] {
@@ -121,12 +125,16 @@ export class Drawer {
       }
       nonFinite.push(...nonFinitePoints(values, x, range, pixels));
     }
+    const y = verticalRange(this.spec, lines, log, zoom);
     return {
       lines,
       nonFinite,
+      above: lines.flatMap(({ points, colour }) =>
+        points.x.flatMap((x, i) => (points.y[i]! > y[1] ? [{ x, colour }] : [])),
+      ),
       log,
       x: zoom ?? horizontalRange(lines, nonFinite),
-      y: verticalRange(this.spec, lines, log, zoom),
+      y,
     };
   }
 
@@ -211,16 +219,29 @@ function verticalRange(
   const visible = lines.map(({ points }) =>
     zoom ? points.y.filter((_, i) => points.x[i]! >= zoom[0] && points.x[i]! <= zoom[1]) : points.y,
   );
-  let [low, high] = span(
-    visible.some((list) => list.length > 0) ? visible : lines.map((line) => line.points.y),
-  );
+  const values = visible.some((list) => list.length > 0) ? visible : lines.map(({ points }) => points.y);
+  let [low, high] = span(values);
   if (log) {
     const ratio = Math.max(high / low, 1.05) ** PADDING;
     return low > 0 ? [low / ratio, high * ratio] : [1e-3, 1];
+  }
+  if (spec.clipped) {
+    high = Math.min(high, usualHighest(values.flat()));
   }
   if (spec.unit !== "number" && low >= 0) {
     low = 0;
   }
   const air = (high - low) * PADDING || Math.abs(high) * PADDING || 1;
   return [low === 0 ? 0 : low - air, high + air];
+}
+
+/** Above this a value is far from the others: four times their spread above 95 of 100. */
+function usualHighest(values: readonly number[]): number {
+  const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
+  if (sorted.length < LEAST_TO_JUDGE) {
+    return Number.POSITIVE_INFINITY;
+  }
+  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))]!;
+  const spread = at(0.95) - at(0.05) || Math.abs(at(0.95));
+  return spread > 0 ? at(0.95) + 4 * spread : Number.POSITIVE_INFINITY;
 }

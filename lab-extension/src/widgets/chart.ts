@@ -414,6 +414,21 @@ function tracesOf(drawing: Drawing, palette: Palette): Trace[] {
       hoverinfo: "skip",
     });
   }
+  if (drawing.above.length > 0) {
+    traces.push({
+      type: "scatter",
+      mode: "markers",
+      x: drawing.above.map((point) => point.x),
+      y: drawing.above.map(() => drawing.y[1]),
+      marker: {
+        color: drawing.above.map(({ colour }) => palette.series[colour % palette.series.length]!),
+        size: 7,
+        symbol: NON_FINITE_SYMBOLS.high,
+      },
+      cliponaxis: false,
+      hoverinfo: "skip",
+    });
+  }
   return traces;
 }
 

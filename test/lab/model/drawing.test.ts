@@ -190,6 +190,23 @@ describe("Drawer", () => {
     }
   });
 
+  it("marks a lucky step instead of flattening all the others under it", () => {
+    const spec: ChartSpec = {
+      id: "throughput",
+      title: "Tokens per second",
+      unit: "rate",
+      clipped: true,
+      lines: [{ column: "tokens_per_second", label: "Tokens/s" }],
+    };
+    const usual = trainingRows(200);
+    const lucky = usual.map((row) => (row.step === 77 ? { ...row, tokens_per_second: 1e9 } : row));
+    expect(draw(new Drawer(spec), [runOf(usual)]).above).toEqual([]);
+    const { above, lines, y } = draw(new Drawer(spec), [runOf(lucky)]);
+    expect(above).toEqual([{ x: 77, colour: 0 }]);
+    expect(lines[0]!.points.y).toContain(1e9);
+    expect(y[1]).toBeLessThan(50_000);
+  });
+
   it("stacks memory by category, the total as a line", () => {
     const spec: ChartSpec = {
       id: "memory",
