@@ -1,12 +1,9 @@
 /** Scaled dot-product attention. */
-import { dotGeneral } from "../array/contraction.js";
-import { iota } from "../array/creation.js";
-import { cast, greaterEqual, mul, where } from "../array/elementwise.js";
 import { softmax } from "../array/reductions.js";
-import { reshape, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { ShapeError } from "../graph/errors.js";
 import { flashAttention, flashSupports } from "./flash-attention.js";
+import { attentionScores, weightedValues } from "./scores.js";
 
 export interface AttentionOptions {
   /** A query sees no later key. Default true. */
@@ -32,7 +29,7 @@ export function attention(
   v: Tensor,
   { causal = true, scale, offset }: AttentionOptions = {},
 ): Tensor {
-  const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
+  const [, queries, heads, headDim] = q.shape as [number, number, number, number];
   const [, keys, keyHeads] = k.shape as [number, number, number];
   if (q.ndim !== 4 || k.ndim !== 4 || v.ndim !== 4 || heads % keyHeads !== 0 || k.shape[3] !== headDim) {
     throw new ShapeError(
@@ -46,35 +43,6 @@ export function attention(
   if (square && flashSupports(q.dtype, headDim) && k.dtype === q.dtype) {
     return flashAttention(q, k, v, { causal, scale: factor });
   }
-  const groups = heads / keyHeads;
-  const grouped = reshape(q, [batch, queries, keyHeads, groups, headDim]);
-  // [batch, keyHeads, queries, groups, keys]
-  const scores = dotGeneral(
-    grouped,
-    k,
-    {
-      contract: [[4], [3]],
-      batch: [
-        [0, 2],
-        [0, 2],
-      ],
-    },
-    { dtype: "float32" },
-  );
-  let weights = mul(scores, factor);
-  if (causal) {
-    const shape = [queries, 1, keys];
-    const visible = greaterEqual(iota(shape, 0).add(offset ?? keys - queries), iota(shape, 2));
-    weights = where(visible, weights, -1e30);
-  }
-  const probabilities = cast(softmax(weights, -1), v.dtype);
-  // [batch, keyHeads, queries, groups, headDim]
-  const mixed = dotGeneral(probabilities, v, {
-    contract: [[4], [1]],
-    batch: [
-      [0, 1],
-      [0, 2],
-    ],
-  });
-  return reshape(transpose(mixed, [0, 2, 1, 3, 4]), [batch, queries, heads, headDim]);
+  const scores = attentionScores(q, k, { causal, scale: factor, offset: offset ?? keys - queries });
+  return weightedValues(softmax(scores, -1), v);
 }

@@ -5,14 +5,14 @@
 import { bindAll, type Op, placeholder } from "../array/bind.js";
 import { sum } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
-import { iota } from "../array/creation.js";
-import { cast, exp, greaterEqual, mul, sub, uniform, where } from "../array/elementwise.js";
+import { cast, exp, mul, sub, uniform } from "../array/elementwise.js";
 import { logsumexp } from "../array/reductions.js";
 import { expandDims, reshape, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import type { DType } from "../graph/dtype.js";
 import { type Lowering, tensorType } from "../graph/lowering.js";
 import type { Aval } from "../graph/node.js";
+import { attentionScores, groupHeads, weightedValues } from "./scores.js";
 
 interface FlashAttributes {
   readonly [name: string]: unknown;
@@ -203,83 +203,34 @@ function decomposed(
   return lowering.inline({ parameters, outputs: math(parameters, attributes) }, operands);
 }
 
-/** Masked and scaled scores, float32 [batch, keyHeads, queries, groups, keys], and q with its groups apart. */
-function scoresOf(
-  q: Tensor,
-  k: Tensor,
-  { causal, scale }: FlashAttributes,
-): { scores: Tensor; grouped: Tensor } {
-  const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
-  const [, keys, keyHeads] = k.shape as [number, number, number];
-  const grouped = reshape(q, [batch, queries, keyHeads, heads / keyHeads, headDim]);
-  const products = dotGeneral(
-    grouped,
-    k,
-    {
-      contract: [[4], [3]],
-      batch: [
-        [0, 2],
-        [0, 2],
-      ],
-    },
-    { dtype: "float32" },
-  );
-  const scores = mul(products, scale);
-  if (!causal) return { scores, grouped };
-  const shape = [queries, 1, keys];
-  const visible = greaterEqual(iota(shape, 0), iota(shape, 2));
-  return { scores: where(visible, scores, -1e30), grouped };
-}
-
 const forwardMath: Mathematics = ([q, k, v], attributes) => {
   const [batch, queries, heads] = q!.shape as [number, number, number];
-  const { scores } = scoresOf(q!, k!, attributes);
+  const scores = attentionScores(q!, k!, attributes);
   const lse = logsumexp(scores, -1, { keepDims: true });
-  const weights = cast(exp(sub(scores, lse)), v!.dtype);
-  const mixed = dotGeneral(weights, v!, {
-    contract: [[4], [1]],
-    batch: [
-      [0, 1],
-      [0, 2],
-    ],
-  });
   return [
-    reshape(transpose(mixed, [0, 2, 1, 3, 4]), q!.shape),
+    weightedValues(exp(sub(scores, lse)), v!),
     reshape(transpose(reshape(lse, lse.shape.slice(0, 4)), [0, 1, 3, 2]), [batch, heads, queries]),
   ];
 };
 
 const backwardMath: Mathematics = ([q, k, v, lse, g, o], attributes) => {
-  const [batch, queries, heads, headDim] = q!.shape as [number, number, number, number];
+  const [batch, queries, heads] = q!.shape as [number, number, number];
   const keyHeads = k!.shape[2]!;
-  const groups = heads / keyHeads;
-  const apart = (x: Tensor): Tensor => reshape(x, [batch, queries, keyHeads, groups, headDim]);
-  const { scores, grouped } = scoresOf(q!, k!, attributes);
-  const rows = transpose(reshape(lse!, [batch, keyHeads, groups, queries]), [0, 1, 3, 2]);
-  const weights = exp(sub(scores, expandDims(rows, -1)));
-  // [batch, keyHeads, queries, groups, keys]
-  const dWeights = dotGeneral(
-    apart(g!),
-    v!,
-    {
-      contract: [[4], [3]],
-      batch: [
-        [0, 2],
-        [0, 2],
-      ],
-    },
-    { dtype: "float32" },
-  );
-  const delta = transpose(sum(apart(mul(cast(g!, "float32"), cast(o!, "float32"))), -1), [0, 2, 1, 3]);
+  const rows = transpose(reshape(lse!, [batch, keyHeads, heads / keyHeads, queries]), [0, 1, 3, 2]);
+  const weights = exp(sub(attentionScores(q!, k!, attributes), expandDims(rows, -1)));
+  const dWeights = attentionScores(g!, v!, { causal: false, scale: 1 });
+  const products = groupHeads(mul(cast(g!, "float32"), cast(o!, "float32")), keyHeads);
+  const delta = transpose(sum(products, -1), [0, 2, 1, 3]);
   const dScores = cast(mul(mul(weights, sub(dWeights, expandDims(delta, -1))), attributes.scale), q!.dtype);
-  const narrow = cast(weights, q!.dtype);
-  const dq = dotGeneral(dScores, k!, {
-    contract: [[4], [1]],
-    batch: [
-      [0, 1],
-      [0, 2],
-    ],
-  });
+  return [
+    weightedValues(dScores, k!),
+    sumOverQueries(dScores, groupHeads(q!, keyHeads)),
+    sumOverQueries(cast(weights, q!.dtype), groupHeads(g!, keyHeads)),
+  ];
+};
+
+/** From weights [batch, keyHeads, queries, groups, keys] and grouped heads to [batch, keys, keyHeads, headDim]. */
+function sumOverQueries(weights: Tensor, grouped: Tensor): Tensor {
   const overQueries = {
     contract: [
       [2, 3],
@@ -290,14 +241,8 @@ const backwardMath: Mathematics = ([q, k, v, lse, g, o], attributes) => {
       [0, 2],
     ],
   } as const;
-  const dk = dotGeneral(dScores, grouped, overQueries);
-  const dv = dotGeneral(narrow, apart(g!), overQueries);
-  return [
-    reshape(transpose(dq, [0, 2, 1, 3, 4]), q!.shape),
-    transpose(dk, [0, 2, 1, 3]),
-    transpose(dv, [0, 2, 1, 3]),
-  ];
-};
+  return transpose(dotGeneral(weights, grouped, overQueries), [0, 2, 1, 3]);
+}
 
 /** A mapped axis is one more factor of the batch. */
 function merged(
