@@ -189,7 +189,14 @@ describe("tokenizing", () => {
       fraction: 1,
     });
     const abort = new AbortController();
-    const stopped = tokenize(path, { tokenizer, signal: abort.signal, onProgress: () => abort.abort() });
+    const endless: TextSource = {
+      name: "endless",
+      size: undefined,
+      async *documents() {
+        for (;;) yield { text: "All visible objects are but as pasteboard masks.", consumed: 0 };
+      },
+    };
+    const stopped = tokenize(endless, { tokenizer, signal: abort.signal, onProgress: () => abort.abort() });
     await expect(stopped).rejects.toThrow(/abort/i);
   });
 
