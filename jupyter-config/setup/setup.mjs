@@ -156,7 +156,7 @@ async function install(lock, heading, step, run) {
       venvPython,
       ["-m", "pip", "install", "--disable-pip-version-check", "--retries=3", ...options, "-r", lock],
       (line) => {
-        if (line.startsWith("Collecting "))
+        if (/^(Collecting|Processing) /.test(line))
           step.progress(`${heading}: ${++collected} of at most ${total} fetched`);
         if (line.startsWith("Installing collected")) {
           timer = setInterval(
