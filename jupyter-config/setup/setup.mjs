@@ -202,7 +202,7 @@ const build = {
 };
 
 /**
- * The files that make Jupyter know the kernel and the settings, by path below `.venv`.
+ * The files that make Jupyter know the kernel and the settings, each with its content.
  * @returns {[string, string][]}
  */
 function jupyterFiles() {
@@ -214,6 +214,8 @@ function jupyterFiles() {
     [join(venv, "share/jupyter/kernels/aronnax/kernel.json"), kernelspec],
     [join(venv, "share/jupyter/lab/settings/overrides.json"), copy("overrides.json")],
     [join(venv, "etc/jupyter/jupyter_server_config.json"), copy("server.json")],
+    // The scripts that JupyterLab gives to Node are CommonJS; without this they would count as modules of this repository.
+    [join(venv, "package.json"), '{ "type": "commonjs" }\n'],
   ];
 }
 
