@@ -8,6 +8,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,16 +25,16 @@ if (Number(process.versions.node.split(".")[0]) < 24)
   throw new Error(`run this with the Node 24 of .venv, not ${process.version}`);
 
 class Kernel {
-  constructor(command, cwd) {
+  constructor(command, cwd, ports) {
     this.folder = mkdtempSync(join(tmpdir(), "kernel-bench-"));
     const connection = {
-      transport: "ipc",
-      ip: join(this.folder, "s"),
-      shell_port: 1,
-      control_port: 2,
-      iopub_port: 3,
-      stdin_port: 4,
-      hb_port: 5,
+      transport: "tcp",
+      ip: "127.0.0.1",
+      shell_port: ports[0],
+      control_port: ports[1],
+      iopub_port: ports[2],
+      stdin_port: ports[3],
+      hb_port: ports[4],
       key: randomUUID(),
       signature_scheme: "hmac-sha256",
     };
@@ -50,9 +51,9 @@ class Kernel {
     this.shell = new Dealer({ linger: 0 });
     this.control = new Dealer({ linger: 0 });
     this.iopub = new Subscriber({ linger: 0 });
-    this.shell.connect(`ipc://${connection.ip}-1`);
-    this.control.connect(`ipc://${connection.ip}-2`);
-    this.iopub.connect(`ipc://${connection.ip}-3`);
+    this.shell.connect(`tcp://127.0.0.1:${ports[0]}`);
+    this.control.connect(`tcp://127.0.0.1:${ports[1]}`);
+    this.iopub.connect(`tcp://127.0.0.1:${ports[2]}`);
     this.iopub.subscribe();
     for (const socket of [this.shell, this.control, this.iopub]) void this.receive(socket);
   }
@@ -93,9 +94,12 @@ class Kernel {
     return { reply, took: performance.now() - started, id: header.msg_id };
   }
 
-  run(code, limit) {
+  async run(code, { limit, status = "ok" } = {}) {
     const content = { code, silent: false, store_history: true, user_expressions: {}, allow_stdin: false };
-    return this.ask("execute_request", content, { limit });
+    const answer = await this.ask("execute_request", content, { limit });
+    const got = answer.reply.content.status;
+    if (got !== status) throw new Error(`${got} instead of ${status} from ${code.slice(0, 60)}`);
+    return answer;
   }
 
   /** Resident memory of the process and its children; pages that they share are divided among them. */
@@ -118,6 +122,21 @@ class Kernel {
   }
 }
 
+/** Five ports that were free a moment ago. tslab knows no other transport. */
+async function freePorts() {
+  const servers = await Promise.all(
+    [0, 1, 2, 3, 4].map(
+      () =>
+        new Promise((resolve) => {
+          const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
+        }),
+    ),
+  );
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
 function connectionArguments(command, file) {
   return command.includes("kernel") ? [`--config-path=${file}`] : [file];
 }
@@ -131,12 +150,12 @@ async function repeat(count, measure) {
   return times;
 }
 
-async function measure(command, cwd, arrow) {
+async function measure(command, cwd, arrow, framework) {
   const starts = [];
   let kernel;
   for (let i = 0; i < 3; i += 1) {
     kernel?.stop();
-    kernel = new Kernel(command, cwd);
+    kernel = new Kernel(command, cwd, await freePorts());
     await kernel.ask("kernel_info_request", {}, { idle: false });
     starts.push(performance.now() - kernel.startedAt);
     // The subscription may come later than the first answer.
@@ -162,8 +181,15 @@ async function measure(command, cwd, arrow) {
   const arrowFirst = await took(arrow);
   const arrowNext = await repeat(20, (i) => took(`tableFromArrays({ x: [${i}, 2, 3] }).numRows`));
   const afterArrow = kernel.memory();
+  const own = {};
+  if (framework) {
+    own.first_framework_cell_ms = round(await took(framework));
+    own.later_framework_cell_p50_ms = round(
+      median(await repeat(20, (i) => took(`tensor([${i}, 2]).add(1).shape`))),
+    );
+  }
   const interrupts = await repeat(10, async () => {
-    const cell = kernel.run("while (true) {}", 5_000);
+    const cell = kernel.run("while (true) {}", { limit: 5_000, status: "error" });
     await new Promise((resolve) => setTimeout(resolve, 150));
     const started = performance.now();
     if (command.includes("kernel")) kernel.process.kill("SIGINT");
@@ -190,6 +216,7 @@ async function measure(command, cwd, arrow) {
     loop_5e7_ms: round(loop),
     first_arrow_cell_ms: round(arrowFirst),
     later_arrow_cell_p50_ms: round(median(arrowNext)),
+    ...own,
     interrupt_p50_ms: failed(interrupts) ?? round(median(interrupts)),
     declaring_cells_first_30_p50_ms: failed(declaring) ?? round(median(declaring.slice(0, 30))),
     declaring_cells_last_30_p50_ms: failed(declaring) ?? round(median(declaring.slice(-30))),
@@ -209,7 +236,12 @@ const folder = mkdtempSync(join(tmpdir(), "kernel-bench-notebooks-"));
 try {
   const results = { plain_node_loop_5e7_ms: plainLoop() };
   const esm = "import { tableFromArrays } from 'apache-arrow'; tableFromArrays({ x: [1, 2, 3] }).numRows";
-  results.aronnax = await measure([node, join(root, "kernel/dist/main.js")], join(root, "notebooks"), esm);
+  results.aronnax = await measure(
+    [node, join(root, "kernel/dist/main.js")],
+    join(root, "notebooks"),
+    esm,
+    "import { tensor } from 'aronnax'; tensor([1, 2]).shape",
+  );
   if (!options["no-peer"]) {
     writeFileSync(join(folder, "package.json"), '{ "private": true }');
     execFileSync(

@@ -53,6 +53,30 @@ describe("comms of cells", () => {
     await kernel.until(ofComm("lost", "comm_close"));
   });
 
+  it("are served while a cell waits, also through a subshell", async () => {
+    await kernel.execute(
+      "jupyter.comms.register('pong', (comm) => { comm.onmessage = (m) => comm.send(m.data); })",
+    );
+    const { content } = await kernel.ask("control", "create_subshell_request");
+    expect((await kernel.ask("control", "list_subshell_request")).content.subshell_id).toEqual([
+      content.subshell_id,
+    ]);
+    const id = kernel.startExecution("await new Promise((go) => setTimeout(go, 800)); 'waited'");
+    await kernel.until((m) => m.header.msg_type === "execute_input" && m.parent.msg_id === id);
+    kernel.send("shell", "comm_open", { comm_id: "p1", target_name: "pong", data: {} });
+    kernel.send("shell", "comm_msg", { comm_id: "p1", data: { n: 1 } });
+    const pong = await kernel.until(ofComm("p1"));
+    expect(pong.content.data).toEqual({ n: 1 });
+    expect(kernel.log.some((m) => m.channel === "shell" && m.parent.msg_id === id)).toBe(false);
+    expect((await kernel.finish(id)).result).toEqual({ "text/plain": "'waited'" });
+    const gone = await kernel.ask("control", "delete_subshell_request", { subshell_id: content.subshell_id });
+    expect(gone.content.status).toBe("ok");
+    const twice = await kernel.ask("control", "delete_subshell_request", {
+      subshell_id: content.subshell_id,
+    });
+    expect(twice.content.status).toBe("error");
+  });
+
   it("carry a buffer of 100 MB", async () => {
     const { iopub } = await kernel.execute(
       "const big = new Uint8Array(100 * 1024 * 1024); big[big.length - 1] = 7;\njupyter.comms.open('big', {}, { buffers: [big] }).close();",
