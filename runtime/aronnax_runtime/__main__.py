@@ -25,9 +25,23 @@ def _arguments() -> argparse.Namespace:
         default=float(os.environ.get("ARONNAX_RUNTIME_IDLE_SECONDS", "0")),
         help="seconds without a client and without a workspace after which it ends; 0 is never (default)",
     )
+    nodes = parser.add_argument_group("several nodes, which run every program together")
+    nodes.add_argument("--coordinator", help="HOST:PORT where node 0 coordinates")
+    nodes.add_argument("--num-nodes", type=int, default=1)
+    nodes.add_argument("--node-rank", type=int, default=0)
+    nodes.add_argument("--listen", help="HOST:PORT for the client; it must show ARONNAX_RUNTIME_TOKEN")
     arguments = parser.parse_args()
     if not re.fullmatch(r"cpu(:\d+)?|cuda(:\d+(,\d+)*)?", arguments.devices):
         parser.error(f"--devices {arguments.devices}: expected cpu, cpu:N, cuda or cuda:0,1")
+    if arguments.num_nodes > 1 and not arguments.coordinator:
+        parser.error("--num-nodes needs --coordinator HOST:PORT")
+    if not 0 <= arguments.node_rank < arguments.num_nodes:
+        parser.error(f"--node-rank {arguments.node_rank}: expected 0 to {arguments.num_nodes - 1}")
+    for value in filter(None, (arguments.coordinator, arguments.listen)):
+        if not re.fullmatch(r"\S+:\d+", value):
+            parser.error(f"{value}: expected HOST:PORT")
+    if arguments.listen and len(os.environ.get("ARONNAX_RUNTIME_TOKEN", "")) < 16:
+        parser.error("--listen needs a token of 16 characters or more in ARONNAX_RUNTIME_TOKEN")
     return arguments
 
 
@@ -38,7 +52,10 @@ def main() -> None:
     status = directory.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
         sys.exit(f"error: {directory} must belong to user {os.getuid()} and have mode 0700")
-    base = directory / arguments.devices.replace(":", "-").replace(",", "-")
+    name = arguments.devices.replace(":", "-").replace(",", "-")
+    if arguments.num_nodes > 1:
+        name += f"-node{arguments.node_rank}"
+    base = directory / name
     lock = os.open(f"{base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,8 +64,16 @@ def main() -> None:
     supervise(Path(f"{base}.log"), Path(f"{base}.exit.json"), lock)
 
     from .server import serve
+    from .xla import Cluster
 
-    sys.exit(serve(arguments.devices, base, arguments.idle_timeout))
+    cluster = None
+    if arguments.num_nodes > 1:
+        cluster = Cluster(arguments.coordinator, arguments.num_nodes, arguments.node_rank)
+    listen = None
+    if arguments.listen:
+        host, _, port = arguments.listen.rpartition(":")
+        listen = (host, int(port))
+    sys.exit(serve(arguments.devices, base, arguments.idle_timeout, cluster, listen))
 
 
 if __name__ == "__main__":

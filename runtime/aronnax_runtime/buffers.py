@@ -70,13 +70,13 @@ class Pins:
                 self._changed.wait()
 
 
-def memory_by_device(buffers: Iterable[Buffer]) -> dict[int, dict[str, int]]:
-    """Bytes by device id and tag."""
-    totals: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+def memory_by_device(buffers: Iterable[Buffer]) -> dict[Any, dict[str, int]]:
+    """Bytes by device and tag."""
+    totals: dict[Any, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for buffer in buffers:
         if buffer.array is not None and buffer.aval is not None:
             for device in buffer.aval.layout.devices:
-                totals[device.id][buffer.tag] += buffer.aval.shard_nbytes
+                totals[device][buffer.tag] += buffer.aval.shard_nbytes
     return totals
 
 

@@ -35,6 +35,7 @@ def cache_folder() -> Path:
 
 class ProgramCache:
     def __init__(self, backend: Backend, folder: Path | None = None) -> None:
+        self._backend = backend
         self._folder = folder or cache_folder()
         self._limit = int(os.environ.get("ARONNAX_CACHE_BYTES", _DEFAULT_LIMIT))
         self._environment = [
@@ -42,14 +43,20 @@ class ProgramCache:
             backend.versions(),
             backend.platform,
             os.environ.get("XLA_FLAGS", ""),
-            sorted({device.device_kind for device in backend.devices}),
+            [(device.device_kind, device.process_index) for device in backend.devices],
+            backend.client.process_index(),
             _host_processor() if backend.platform == "cpu" else "",
         ]
         self._usable = self._prepare()
 
     def key(self, text: str, devices: tuple[Any, ...], level: int, flags: dict[str, Any]) -> str:
         """Everything that decides what the compiler makes of a program."""
-        fields = [*self._environment, [device.id for device in devices], level, sorted(flags.items())]
+        fields = [
+            *self._environment,
+            [self._backend.number(device) for device in devices],
+            level,
+            sorted(flags.items()),
+        ]
         digest = hashlib.sha256(msgpack.packb(fields))
         digest.update(text.encode())
         return digest.hexdigest()

@@ -129,7 +129,7 @@ def layout(value: Any, rank: int, backend: Backend) -> Layout | None:
     count = math.prod(size for _, size in mesh)
     numbers = sharding.get("devices")
     if numbers is None:
-        numbers = [device.id for device in backend.devices[:count]]
+        numbers = list(range(min(count, len(backend.devices))))
     members = devices(numbers, backend) if numbers else ()
     if len(members) != count:
         raise InvalidArgument(

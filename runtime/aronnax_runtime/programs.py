@@ -42,7 +42,10 @@ class Program:
         # The aval that each input had when it was checked last: identity is the fast path.
         self._accepted: list[Aval | None] = [None] * len(self.signature.inputs)
         self._on_host = backend.platform == "cpu"
-        self._device_limit = backend.memory_stats(executable.devices[0]).get("limit")
+        self._local = [device for device in executable.devices if device in backend.local]
+        if not self._local:
+            raise InvalidArgument(f"{name} runs on no device of this process", "Let it run on some of every node.")
+        self._device_limit = backend.memory_stats(self._local[0]).get("limit")
 
     def _check_outputs(self) -> list[Aval]:
         executable = self.executable
@@ -100,16 +103,14 @@ class Program:
     def _require_memory(self) -> None:
         executable = self.executable
         if self._on_host:
-            require_host_memory(executable.bytes_needed * len(executable.devices), self.name)
+            require_host_memory(executable.bytes_needed * len(self._local), self.name)
             return
         if self._device_limit is None or executable.bytes_needed < _CHECK_ABOVE:
             return
         # XLA tries for ten seconds and more before it gives up an allocation, each time.
         needed, free = executable.bytes_needed, 0
         for _ in range(_TRIES):
-            free = min(
-                self._device_limit - self.backend.memory_stats(device).get("inUse", 0) for device in executable.devices
-            )
+            free = min(self._device_limit - self.backend.memory_stats(device).get("inUse", 0) for device in self._local)
             if needed <= free:
                 return
             time.sleep(0.02)

@@ -1,8 +1,9 @@
 """The process: its socket, its clients, and what they share."""
 
-import gc
+import hmac
 import logging
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -16,14 +17,14 @@ from . import PROTOCOL_VERSION, __version__
 from .buffers import Buffer, Pins, memory_by_device, memory_table
 from .compiler import Compiler
 from .errors import OutOfDeviceMemory
-from .hostmemory import give_back_pages, host_memory, keep_pages
+from .hostmemory import host_memory, keep_pages
 from .nvml import Nvml
 from .profiling import Profiler
 from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED
 from .telemetry import Telemetry
 from .workspaces import Workspaces
-from .xla import Backend
+from .xla import Backend, Cluster
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,9 @@ _MAX_CLIENTS = 256
 _TABLE_ROWS_IN_MESSAGE = 5
 
 
-def serve(devices: str, base: Path, idle_timeout: float) -> int:
+def serve(
+    devices: str, base: Path, idle_timeout: float, cluster: Cluster | None = None, listen: tuple[str, int] | None = None
+) -> int:
     """Runs until stopped; returns the exit status that tells why."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
@@ -39,17 +42,30 @@ def serve(devices: str, base: Path, idle_timeout: float) -> int:
     logging.getLogger("jax").setLevel(logging.WARNING)
     keep_pages()
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
-    return Server(devices, base, idle_timeout).run()
+    try:
+        backend = Backend(devices, cluster)
+    except Exception as error:
+        log.exception("no devices")
+        reason = str(error) or "jax has no support for them here"
+        print(f"error: cannot use the devices {devices}: {reason}", file=sys.stderr)
+        return 1
+    return Server(backend, devices, base, idle_timeout, listen).run()
 
 
 class Server:
-    def __init__(self, devices: str, base: Path, idle_timeout: float) -> None:
+    def __init__(
+        self, backend: Backend, devices: str, base: Path, idle_timeout: float, listen: tuple[str, int] | None
+    ) -> None:
+        self.backend = backend
         self.device_set = devices
         self.socket_path = Path(f"{base}.sock")
         self.log_path = Path(f"{base}.log")
-        self.backend = Backend(devices)
+        self._listen = listen
+        self._token = os.environ.get("ARONNAX_RUNTIME_TOKEN", "")
+        # Two clients could send their programs to the nodes in different orders, which would never end.
+        self._max_clients = _MAX_CLIENTS if len(backend.local) == len(backend.devices) else 1
         self.nvml = (
-            Nvml.open(len(self.backend.devices), devices.partition(":")[2]) if self.backend.platform == "cuda" else None
+            Nvml.open(len(self.backend.local), devices.partition(":")[2]) if self.backend.platform == "cuda" else None
         )
         self.pins = Pins()
         self.workspaces = Workspaces()
@@ -73,12 +89,16 @@ class Server:
         listener.bind(str(self.socket_path))
         self.socket_path.chmod(0o600)
         listener.listen(64)
+        listeners = [listener]
+        if self._listen is not None:
+            listeners.append(socket.create_server(self._listen))
+            log.info("nodes' clients may come to %s:%d", *self._listen)
         signal.signal(signal.SIGTERM, lambda *_: self.stop(EXIT_SIGNALLED))
         signal.signal(signal.SIGINT, lambda *_: self.stop(EXIT_SIGNALLED))
         self._wake_read, self._wake_write = socket.socketpair()
         log.info("ready on %s: %d x %s", self.socket_path, len(self.backend.devices), self.backend.platform)
         try:
-            self._accept(listener)
+            self._accept(listeners)
         finally:
             self.socket_path.unlink(missing_ok=True)
         log.info("stopping")
@@ -93,36 +113,39 @@ class Server:
         # Threads may be inside XLA, whose destructors would wait for them.
         os._exit(self._exit)
 
-    def _accept(self, listener: socket.socket) -> None:
-        import selectors
-
+    def _accept(self, listeners: list[socket.socket]) -> None:
         selector = selectors.DefaultSelector()
-        selector.register(listener, selectors.EVENT_READ)
+        for listener in listeners:
+            selector.register(listener, selectors.EVENT_READ)
         selector.register(self._wake_read, selectors.EVENT_READ)
         number = 0
         while True:
             ready = {key.fileobj for key, _ in selector.select(1.0 if self._idle_timeout else None)}
             if self._wake_read in ready:
                 return
-            if listener in ready:
-                number += 1
-                self._admit(listener.accept()[0], number)
-            elif self._is_idle():
+            for listener in listeners:
+                if listener in ready:
+                    number += 1
+                    self._admit(listener.accept()[0], number)
+            if not ready and self._is_idle():
                 log.info("idle for %.0f s", self._idle_timeout)
                 self._exit = EXIT_IDLE
                 return
 
     def _admit(self, connection: socket.socket, number: int) -> None:
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, _ = struct.unpack("3i", credentials)
-        if uid != os.getuid():
-            log.warning("refused process %d of user %d", pid, uid)
-            refuse(connection, f"this runtime serves user {os.getuid()} only, not user {uid}")
-            return
+        if connection.family == socket.AF_UNIX:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, uid, _ = struct.unpack("3i", credentials)
+            if uid != os.getuid():
+                log.warning("refused process %d of user %d", pid, uid)
+                refuse(connection, f"this runtime serves user {os.getuid()} only, not user {uid}")
+                return
+        else:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
-            if len(self._sessions) >= _MAX_CLIENTS:
-                log.warning("refused process %d: %d clients are attached", pid, _MAX_CLIENTS)
-                refuse(connection, f"{_MAX_CLIENTS} clients are attached already")
+            if len(self._sessions) >= self._max_clients:
+                log.warning("refused a client: %d attached", self._max_clients)
+                refuse(connection, f"as many clients as may be ({self._max_clients}) are attached already")
                 return
             session = Session(self, connection, number)
             self._sessions.add(session)
@@ -135,14 +158,16 @@ class Server:
                 self._idle_since = time.monotonic()
         return bool(self._idle_timeout) and time.monotonic() - self._idle_since > self._idle_timeout
 
+    def knows(self, token: Any, connection: socket.socket) -> bool:
+        """Whether a client may come in: over TCP it must show the token; a Unix socket has shown its user."""
+        if connection.family == socket.AF_UNIX:
+            return True
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
+
     def forget(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
             self._idle_since = time.monotonic()
-            idle = not self._sessions
-        if idle:
-            gc.collect()
-            give_back_pages()
 
     def stop(self, status: int = EXIT_STOPPED) -> None:
         """Ends the process soon; callable from any thread and from a signal handler."""
@@ -170,21 +195,23 @@ class Server:
             "startedAt": self.started_at * 1000,
         }
 
-    def _describe_device(self, position: int, device: Any) -> dict[str, Any]:
+    def _describe_device(self, number: int, device: Any) -> dict[str, Any]:
         described = {
-            "id": device.id,
+            "id": number,
             "platform": self.backend.platform,
             "kind": device.device_kind,
             "process": device.process_index,
         }
-        limit = self.backend.memory_stats(device).get("limit")
-        if limit is not None:
-            described["memoryBytes"] = limit
         capability = getattr(device, "compute_capability", None)
         if capability is not None:
             described["computeCapability"] = str(capability)
+        if device not in self.backend.local:
+            return described
+        limit = self.backend.memory_stats(device).get("limit")
+        if limit is not None:
+            described["memoryBytes"] = limit
         if self.nvml is not None:
-            described["links"] = self.nvml.links(position)
+            described["links"] = self.nvml.links(self.backend.local.index(device))
         return described
 
     def _buffers(self) -> list[Buffer]:
@@ -206,12 +233,12 @@ class Server:
         totals = memory_by_device(buffers)
         devices = [
             {
-                "id": device.id,
-                "byTag": dict(totals.get(device.id, {})),
-                "buffers": sum(totals.get(device.id, {}).values()),
+                "id": self.backend.number(device),
+                "byTag": dict(totals.get(device, {})),
+                "buffers": sum(totals.get(device, {}).values()),
                 **self.backend.memory_stats(device),
             }
-            for device in self.backend.devices
+            for device in self.backend.local
         ]
         return {"devices": devices, "table": memory_table(buffers), "host": host_memory()}
 

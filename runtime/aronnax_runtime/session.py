@@ -4,6 +4,7 @@ The reading thread queues work on the devices and never waits for it. What must 
 to a second thread, in order; small results that are ready are answered at once.
 """
 
+import gc
 import logging
 import queue
 import socket
@@ -18,7 +19,7 @@ from .buffers import Buffer
 from .compiler import CompileJob
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
 from .fields import Header
-from .hostmemory import require_host_memory
+from .hostmemory import give_back_pages, require_host_memory
 from .programs import Described, PendingProgram, missing_buffer
 from .wire import Bytes, FrameReader, FrameWriter, aligned_bytes
 from .xla import wait
@@ -93,6 +94,8 @@ class Session:
                 f"this runtime speaks protocol {PROTOCOL_VERSION}, the client {header.get('protocol')!r:.20}",
                 "Run `npx aronnax runtime restart`: the running process is of another release.",
             )
+        if not self.server.knows(header.get("token"), self.connection):
+            raise ProtocolError("the token is wrong", "Set ARONNAX_RUNTIME_TOKEN to what the nodes were started with.")
         self.client = f"{header.get('client', 'unknown')!s:.100} pid {header.get('pid', '?')!s:.20}"
         log.info("client %d attached: %s", self.number, self.client)
         self.writer.send({"id": header.get("id", 0), "result": self.server.info()})
@@ -117,6 +120,8 @@ class Session:
         if self._waiter is not None:
             self._waiter.join()
         self.connection.close()
+        gc.collect()
+        give_back_pages()
         log.info("client %d gone", self.number)
 
     # Answers
@@ -289,11 +294,15 @@ def _get(session: Session, header: Header) -> None:
     device = None if header.get("device") is None else session.backend.device(header["device"])
 
     def fetch() -> Answer:
+        if device is None and not session.backend.is_whole(array):
+            parts = session.backend.parts_to_host(array)
+            bounds = [_bounds(index, aval.shape) for _, index in parts]
+            return {"parts": bounds}, b"".join(np.ascontiguousarray(part).tobytes() for part, _ in parts)
         if device is None:
             host, result = session.backend.to_host(array, aval), None
         else:
             host, index = session.backend.shard_to_host(array, device)
-            result = [list(part.indices(size)[:2]) for part, size in zip(index, aval.shape, strict=True)]
+            result = _bounds(index, aval.shape)
         return result, memoryview(np.ascontiguousarray(host).reshape(-1).view(np.uint8))
 
     if session.idle and aval.nbytes <= _ANSWER_AT_ONCE and array.is_ready():
@@ -309,6 +318,10 @@ def _get(session: Session, header: Header) -> None:
             pins.remove([buffer])
 
     session.later(header, job)
+
+
+def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> list[list[int]]:
+    return [list(part.indices(size)[:2]) for part, size in zip(index, shape, strict=True)]
 
 
 def _free(session: Session, header: Header) -> None:

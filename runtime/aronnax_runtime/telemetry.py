@@ -93,8 +93,8 @@ class Telemetry:
             rates = self._disk.per_second({"read": disk.read_bytes, "write": disk.write_bytes})
             host.update({f"disk{name.capitalize()}BytesPerSecond": rate for name, rate in rates.items()})
         devices = []
-        for position, device in enumerate(self._server.backend.devices):
-            figures = {"id": device.id}
+        for position, device in enumerate(self._server.backend.local):
+            figures = {"id": self._server.backend.number(device)}
             stats = self._server.backend.memory_stats(device)
             if "inUse" in stats:
                 figures["memoryInUse"] = stats["inUse"]

@@ -118,10 +118,19 @@ class Executable:
         return "\n".join(module.to_string() for module in self.loaded.hlo_modules())
 
 
-class Backend:
-    """One platform's devices, and the operations on them."""
+@dataclass(frozen=True)
+class Cluster:
+    """Several processes that run every program together, joined by jax's coordination service."""
 
-    def __init__(self, device_set: str) -> None:
+    coordinator: str
+    nodes: int
+    rank: int
+
+
+class Backend:
+    """One platform's devices, and the operations on them. On the wire a device is its position in `devices`."""
+
+    def __init__(self, device_set: str, cluster: Cluster | None = None) -> None:
         self.platform, _, which = device_set.partition(":")
         if self.platform == "cpu":
             _force_cpu_devices(int(which or 1))
@@ -131,9 +140,14 @@ class Backend:
             if which:
                 jax.config.update("jax_cuda_visible_devices", which)
         jax.config.update("jax_enable_x64", True)  # Arrays keep the dtype that the client names.
+        if cluster is not None:
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+            jax.distributed.initialize(cluster.coordinator, cluster.nodes, cluster.rank)
         self.client = get_backend(self.platform)
         self.devices: list[Any] = sorted(self.client.devices(), key=lambda device: device.id)
-        self._by_id = {device.id: device for device in self.devices}
+        # Those of this process; without a cluster, all.
+        self.local = [device for device in self.devices if device.process_index == self.client.process_index()]
+        self._numbers = {device: number for number, device in enumerate(self.devices)}
         self._layouts: dict[Any, Layout] = {}
         self._avals: dict[Any, Aval] = {}
         self._intern_lock = threading.Lock()
@@ -145,17 +159,22 @@ class Backend:
     # Placement
 
     def device(self, number: Any) -> Any:
-        found = self._by_id.get(number) if isinstance(number, int) else None
-        if found is None:
+        if type(number) is not int or not 0 <= number < len(self.devices):
             raise InvalidArgument(
-                f"there is no device {number!r}", f"The devices are {', '.join(map(str, self._by_id))}."
+                f"there is no device {number!r:.100}", f"The devices are 0 to {len(self.devices) - 1}."
             )
-        return found
+        return self.devices[number]
+
+    def number(self, device: Any) -> int:
+        return self._numbers[device]
+
+    def _numbered(self, devices: tuple[Any, ...]) -> str:
+        return ", ".join(str(self._numbers[device]) for device in devices)
 
     def single(self, device: Any) -> Layout:
         return self._intern_layout(
-            ("single", device.id),
-            lambda: Layout(jax.sharding.SingleDeviceSharding(device), (device,), f"device {device.id}"),
+            ("single", device),
+            lambda: Layout(jax.sharding.SingleDeviceSharding(device), (device,), f"device {self.number(device)}"),
         )
 
     def replicated(self, devices: tuple[Any, ...]) -> Layout:
@@ -169,7 +188,7 @@ class Backend:
         """The layout of a mesh and a partition spec, both checked by the caller."""
         if len(devices) == 1:
             return self.single(devices[0])
-        key = ("named", tuple(mesh), tuple(spec), tuple(device.id for device in devices))
+        key = ("named", tuple(mesh), tuple(spec), devices)
 
         def make() -> Layout:
             grid = np.array(devices, dtype=object).reshape([size for _, size in mesh])
@@ -177,7 +196,7 @@ class Backend:
             sharding = jax.sharding.NamedSharding(jax_mesh, jax.sharding.PartitionSpec(*spec))
             axes = ", ".join(f"{axis}={size}" for axis, size in mesh)
             parts = ", ".join("-" if part is None else "+".join(part) for part in spec)
-            return Layout(sharding, devices, f"mesh ({axes}) split [{parts}] over devices {_ids(devices)}")
+            return Layout(sharding, devices, f"mesh ({axes}) split [{parts}] over devices {self._numbered(devices)}")
 
         return self._intern_layout(key, make)
 
@@ -186,10 +205,12 @@ class Backend:
         if len(devices) == 1 or op_sharding is None:
             return self.replicated(devices)
         hlo = xla_client.HloSharding.from_proto(op_sharding)
-        key = ("hlo", str(hlo), tuple(device.id for device in devices))
+        key = ("hlo", str(hlo), devices)
         return self._intern_layout(
             key,
-            lambda: Layout(GSPMDSharding(devices, op_sharding), devices, f"{hlo} over devices {_ids(devices)}"),
+            lambda: Layout(
+                GSPMDSharding(devices, op_sharding), devices, f"{hlo} over devices {self._numbered(devices)}"
+            ),
         )
 
     def _intern_layout(self, key: Any, make: Any) -> Layout:
@@ -218,12 +239,20 @@ class Backend:
         """A host array onto its devices. The memory must not change afterwards: XLA may use it in place."""
         layout = aval.layout
         if len(layout.devices) == 1:
-            return _device_put(aval, [host])
-        return _device_put(aval, [host[place] for place in layout.places(aval.shape)])
+            return self._device_put(aval, [host])
+        return self._device_put(aval, [host[place] for place in layout.places(aval.shape)])
 
     def put_shards(self, aval: Aval, shards: list[np.ndarray]) -> Any:
         """One host array a device, in the order of the layout."""
-        return _device_put(aval, shards)
+        return self._device_put(aval, shards)
+
+    def _device_put(self, aval: Aval, shards: list[np.ndarray]) -> Any:
+        """Each part onto its device; those of other processes are theirs to put."""
+        devices = list(aval.layout.devices)
+        if len(self.local) < len(self.devices):
+            mine = [(part, device) for part, device in zip(shards, devices, strict=True) if device in self.local]
+            shards, devices = [part for part, _ in mine], [device for _, device in mine]
+        return _jax.batched_device_put(aval.shaped, aval.layout.sharding, shards, devices, True, False)
 
     def to_host(self, array: Any, aval: Aval) -> np.ndarray:
         """The whole array; on the CPU platform a view of its memory where it lies on one device. Waits for it."""
@@ -243,7 +272,16 @@ class Backend:
         for shard in array.addressable_shards:
             if shard.device == device:
                 return _shard_to_host(shard.data), shard.index
-        raise InvalidArgument(f"the buffer has no part on device {device.id}")
+        raise InvalidArgument(f"the buffer has no part on device {self.number(device)} of this process")
+
+    def parts_to_host(self, array: Any) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
+        """What this process has of an array that lies on several, each part once, and where in the whole it is."""
+        parts = {str(shard.index): shard for shard in array.addressable_shards}
+        return [(_shard_to_host(shard.data), shard.index) for shard in parts.values()]
+
+    def is_whole(self, array: Any) -> bool:
+        """Whether this process can see all of an array."""
+        return array.is_fully_addressable or array.is_fully_replicated
 
     # Programs
 
@@ -352,11 +390,6 @@ def _force_cpu_devices(count: int) -> None:
     os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 2 * count))
 
 
-def _device_put(aval: Aval, shards: list[np.ndarray]) -> Any:
-    layout = aval.layout
-    return _jax.batched_device_put(aval.shaped, layout.sharding, shards, list(layout.devices), True, False)
-
-
 def _shard_to_host(array: Any) -> np.ndarray:
     # np.asarray would keep a copy on the host for as long as the array lives.
     return array._single_device_array_to_np_array_did_copy()[0]
@@ -406,7 +439,3 @@ def _tensor_type(mlir_type: Any) -> tuple[tuple[int, ...], np.dtype]:
             f"main has an argument or result of type {mlir_type}, which no buffer can hold",
             fix="Use ranked tensors of static shape with one of the framework's dtypes.",
         ) from None
-
-
-def _ids(devices: tuple[Any, ...]) -> str:
-    return ", ".join(str(device.id) for device in devices)
