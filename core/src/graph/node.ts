@@ -3,6 +3,7 @@ import type { DeviceBuffer } from "../runtime/runtime.js";
 import type { DType } from "./dtype.js";
 import type { Lowering } from "./lowering.js";
 import { captureSite, type Site } from "./site.js";
+import { tracing } from "./tracing.js";
 
 export type Shape = readonly number[];
 
@@ -59,6 +60,8 @@ export class Node {
   attributes: Attributes;
   avals: readonly Aval[];
   readonly site: Site | undefined;
+  /** Whether it was made while a transform ran a user's function. */
+  readonly traced = tracing();
   inputs: readonly Value[];
   outputs: readonly Value[] = [];
   /** The last traversal that met this node. */
@@ -81,13 +84,13 @@ export class Node {
   }
 
   /**
-   * Records the buffer of output `index`. A node whose outputs are all computed lets go of its inputs, unless a transform is still
-   * looking at how it was computed (`keep`).
+   * Records the buffer of output `index`. A node whose outputs are all computed lets go of its inputs, unless it is part of a trace:
+   * then a derivative may yet ask how it was computed.
    */
-  materialize(index: number, buffer: DeviceBuffer, keep = false): void {
+  materialize(index: number, buffer: DeviceBuffer): void {
     this.buffers ??= new Array(this.avals.length).fill(undefined);
     this.buffers[index] = buffer;
-    if (!keep && this.buffers.every((b) => b !== undefined)) this.inputs = [];
+    if (!this.traced && this.buffers.every((b) => b !== undefined)) this.inputs = [];
   }
 
   /** Appends outputs: what a derivative needs of the inside of a loop or a checkpoint. The others stay as they are. */

@@ -6,8 +6,9 @@ import { fromBuffer } from "../array/storage.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import type { Value } from "../graph/node.js";
+import { tracing } from "../graph/tracing.js";
 import { type BufferTag, type ProgramInfo, Runtime } from "../runtime/runtime.js";
-import { trace, tracing } from "./tracing.js";
+import { trace } from "./tracing.js";
 import { flatten } from "./tree.js";
 
 export interface JitOptions {

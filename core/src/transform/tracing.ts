@@ -2,18 +2,11 @@
 import { bind, type Op } from "../array/bind.js";
 import { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-
-let depth = 0;
-
-/** Whether a transform is running a user's function now. */
-export function tracing(): boolean {
-  return depth > 0;
-}
+import { whileTracing } from "../graph/tracing.js";
 
 /** Runs `f` as part of a trace. Asynchronous functions cannot be traced. */
 export function trace<R>(transform: string, f: () => R): R {
-  depth++;
-  try {
+  return whileTracing(() => {
     const result = f();
     if (result instanceof Promise) {
       result.catch(() => {});
@@ -23,9 +16,7 @@ export function trace<R>(transform: string, f: () => R): R {
       );
     }
     return result;
-  } finally {
-    depth--;
-  }
+  });
 }
 
 /** A value equal to its input, of its own identity: what a transform differentiates or maps with respect to. */
