@@ -6,7 +6,7 @@ import type { Tensor } from "../array/tensor.js";
 import { CheckpointStore } from "../checkpoint/index.js";
 import type { Batch, BatchSource, DataPosition } from "../data/batch.js";
 import { ArgumentError, AronnaxError } from "../graph/errors.js";
-import { type MetricsRow, RunWriter } from "../metrics/index.js";
+import { type MetricsLogger, type MetricsRow, RunWriter } from "../metrics/index.js";
 import { crossEntropy } from "../nn/losses.js";
 import { castTree, initialize, type Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
@@ -33,6 +33,7 @@ interface TrainableModel extends Module {
 export interface TrainerConfig<M extends TrainableModel> {
   /** Names the run and its folder. */
   name: string;
+  /** Drawn anew if it has no values yet; a loaded or trained one is copied and stays as it is. */
   model: M;
   data: BatchSource;
   optimizer: Optimizer;
@@ -46,8 +47,13 @@ export interface TrainerConfig<M extends TrainableModel> {
   seed?: number;
   /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
   validation?: { every: number; batches?: number };
-  /** Saves every so many steps (and at the end and at an interrupt), and keeps the last `keep`. */
-  checkpoints?: { every: number; keep?: number };
+  /**
+   * Saves every so many steps (and at the end and at an interrupt), and keeps the last `keep` (default 3) and of the older ones the
+   * `keepBest` with the lowest validation loss (default 0).
+   */
+  checkpoints?: { every: number; keep?: number; keepBest?: number };
+  /** Who else gets the metrics: `metrics.csvLogger()`, `tensorBoardLogger()`, `wandbLogger()`, `mlflowLogger()`. */
+  loggers?: readonly MetricsLogger[];
   /** Goes on from the newest checkpoint of this run, if there is one. Default false: a fresh start. */
   resume?: boolean;
   /** Prints a line every so many steps; default a twentieth of all; 0 for none. */
@@ -97,8 +103,12 @@ export class Trainer<M extends TrainableModel> {
   /** Updates done, as the host counts them. */
   #step = 0;
   #tokens = 0;
+  /** Where the data stood before the first step, and after the last one. */
+  #start: DataPosition | undefined;
+  #position: DataPosition | undefined;
   #loss = Number.NaN;
   #validationLoss: number | undefined;
+  #validatedAt = -1;
   #running = false;
   #lost = false;
   readonly #train: (state: TrainState<M>, batch: DeviceBatch) => [TrainState<M>, Tensor];
@@ -109,9 +119,8 @@ export class Trainer<M extends TrainableModel> {
     this.config = config;
     const root = config.folder ?? "runs";
     if (config.checkpoints !== undefined) {
-      this.#store = new CheckpointStore(`${root}/${config.name}/checkpoints`, {
-        keep: config.checkpoints.keep ?? 3,
-      });
+      const { keep = 3, keepBest } = config.checkpoints;
+      this.#store = new CheckpointStore(`${root}/${config.name}/checkpoints`, { keep, keepBest });
     }
     const { optimizer, steps } = config;
     const compute = (model: M): M => (config.precision === "bf16" ? castTree(model, "bfloat16") : model);
@@ -217,25 +226,24 @@ export class Trainer<M extends TrainableModel> {
     if (this.#state !== undefined) return;
     const resume = config.resume === true || this.#lost;
     const checkpoint = resume ? await this.#store?.latest() : undefined;
-    const fresh = initializeIfFresh(config.model, config.seed ?? 0);
-    let position: DataPosition;
+    this.#start ??= config.data.position();
     if (checkpoint === undefined) {
-      this.#state = { model: fresh, optimizer: this.#initOptimizer(fresh), step: scalar(0, "int32") };
+      const model = startingPoint(config.model, config.seed ?? 0);
+      this.#state = { model, optimizer: this.#initOptimizer(model), step: scalar(0, "int32") };
       this.#step = 0;
       this.#tokens = 0;
-      position = this.#firstPosition ??= config.data.position();
+      this.#position = this.#start;
     } else {
       const progress = progressOf(checkpoint);
-      this.#firstPosition ??= config.data.position();
-      const model = await restore(fresh, checkpoint.files.model!, "parameter");
-      const optimizer = await restore(this.#initOptimizer(fresh), checkpoint.files.optimizer!, "optimizer");
+      const model = await restore(config.model, checkpoint.files.model!, "parameter");
+      const optimizer = await restore(this.#initOptimizer(model), checkpoint.files.optimizer!, "optimizer");
       this.#state = { model, optimizer, step: scalar(progress.step, "int32") };
       this.#step = progress.step;
       this.#tokens = progress.tokens;
-      position = progress.data as DataPosition;
+      this.#position = progress.data as DataPosition;
       console.log(`resumed "${config.name}" from the checkpoint of step ${progress.step}`);
     }
-    await config.data.restore(position);
+    await config.data.restore(this.#position!);
     if (this.#run === undefined || this.#lost) {
       if (this.#run !== undefined) this.#id = randomUUID();
       this.#run = new RunWriter({
@@ -243,14 +251,13 @@ export class Trainer<M extends TrainableModel> {
         name: config.name,
         root: config.folder ?? "runs",
         totalSteps: config.steps,
+        loggers: config.loggers,
         config: describe(config),
         ...(checkpoint !== undefined && { resumeAfterStep: this.#step }),
       });
     }
     this.#lost = false;
   }
-
-  #firstPosition: DataPosition | undefined;
 
   #initOptimizer(model: M): unknown {
     const { optimizer } = this.config;
@@ -268,6 +275,7 @@ export class Trainer<M extends TrainableModel> {
       const batch = await data.next();
       const [state, metrics] = this.#train(this.#state!, onDevice(batch));
       this.#state = state;
+      this.#position = batch.after;
       this.#step++;
       this.#tokens += batch.batchSize * batch.sequenceLength;
       const result = metrics.data().then((values) => ({ values, at: performance.now() }));
@@ -279,17 +287,18 @@ export class Trainer<M extends TrainableModel> {
       const last = this.#step === steps || interruption.requested;
       while (queue.length > (validate || last ? 0 : inFlight))
         this.#loss = await meter.record(queue.shift()!);
-      if (save)
-        this.#save().catch((error: Error) =>
-          console.error(`checkpoint of step ${this.#step}: ${error.message}`),
-        );
       if (validate) {
         this.#validationLoss = await this.#validate(validation.batches);
+        this.#validatedAt = this.#step;
         if (this.#validationLoss !== undefined) {
           run.log({ step: this.#step, tokens: this.#tokens, valid_loss: this.#validationLoss });
           meter.note(`validation loss ${this.#validationLoss.toFixed(4)}`);
         }
         meter.skip();
+      }
+      if (save) {
+        const step = this.#step;
+        this.#save().catch((error: Error) => console.error(`checkpoint of step ${step}: ${error.message}`));
       }
     }
     for (const pending of queue) this.#loss = await meter.record(pending);
@@ -313,13 +322,14 @@ export class Trainer<M extends TrainableModel> {
     const state = this.#state!;
     await this.#store!.save({
       step: this.#step,
+      score: this.#validatedAt === this.#step ? this.#validationLoss : undefined,
       tensors: { model: snapshot(state.model), optimizer: snapshot(state.optimizer) },
       trainer: {
         version: 1,
         step: this.#step,
         tokens: this.#tokens,
         seed: this.config.seed ?? 0,
-        data: this.config.data.position(),
+        data: this.#position ?? null,
       },
     });
   }
@@ -430,9 +440,13 @@ function onDevice(batch: Batch): DeviceBatch {
   };
 }
 
-/** Draws the parameters of a model that has none yet; keeps those of one that was trained or loaded. */
-function initializeIfFresh<M extends Module>(model: M, seed: number): M {
-  return leaves(model).some((leaf) => leaf.buffer !== undefined) ? model : initialize(model, seed);
+const copy = jit((model: Module) => model, { name: "copy", tag: () => "parameter" });
+
+/** Draws the parameters of a model that has none yet; copies those of one that was trained or loaded, since a step takes them over. */
+function startingPoint<M extends Module>(model: M, seed: number): M {
+  return leaves(model).some((leaf) => leaf.buffer !== undefined)
+    ? (copy(model) as M)
+    : initialize(model, seed);
 }
 
 /** The configuration as JSON, for the run's record. */

@@ -1,5 +1,5 @@
 import "../../support/runtime.js";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { adamw, cosine, llm, metrics, Trainer, type TrainerConfig, text, tree } from "aronnax";
@@ -106,6 +106,49 @@ describe("fit", () => {
     const second = new Trainer(config(options));
     await second.fit();
     expect(losses(second)).toEqual(losses(first));
+  });
+
+  it("keeps the checkpoint with the best validation beside the last ones", async () => {
+    const trainer = new Trainer(
+      config({
+        name: "best",
+        // The rate explodes after the first steps: the best validation is an early one.
+        optimizer: adamw({ learningRate: (step) => step.astype("float32").pow(3).mul(1e-3) }),
+        validation: { every: 2, batches: 2 },
+        checkpoints: { every: 2, keep: 1, keepBest: 1 },
+      }),
+    );
+    await trainer.fit();
+    const validations = trainer.rows.filter((row) => row.valid_loss !== undefined);
+    const best = validations.reduce((a, b) => (b.valid_loss! < a.valid_loss! ? b : a));
+    expect(best.step).toBeLessThan(12);
+    const kept = readdirSync(join(folder, "best", "checkpoints")).filter((name) => name.startsWith("step-"));
+    expect(kept.map((name) => Number(name.slice(5))).sort((a, b) => a - b)).toEqual([best.step, 12]);
+  });
+
+  it("leaves a model that was trained before as it is, and goes on from its values", async () => {
+    const first = new Trainer(config({ steps: 4 }));
+    await first.fit();
+    const before = await weights(first.model);
+    const second = new Trainer(
+      config({ model: first.model, steps: 3, optimizer: adamw({ learningRate: 0 }) }),
+    );
+    await second.fit();
+    expect(await weights(first.model)).toEqual(before);
+    expect(await weights(second.model)).toEqual(before);
+    const third = new Trainer(config({ model: first.model, steps: 3 }));
+    await third.fit();
+    expect(await weights(third.model)).not.toEqual(before);
+  });
+
+  it("gives the metrics to loggers as well", async () => {
+    const trainer = new Trainer(config({ name: "logged", steps: 3, loggers: [metrics.csvLogger()] }));
+    await trainer.fit();
+    const written = readFileSync(join(folder, "logged", "metrics.csv"), "utf8")
+      .trim()
+      .split("\n");
+    expect(written).toHaveLength(4);
+    expect(written[0]).toContain("loss");
   });
 
   it("learns one batch by heart", async () => {
