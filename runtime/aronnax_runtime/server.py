@@ -62,8 +62,7 @@ class Server:
         self.log_path = Path(f"{base}.log")
         self._listen = listen
         self._token = os.environ.get("ARONNAX_RUNTIME_TOKEN", "")
-        # Two clients could send their programs to the nodes in different orders, which would never end.
-        self._max_clients = _MAX_CLIENTS if len(backend.local) == len(backend.devices) else 1
+        self._driver: Session | None = None
         self.nvml = (
             Nvml.open(len(self.backend.local), devices.partition(":")[2]) if self.backend.platform == "cuda" else None
         )
@@ -143,9 +142,9 @@ class Server:
         else:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
-            if len(self._sessions) >= self._max_clients:
-                log.warning("refused a client: %d attached", self._max_clients)
-                refuse(connection, f"as many clients as may be ({self._max_clients}) are attached already")
+            if len(self._sessions) >= _MAX_CLIENTS:
+                log.warning("refused a client: %d are attached", _MAX_CLIENTS)
+                refuse(connection, f"{_MAX_CLIENTS} clients are attached already")
                 return
             session = Session(self, connection, number)
             self._sessions.add(session)
@@ -158,6 +157,16 @@ class Server:
                 self._idle_since = time.monotonic()
         return bool(self._idle_timeout) and time.monotonic() - self._idle_since > self._idle_timeout
 
+    def drive(self, session: Session) -> bool:
+        """Whether a client may come in. With several nodes one may: two could send their programs to the nodes in
+        different orders, and the nodes would wait for each other."""
+        if len(self.backend.local) == len(self.backend.devices):
+            return True
+        with self._lock:
+            if self._driver is None:
+                self._driver = session
+            return self._driver is session
+
     def knows(self, token: Any, connection: socket.socket) -> bool:
         """Whether a client may come in: over TCP it must show the token; a Unix socket has shown its user."""
         if connection.family == socket.AF_UNIX:
@@ -167,6 +176,8 @@ class Server:
     def forget(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
+            if self._driver is session:
+                self._driver = None
             self._idle_since = time.monotonic()
 
     def stop(self, status: int = EXIT_STOPPED) -> None:

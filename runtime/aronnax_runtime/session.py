@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import PROTOCOL_VERSION, fields, profiling, storage, telemetry
+from . import PROTOCOL_VERSION, fields, profiling, storage, telemetry, workspaces
 from .buffers import Buffer
 from .compiler import CompileJob
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
@@ -96,6 +96,8 @@ class Session:
             )
         if not self.server.knows(header.get("token"), self.connection):
             raise ProtocolError("the token is wrong", "Set ARONNAX_RUNTIME_TOKEN to what the nodes were started with.")
+        if not self.server.drive(self):
+            raise ProtocolError("another client drives these nodes", "End it first: one client may at a time.")
         self.client = f"{header.get('client', 'unknown')!s:.100} pid {header.get('pid', '?')!s:.20}"
         log.info("client %d attached: %s", self.number, self.client)
         self.writer.send({"id": header.get("id", 0), "result": self.server.info()})
@@ -447,44 +449,6 @@ def _shutdown(session: Session, header: Header) -> None:
     session.server.stop()
 
 
-def _workspace_set(session: Session, header: Header) -> None:
-    named = fields.mapping(header.get("buffers"), "`buffers`")
-    buffers = {fields.text(key, "a name"): session.buffer(number) for key, number in named.items()}
-    for buffer in buffers.values():
-        buffer.live()
-    session.server.workspaces.set(
-        fields.text(header.get("workspace"), "`workspace`"),
-        buffers,
-        header.get("metadata"),
-        "metadata" in header,
-    )
-    session.reply(header)
-
-
-def _workspace_get(session: Session, header: Header) -> None:
-    names = header.get("names")
-    if not isinstance(names, list):
-        raise InvalidArgument("`names` must be a list of the buffers' names")
-    workspace = fields.text(header.get("workspace"), "`workspace`")
-    found = session.server.workspaces.get(workspace, names)
-    for buffer in found:
-        buffer.live()
-    session.bind(header.get("buffers"), found)
-    session.reply(header)
-
-
-def _workspace_list(session: Session, header: Header) -> None:
-    session.reply(header, session.server.workspaces.describe(fields.text(header.get("workspace"), "`workspace`")))
-
-
-def _workspace_delete(session: Session, header: Header) -> None:
-    names = header.get("names")
-    if names is not None and not isinstance(names, list):
-        raise InvalidArgument("`names` must be null or a list of the buffers' names")
-    session.server.workspaces.delete(fields.text(header.get("workspace"), "`workspace`"), names)
-    session.reply(header)
-
-
 OPERATIONS: dict[str, Operation] = {
     "ping": _ping,
     "put": _put,
@@ -498,10 +462,10 @@ OPERATIONS: dict[str, Operation] = {
     "memory": _memory,
     "status": _status,
     "shutdown": _shutdown,
-    "workspace.set": _workspace_set,
-    "workspace.get": _workspace_get,
-    "workspace.list": _workspace_list,
-    "workspace.delete": _workspace_delete,
+    "workspace.set": workspaces.put,
+    "workspace.get": workspaces.fetch,
+    "workspace.list": workspaces.contents,
+    "workspace.delete": workspaces.drop,
     "safetensors.index": storage.index,
     "safetensors.load": storage.load,
     "safetensors.save": storage.save,

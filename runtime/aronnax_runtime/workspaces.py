@@ -1,10 +1,15 @@
 """Named sets of buffers that outlive the clients that made them."""
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import fields
 from .buffers import Buffer
 from .errors import InvalidArgument
+from .fields import Header
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
 class Workspaces:
@@ -60,3 +65,44 @@ class Workspaces:
     def all(self) -> dict[str, list[Buffer]]:
         with self._lock:
             return {name: list(held.values()) for name, held in self._named.items()}
+
+
+# Operations
+
+
+def put(session: "Session", header: Header) -> None:
+    named = fields.mapping(header.get("buffers"), "`buffers`")
+    buffers = {fields.text(key, "a name"): session.buffer(number) for key, number in named.items()}
+    for buffer in buffers.values():
+        buffer.live()
+    session.server.workspaces.set(
+        fields.text(header.get("workspace"), "`workspace`"),
+        buffers,
+        header.get("metadata"),
+        "metadata" in header,
+    )
+    session.reply(header)
+
+
+def fetch(session: "Session", header: Header) -> None:
+    names = header.get("names")
+    if not isinstance(names, list):
+        raise InvalidArgument("`names` must be a list of the buffers' names")
+    workspace = fields.text(header.get("workspace"), "`workspace`")
+    found = session.server.workspaces.get(workspace, names)
+    for buffer in found:
+        buffer.live()
+    session.bind(header.get("buffers"), found)
+    session.reply(header)
+
+
+def contents(session: "Session", header: Header) -> None:
+    session.reply(header, session.server.workspaces.describe(fields.text(header.get("workspace"), "`workspace`")))
+
+
+def drop(session: "Session", header: Header) -> None:
+    names = header.get("names")
+    if names is not None and not isinstance(names, list):
+        raise InvalidArgument("`names` must be null or a list of the buffers' names")
+    session.server.workspaces.delete(fields.text(header.get("workspace"), "`workspace`"), names)
+    session.reply(header)

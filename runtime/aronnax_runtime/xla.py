@@ -256,6 +256,8 @@ class Backend:
 
     def to_host(self, array: Any, aval: Aval) -> np.ndarray:
         """The whole array; on the CPU platform a view of its memory where it lies on one device. Waits for it."""
+        if not self.is_whole(array):
+            raise InvalidArgument(f"{aval} lies on several nodes", "Replicate it first, or fetch it part by part.")
         if len(aval.layout.devices) == 1 or array.is_fully_replicated:
             return _shard_to_host(array.addressable_shards[0].data)
         whole = np.empty(aval.shape, aval.dtype)

@@ -32,8 +32,9 @@ export class WireClient {
   #bytes = Buffer.alloc(0);
   #wake: () => void = () => {};
 
-  constructor(path: string) {
-    this.#socket = net.connect(path);
+  /** A Unix socket, or a port of this machine. */
+  constructor(address: string | number) {
+    this.#socket = typeof address === "string" ? net.connect(address) : net.connect(address, "127.0.0.1");
     this.#socket.on("data", (chunk) => {
       this.#bytes = Buffer.concat([this.#bytes, chunk]);
       this.#cut();

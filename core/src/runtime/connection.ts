@@ -8,6 +8,22 @@ export interface Reply {
   payload: Uint8Array<ArrayBuffer> | undefined;
 }
 
+/** Where a process listens. */
+export type Address = { path: string } | { host: string; port: number };
+
+/** One process, or several that take every frame together. */
+export interface Link {
+  readonly lost: RuntimeLost | undefined;
+  send(header: object, payload?: Uint8Array): void;
+  /** The reply of the first process, once all have replied. */
+  request(header: object, payload?: Uint8Array): Promise<Reply>;
+  /** The replies of all, in the order of their ranks. */
+  requestAll(header: object, payload?: Uint8Array): Promise<Reply[]>;
+  listen(subscription: number, listener: (data: unknown) => void): () => void;
+  fail(error: RuntimeLost): void;
+  close(): void;
+}
+
 interface Pending {
   resolve: (reply: Reply) => void;
   reject: (error: Error) => void;
@@ -28,7 +44,7 @@ export class NobodyThere extends Error {
  * One client's end of the wire. Frames may be queued before the socket is there; they are sent once `open` has said hello.
  * The socket keeps a Node process alive only while a reply or an event is awaited.
  */
-export class Connection {
+export class Connection implements Link {
   #socket: net.Socket | undefined;
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
@@ -56,9 +72,9 @@ export class Connection {
    * Connects, says hello, then sends what was queued. Resolves to the answer to the hello.
    * @throws NobodyThere if no process listens: the call may be repeated.
    */
-  async open(path: string, hello: object): Promise<unknown> {
+  async open(address: Address, hello: object): Promise<unknown> {
     const socket = await connectSocket(
-      path,
+      address,
       () => this.#reader.target() ?? this.#readBuffer,
       (count, into) => this.#read(count, into),
     );
@@ -91,6 +107,10 @@ export class Connection {
       this.#pending.set(id, { resolve, reject });
       this.#enqueue(encodeFrame({ ...header, id }, payload?.byteLength ?? 0), payload);
     });
+  }
+
+  async requestAll(header: object, payload?: Uint8Array): Promise<Reply[]> {
+    return [await this.request(header, payload)];
   }
 
   /** Calls `listener` with each event of the subscription until the result is called. */
@@ -220,15 +240,16 @@ function join(chunks: Uint8Array[]): Uint8Array {
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }
 
-/** Connects to a Unix socket that reads into whatever `target` gives for each read, and then calls `read`. */
+/** Connects to a socket that reads into whatever `target` gives for each read, and then calls `read`. */
 function connectSocket(
-  path: string,
+  address: Address,
   target: () => Uint8Array,
   read: (count: number, into: Uint8Array) => void,
 ): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect({
-      path,
+      ...address,
+      noDelay: true,
       onread: {
         buffer: target,
         callback: (count, into) => {

@@ -2,9 +2,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Connection, NobodyThere } from "./connection.js";
+import { type Address, Connection, type Link, NobodyThere } from "./connection.js";
 import { RuntimeLost } from "./errors.js";
-import { type Place, place, pythonCommand, runtimePackage } from "./locate.js";
+import { deviceSet, nodesOf, type Place, place, pythonCommand, runtimePackage } from "./locate.js";
+import { NodeLink } from "./nodes.js";
 import { protocolVersion } from "./protocol.js";
 import type { RuntimeInfo } from "./types.js";
 
@@ -17,19 +18,29 @@ export interface LaunchOptions {
   start?: boolean;
   /** Seconds to wait for a process to start. Default 120. */
   startTimeout?: number;
+  /**
+   * Processes of a cluster, by rank, that run already (runtime/PROTOCOL.md, Several nodes); they are driven as one. Default
+   * ARONNAX_NODES, a list like `unix:/run/a.sock,tcp:10.0.0.2:7300`. TCP shows ARONNAX_RUNTIME_TOKEN.
+   */
+  nodes?: readonly Address[];
 }
 
 export interface Attachment {
-  place: Place;
-  connection: Connection;
+  /** The device set, normalised. */
+  devices: string;
+  link: Link;
   info: Promise<RuntimeInfo>;
 }
+
+const hello = { protocol: protocolVersion, client: `node ${process.version}`, pid: process.pid };
 
 /** Exit status of a process that found another one holding the lock. */
 const alreadyRunning = 75;
 
 /** The connection exists at once, for frames to be queued on; `info` resolves when the runtime answers. */
 export function attach(options: LaunchOptions): Attachment {
+  const nodes = options.nodes ?? nodesOf(process.env.ARONNAX_NODES);
+  if (nodes !== undefined) return attachNodes(nodes, options);
   const where = place(options);
   let pid: number | undefined;
   const connection = new Connection(() => diagnose(where, pid));
@@ -39,24 +50,63 @@ export function attach(options: LaunchOptions): Attachment {
       pid = answer.pid;
       return answer;
     } catch (error) {
-      const lost =
-        error instanceof RuntimeLost
-          ? error
-          : new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error });
-      connection.fail(lost);
+      connection.fail(asLost(error));
       throw error;
     }
   })();
-  return { place: where, connection, info };
+  return { devices: where.devices, link: connection, info };
+}
+
+/** Joins the processes of a cluster; one that is lost takes the others with it. */
+function attachNodes(nodes: readonly Address[], options: LaunchOptions): Attachment {
+  const links = nodes.map((address) => {
+    const where = "path" in address ? address.path : `${address.host}:${address.port}`;
+    return new Connection(async () => {
+      const lost = new RuntimeLost(`the node at ${where} is gone, and with it the buffers of all nodes`, {
+        exit: "the node closed the connection",
+        fix: "Read the log of that node; start all nodes again and resume from a checkpoint.",
+      });
+      link.fail(lost);
+      return lost;
+    });
+  });
+  const link = new NodeLink(links);
+  const deadline = Date.now() + (options.startTimeout ?? 120) * 1000;
+  const open = async (connection: Connection, address: Address): Promise<RuntimeInfo> => {
+    for (;;) {
+      try {
+        const token = process.env.ARONNAX_RUNTIME_TOKEN;
+        return (await connection.open(address, {
+          ...hello,
+          ...(token === undefined ? {} : { token }),
+        })) as RuntimeInfo;
+      } catch (error) {
+        if (!(error instanceof NobodyThere) || Date.now() > deadline) throw error;
+      }
+      await sleep(50);
+    }
+  };
+  const info = Promise.all(links.map((connection, rank) => open(connection, nodes[rank]!))).then(
+    (answers) => answers[0]!,
+    (error: unknown) => {
+      link.fail(asLost(error));
+      throw error;
+    },
+  );
+  return { devices: deviceSet(options.devices), link, info };
+}
+
+function asLost(error: unknown): RuntimeLost {
+  if (error instanceof RuntimeLost) return error;
+  return new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error });
 }
 
 async function openOrStart(connection: Connection, where: Place, options: LaunchOptions): Promise<unknown> {
   const deadline = Date.now() + (options.startTimeout ?? 120) * 1000;
-  const hello = { protocol: protocolVersion, client: `node ${process.version}`, pid: process.pid };
   let starting: Starting | undefined;
   for (;;) {
     try {
-      return await connection.open(where.socket, hello);
+      return await connection.open({ path: where.socket }, hello);
     } catch (error) {
       if (!(error instanceof NobodyThere)) throw error;
     }

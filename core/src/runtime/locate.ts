@@ -3,6 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Address } from "./connection.js";
 import { InvalidArgument } from "./errors.js";
 
 /** Files of one runtime process: one per user, host and device set. */
@@ -56,6 +57,20 @@ export function deviceSet(asked = process.env.ARONNAX_DEVICES): string {
   }
   throw new InvalidArgument(`"${asked}" is no device set`, {
     fix: 'Set ARONNAX_DEVICES to "cpu", "cpu:8" (eight virtual devices), "cuda" or "cuda:0,1".',
+  });
+}
+
+/** The processes of a cluster, from a list like `unix:/run/a.sock,tcp:10.0.0.2:7300`; undefined for an empty one. */
+export function nodesOf(list: string | undefined): Address[] | undefined {
+  if (!list) return undefined;
+  return list.split(",").map((item) => {
+    const unix = /^unix:(\/.+)$/.exec(item.trim());
+    if (unix !== null) return { path: unix[1]! };
+    const tcp = /^tcp:(.+):(\d+)$/.exec(item.trim());
+    if (tcp !== null) return { host: tcp[1]!, port: Number(tcp[2]) };
+    throw new InvalidArgument(`"${item}" is no address of a node`, {
+      fix: "Set ARONNAX_NODES to a list of unix:/path/to.sock and tcp:host:port, by rank.",
+    });
   });
 }
 

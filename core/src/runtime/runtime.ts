@@ -5,9 +5,10 @@
  * the outputs of the operation that failed and rejects the next `await` on one of them.
  */
 import { type DType, itemSize } from "../graph/dtype.js";
-import type { Connection, Reply } from "./connection.js";
+import type { Link, Reply } from "./connection.js";
 import { BufferDeleted, InvalidArgument, type RuntimeLost } from "./errors.js";
 import { attach, type LaunchOptions } from "./launch.js";
+import { joinParts } from "./nodes.js";
 import { donatedArguments } from "./signature.js";
 import type {
   BufferOptions,
@@ -38,7 +39,7 @@ export class Runtime {
   readonly ready: Promise<RuntimeInfo>;
   /** Known at once, from the device set that was asked for. */
   readonly platform: "cpu" | "cuda";
-  readonly #connection: Connection;
+  readonly #connection: Link;
   #info: RuntimeInfo | undefined;
   #waiting: { job: (info: RuntimeInfo) => void; failed?: (error: Error) => void }[] = [];
   #failure: Error | undefined;
@@ -55,8 +56,8 @@ export class Runtime {
   constructor(options: LaunchOptions = {}) {
     this.#collected = new FinalizationRegistry(({ op, handle }) => this.#release(op, handle));
     const attachment = attach(options);
-    this.#connection = attachment.connection;
-    this.platform = attachment.place.devices.startsWith("cpu") ? "cpu" : "cuda";
+    this.#connection = attachment.link;
+    this.platform = attachment.devices.startsWith("cpu") ? "cpu" : "cuda";
     this.ready = attachment.info.then(
       (info) => {
         this.#info = info;
@@ -106,8 +107,12 @@ export class Runtime {
 
   /** The bytes of a buffer: dense, row-major, little-endian. Rejects with the error of whatever should have produced it. */
   async get(buffer: DeviceBuffer): Promise<Uint8Array<ArrayBuffer>> {
-    const { payload } = await this.request({ op: "get", buffer: this.handle(buffer) });
-    return payload ?? new Uint8Array(0);
+    const header = { op: "get", buffer: this.handle(buffer) };
+    this.#sendReleased();
+    const replies = await this.#connection.requestAll(header);
+    return (
+      joinParts(buffer.shape, itemSize(buffer.dtype), replies) ?? replies[0]!.payload ?? new Uint8Array(0)
+    );
   }
 
   /** Compiles in the background; the program may be executed at once. Its `info` rejects with CompileError. */
