@@ -3,9 +3,11 @@ import "./array/methods.js";
 
 export { broadcastTo, full, ones, onesLike, sum, zeros, zerosLike } from "./array/broadcast.js";
 export { angle, complex, conj, imag, real } from "./array/complex.js";
-export { dotGeneral, einsum, matmul } from "./array/contraction.js";
+export { dotGeneral, matmul } from "./array/contraction.js";
 export { conv, convTranspose } from "./array/convolution.js";
 export { iota, scalar, tensor } from "./array/creation.js";
+export { type CustomCallTarget, customCall } from "./array/custom-call.js";
+export { einsum } from "./array/einsum.js";
 export * from "./array/elementwise.js";
 export * as fft from "./array/fft.js";
 export {
@@ -18,6 +20,7 @@ export {
   takeAlongAxis,
 } from "./array/indexing.js";
 export { concatenate, roll, split, stack } from "./array/joining.js";
+export * as linalg from "./array/linalg.js";
 export {
   cross,
   diag,
