@@ -7,6 +7,15 @@ const TAIL = 16_384;
 /** @type {Set<import("node:child_process").ChildProcess>} */
 const running = new Set();
 
+/**
+ * Counts a child among those that end with this process.
+ * @param {import("node:child_process").ChildProcess} child
+ */
+export function watch(child) {
+  running.add(child);
+  child.on("error", () => running.delete(child)).on("close", () => running.delete(child));
+}
+
 /** Ends what still runs: called when the set-up itself is told to stop. */
 export function stopChildren() {
   for (const child of running) child.kill("SIGTERM");
@@ -24,7 +33,7 @@ export function run(command, args, { cwd, log, env = process.env, onLine, onStar
   log.write(`\n$ ${[command, ...args].join(" ")}\n`);
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
-    running.add(child);
+    watch(child);
     if (child.pid !== undefined) onStart?.(child.pid);
     let tail = "";
     let rest = "";
@@ -43,7 +52,6 @@ export function run(command, args, { cwd, log, env = process.env, onLine, onStar
     };
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", take);
     child.on("error", (/** @type {NodeJS.ErrnoException} */ error) => {
-      running.delete(child);
       const missing = new SetupError(
         `${command} is not on the PATH.`,
         "Install it, then run the command again.",
@@ -51,7 +59,6 @@ export function run(command, args, { cwd, log, env = process.env, onLine, onStar
       reject(error.code === "ENOENT" ? missing : error);
     });
     child.on("close", (code) => {
-      running.delete(child);
       if (code === 0) resolve();
       else reject(new ChildError(command, code, tail));
     });

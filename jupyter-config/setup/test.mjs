@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { watch } from "./child.mjs";
 import { requireChromium } from "./chromium.mjs";
 import { SetupError } from "./failure.mjs";
 import { at, cache, repository, venv, venvEnvironment } from "./repository.mjs";
@@ -27,6 +28,7 @@ const CHECKS = [
  */
 function show(command, args, env) {
   const child = spawn(command, args, { cwd: repository, env, stdio: "inherit" });
+  watch(child);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code) => resolve(code ?? 1));
