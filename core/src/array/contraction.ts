@@ -1,13 +1,12 @@
 /** Sums of products: dot_general and what is written with it. */
 import { type DType, promoteTypes } from "../graph/dtype.js";
-import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { ShapeError } from "../graph/errors.js";
 import { functionType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
-import { addBatchAxis, broadcastTo, reduceSum, zerosLike } from "./broadcast.js";
-import { iota } from "./creation.js";
-import { cast, equal, mul, where } from "./elementwise.js";
+import { addBatchAxis, broadcastTo } from "./broadcast.js";
+import { cast } from "./elementwise.js";
 import { broadcastShapes } from "./shapes.js";
-import { inverse, reshape, transpose } from "./shaping.js";
+import { inverse, transpose } from "./shaping.js";
 import type { Tensor } from "./tensor.js";
 
 /** Which axes of the two operands are paired; `batch` ones are kept, `contract` ones summed over. */
@@ -173,133 +172,4 @@ export function matmul(x: Tensor, y: Tensor, options: DotOptions = {}): Tensor {
     { contract: [[lead.length + 1], [lead.length]], batch: [batch, batch] },
     options,
   );
-}
-
-/**
- * Einstein summation, `einsum("btd,df->btf", x, w)`. Any number of operands, contracted from the left, each label summed as soon as
- * no later operand and no output needs it; `...` stands for leading axes that broadcast.
- */
-export function einsum(equation: string, ...operands: readonly Tensor[]): Tensor {
-  const [left, right] = equation.replaceAll(" ", "").split("->");
-  let terms = left!.split(",");
-  if (terms.length !== operands.length) {
-    throw new ArgumentError(`einsum "${equation}": ${terms.length} terms for ${operands.length} operands`);
-  }
-  const ellipsis = Math.max(
-    0,
-    ...terms.map((t, i) => (t.includes("...") ? operands[i]!.ndim - t.length + 3 : 0)),
-  );
-  const dots = Array.from({ length: ellipsis }, (_, i) => String.fromCharCode(0x2460 + i)).join("");
-  terms = terms.map((t, i) => {
-    if (!t.includes("...")) return t;
-    return t.replace("...", dots.slice(ellipsis - (operands[i]!.ndim - t.length + 3)));
-  });
-  const sizes = new Map<string, number>();
-  for (const [i, term] of terms.entries()) {
-    if ([...term].length !== operands[i]!.ndim) {
-      throw new ShapeError(
-        `einsum "${equation}": term "${term}" has ${term.length} labels for shape [${operands[i]!.shape.join(", ")}]`,
-      );
-    }
-    for (const [axis, label] of [...term].entries()) {
-      const length = operands[i]!.shape[axis]!;
-      const known = sizes.get(label);
-      if (known !== undefined && known !== length && known !== 1 && length !== 1) {
-        throw new ShapeError(
-          `einsum "${equation}": label "${label}" is ${known} in one operand and ${length} in "${term}"`,
-        );
-      }
-      sizes.set(label, Math.max(known ?? 0, length));
-    }
-  }
-  const counts = [...terms.join("")].filter((c, _, all) => all.filter((d) => d === c).length === 1);
-  const output =
-    right === undefined
-      ? dots +
-        [...new Set(counts)]
-          .filter((c) => !dots.includes(c))
-          .sort()
-          .join("")
-      : right.replace("...", dots);
-  for (const label of output) {
-    if (!sizes.has(label))
-      throw new ArgumentError(`einsum "${equation}": output label "${label}" is in no operand`);
-  }
-  if (new Set(output).size !== [...output].length) {
-    throw new ArgumentError(`einsum "${equation}": an output label is repeated`);
-  }
-  let [current, labels] = [operands[0]!, terms[0]!];
-  [current, labels] = prepare(current, labels, terms.slice(1).join("") + output);
-  for (let i = 1; i < operands.length; i++) {
-    const later = terms.slice(i + 1).join("") + output;
-    const [next, nextLabels] = prepare(operands[i]!, terms[i]!, labels + later);
-    [current, labels] = contractPair(current, labels, next, nextLabels, later);
-  }
-  const missing = [...output].filter((c) => !labels.includes(c));
-  if (missing.length > 0)
-    throw new ArgumentError(`einsum "${equation}": labels ${missing.join(", ")} were lost`);
-  return transpose(
-    current,
-    [...output].map((c) => labels.indexOf(c)),
-  );
-}
-
-/** Takes diagonals of repeated labels and sums labels that nothing else needs. */
-function prepare(x: Tensor, labels: string, needed: string): [Tensor, string] {
-  let [value, names] = [x, [...labels]];
-  for (const label of new Set(names)) {
-    while (names.filter((c) => c === label).length > 1) [value, names] = diagonal(value, names, label);
-  }
-  const summed = names.flatMap((c, i) => (needed.includes(c) ? [] : [i]));
-  return [reduceSum(value, summed), names.filter((_, i) => !summed.includes(i)).join("")];
-}
-
-/** Keeps the elements with equal indices along both axes of a repeated label. */
-function diagonal(x: Tensor, names: string[], label: string): [Tensor, string[]] {
-  const i = names.indexOf(label);
-  const j = names.indexOf(label, i + 1);
-  const same = equal(iota(x.shape, i), iota(x.shape, j));
-  return [reduceSum(where(same, x, zerosLike(x)), [j]), names.filter((_, k) => k !== j)];
-}
-
-function contractPair(x: Tensor, xl: string, y: Tensor, yl: string, later: string): [Tensor, string] {
-  const shared = [...xl].filter((c) => yl.includes(c));
-  const broadcasting = shared.filter((c) => x.shape[xl.indexOf(c)] !== y.shape[yl.indexOf(c)]);
-  if (broadcasting.length > 0) {
-    const squeezeOnes = (v: Tensor, names: string): [Tensor, string] => {
-      const ones = [...names].flatMap((c, i) => (broadcasting.includes(c) && v.shape[i] === 1 ? [i] : []));
-      return [
-        reshape(
-          v,
-          v.shape.filter((_, i) => !ones.includes(i)),
-        ),
-        [...names].filter((_, i) => !ones.includes(i)).join(""),
-      ];
-    };
-    const [a, al] = squeezeOnes(x, xl);
-    const [b, bl] = squeezeOnes(y, yl);
-    return contractPair(a, al, b, bl, later);
-  }
-  const contracted = shared.filter((c) => !later.includes(c));
-  const batch = shared.filter((c) => later.includes(c));
-  const result = [
-    ...batch,
-    ...[...xl].filter((c) => !shared.includes(c)),
-    ...[...yl].filter((c) => !shared.includes(c)),
-  ];
-  if (contracted.length === 0 && batch.length === result.length) {
-    const aligned = transpose(
-      y,
-      [...xl].map((c) => yl.indexOf(c)),
-    );
-    return [mul(x, aligned), xl];
-  }
-  const positions = (labels: string[], names: string): number[] => labels.map((c) => names.indexOf(c));
-  return [
-    dotGeneral(x, y, {
-      contract: [positions(contracted, xl), positions(contracted, yl)],
-      batch: [positions(batch, xl), positions(batch, yl)],
-    }),
-    result.join(""),
-  ];
 }
