@@ -81,10 +81,6 @@ declare module "plotly.js-basic-dist-min" {
       config: Partial<Config>,
     ): Promise<PlotElement>;
     purge(element: HTMLElement): void;
-    toImage(
-      element: HTMLElement,
-      options: { format: "png" | "svg"; width: number; height: number; scale?: number },
-    ): Promise<string>;
   }
 
   const plotly: Plotly;

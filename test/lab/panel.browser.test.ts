@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { WebSocketRoute } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
@@ -330,7 +330,7 @@ hub.publish({ type: "status", id: "run-1", status: "failed", message: "The loss 
 });
 
 describe("a run in a cell's output", () => {
-  it("is drawn live, and from its file once the kernel is gone", async () => {
+  it("is drawn live, from its file once the kernel is gone, and without one as text", async () => {
     const lab = await openNotebook("output", [
       displayCell("run-1", "tiny-llama"),
       fitCell({ id: "run-1", name: "tiny-llama", to: 80, status: "finished" }),
@@ -342,26 +342,25 @@ describe("a run in a cell's output", () => {
     await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
     await output.locator('[data-chart="loss"] .scatterlayer .trace').first().waitFor();
     await lab.screenshot("output-light");
+
+    const folder = join(server.root, "runs", "tiny-llama");
+    await mkdir(folder, { recursive: true });
+    const run = { id: "run-1", name: "from the file", startedAt: 1, totalSteps: 80 };
+    await writeFile(join(folder, "metrics.arrow"), arrowStream(trainingRows(80), run));
+    await writeFile(join(folder, "run.json"), JSON.stringify({ ...run, status: "finished" }));
+    await lab.restartKernel();
+    await output.locator("h2", { hasText: "from the file" }).waitFor();
+    await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
     await lab.page.keyboard.press("Control+s");
     await lab.isSaved();
 
     await server.shutDownKernels();
     await lab.page.reload();
-    await output.getByText("run tiny-llama, at step 0").waitFor();
+    await output.locator("h2", { hasText: "from the file" }).waitFor();
 
-    const folder = join(server.root, "runs", "tiny-llama");
-    await mkdir(folder, { recursive: true });
-    await writeFile(
-      join(folder, "metrics.arrow"),
-      arrowStream(trainingRows(80), { id: "run-1", name: "tiny-llama", startedAt: 1, totalSteps: 80 }),
-    );
-    await writeFile(
-      join(folder, "run.json"),
-      JSON.stringify({ id: "run-1", name: "tiny-llama", status: "finished" }),
-    );
+    await rm(folder, { recursive: true });
     await server.shutDownKernels();
     await lab.page.reload();
-    await output.locator("h2", { hasText: "tiny-llama" }).waitFor();
-    await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    await output.getByText("run tiny-llama, at step 0").waitFor();
   });
 });

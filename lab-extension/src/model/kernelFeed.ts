@@ -104,7 +104,7 @@ export class KernelFeed implements RunSource, IDisposable {
     } else if (status === "dead" || status === "terminating") {
       this.#forget();
       this.#setState("lost");
-    } else if (!this.#commId && this.#state !== "unsupported") {
+    } else if (!this.#commId && this.#state !== "unsupported" && this.#state !== "failed") {
       this.#connect();
     }
   }
@@ -136,21 +136,20 @@ export class KernelFeed implements RunSource, IDisposable {
     if (kernel.connectionStatus !== "connected") {
       return;
     }
-    void kernel.info.then((info) => {
-      if (
-        kernel !== this.#kernel ||
-        this.#commId ||
-        this.#isDisposed ||
-        kernel.connectionStatus !== "connected"
-      ) {
-        return;
-      }
-      if (info.language_info.name !== "typescript") {
-        this.#setState("unsupported");
-        return;
-      }
-      this.#open();
-    });
+    kernel.info.then(
+      (info) => {
+        const isStill = kernel === this.#kernel && kernel.connectionStatus === "connected";
+        if (!isStill || this.#commId || this.#isDisposed) {
+          return;
+        }
+        if (info.language_info.name === "typescript") {
+          this.#open();
+        } else {
+          this.#setState("unsupported");
+        }
+      },
+      () => undefined, // the kernel went away meanwhile, and the session's signals tell
+    );
   }
 
   #open(): void {

@@ -1,18 +1,25 @@
 import type { IDisposable } from "@lumino/disposable";
-import type { Axis, Layout, PlotElement, Plotly, Trace } from "plotly.js-basic-dist-min";
+import type { Axis, Layout, PlotElement, Plotly } from "plotly.js-basic-dist-min";
 import type { ChartSpec } from "../model/charts.js";
-import { Drawer, type Drawing, type DrawnLine, type LegendEntry, legendOf, rowAt } from "../model/drawing.js";
+import { Drawer, type Drawing, type LegendEntry, legendOf, rowAt } from "../model/drawing.js";
 import { formatPosition, formatTick, formatValue } from "../model/format.js";
 import type { Run } from "../model/run.js";
 import { integerTicks, linearTicks, logTicks, timeTicks } from "../model/ticks.js";
 import type { ViewOptions } from "../model/viewOptions.js";
 import type { ViewEnvironment } from "./environment.js";
 import { type Palette, readPalette, seriesColour } from "./palette.js";
+import { tracesOf } from "./traces.js";
 
 // 1.15 MB: loaded by the first chart, not with JupyterLab.
 let plotly: Promise<Plotly> | undefined;
 const loadPlotly = () => {
-  plotly ??= import("plotly.js-basic-dist-min").then((module) => module.default);
+  plotly ??= import("plotly.js-basic-dist-min").then(
+    (module) => module.default,
+    (error: unknown) => {
+      plotly = undefined; // the server was away: the next draw tries again
+      throw error;
+    },
+  );
   return plotly;
 };
 
@@ -20,8 +27,6 @@ const MARGIN = { top: 8, right: 10, bottom: 22 };
 const MOST_TICKS = 10;
 const LEAST_SIZE = 60;
 const TICK_SPACING = { x: 64, y: 36 };
-
-const NON_FINITE_SYMBOLS = { nan: "x", high: "triangle-up", low: "triangle-down" };
 
 /** One chart in its card: title, legend with values, plot. */
 export class Chart implements IDisposable {
@@ -79,12 +84,6 @@ export class Chart implements IDisposable {
   update(runs: readonly Run[]): void {
     this.#runs = runs;
     this.#request();
-  }
-
-  /** The chart as it is on the screen, as a PNG data URL at twice the resolution. */
-  async toImage(): Promise<string> {
-    const { width, height } = this.#frame.getBoundingClientRect();
-    return (await loadPlotly()).toImage(this.#plot, { format: "png", width, height, scale: 2 });
   }
 
   dispose(): void {
@@ -386,69 +385,3 @@ export class Chart implements IDisposable {
 }
 
 let nextId = 0;
-
-/** The traces of a drawing. NaN and infinities become markers at the edge they left the chart by. */
-function tracesOf(drawing: Drawing, palette: Palette): Trace[] {
-  const traces = drawing.lines.map((line, i) =>
-    lineTrace(line, palette, drawing.lines[i - 1]?.style === "area"),
-  );
-  if (drawing.nonFinite.length > 0) {
-    const [low, high] = drawing.y;
-    traces.push({
-      type: "scatter",
-      mode: "markers",
-      x: drawing.nonFinite.map((point) => point.x),
-      y: drawing.nonFinite.map((point) => (point.value === Number.POSITIVE_INFINITY ? high : low)),
-      marker: {
-        color: palette.error,
-        size: 9,
-        symbol: drawing.nonFinite.map(({ value }) =>
-          Number.isNaN(value)
-            ? NON_FINITE_SYMBOLS.nan
-            : value > 0
-              ? NON_FINITE_SYMBOLS.high
-              : NON_FINITE_SYMBOLS.low,
-        ),
-      },
-      cliponaxis: false,
-      hoverinfo: "skip",
-    });
-  }
-  if (drawing.above.length > 0) {
-    traces.push({
-      type: "scatter",
-      mode: "markers",
-      x: drawing.above.map((point) => point.x),
-      y: drawing.above.map(() => drawing.y[1]),
-      marker: {
-        color: drawing.above.map(({ colour }) => palette.series[colour % palette.series.length]!),
-        size: 7,
-        symbol: NON_FINITE_SYMBOLS.high,
-      },
-      cliponaxis: false,
-      hoverinfo: "skip",
-    });
-  }
-  return traces;
-}
-
-function lineTrace({ points, style, colour, marked }: DrawnLine, palette: Palette, onArea: boolean): Trace {
-  const color = palette.series[colour % palette.series.length]!;
-  return {
-    type: "scatter",
-    mode: marked ? "lines+markers" : "lines",
-    x: points.x,
-    y: points.y,
-    line: {
-      color,
-      width: style === "faint" || style === "area" ? 1 : 1.75,
-      dash: style === "dashed" ? "dot" : "solid",
-    },
-    marker: { color, size: 4 },
-    opacity: style === "faint" ? 0.3 : 1,
-    fill: style === "area" ? (onArea ? "tonexty" : "tozeroy") : "none",
-    fillcolor: palette.areas[colour % palette.areas.length]!,
-    connectgaps: false,
-    hoverinfo: "skip",
-  };
-}

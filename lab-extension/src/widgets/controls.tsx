@@ -1,6 +1,6 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import { downloadIcon, HTMLSelect, ReactWidget } from "@jupyterlab/ui-components";
-import { type CSSProperties, useId } from "react";
+import { type CSSProperties, useEffect, useId, useRef } from "react";
 import type { Run } from "../model/run.js";
 import { type ViewOptions, X_AXES, type XAxis } from "../model/viewOptions.js";
 import { seriesColour } from "./palette.js";
@@ -95,6 +95,16 @@ type RunChooserProps = Omit<ControlsProps, "onExport">;
 
 function RunChooser({ runs, shown, options, trans }: RunChooserProps): JSX.Element {
   const runId = useId();
+  const menu = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    const close = ({ target }: PointerEvent) => {
+      if (menu.current && !menu.current.contains(target as Node)) {
+        menu.current.open = false;
+      }
+    };
+    document.addEventListener("pointerdown", close);
+    return () => document.removeEventListener("pointerdown", close);
+  }, []);
   const { choices } = options;
   const primary = shown[0];
   const others = runs.filter((run) => run !== primary);
@@ -117,12 +127,8 @@ function RunChooser({ runs, shown, options, trans }: RunChooserProps): JSX.Eleme
         </HTMLSelect>
       </div>
       <details
+        ref={menu}
         className="aronnax-Compare"
-        onBlur={({ currentTarget, relatedTarget }) => {
-          if (relatedTarget instanceof Node && !currentTarget.contains(relatedTarget)) {
-            currentTarget.open = false;
-          }
-        }}
         onKeyDown={({ key, currentTarget }) => {
           if (key === "Escape") {
             currentTarget.open = false;

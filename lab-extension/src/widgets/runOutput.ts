@@ -30,8 +30,9 @@ export class RunOutput extends Panel implements IRenderMime.IRenderer {
     this.addClass("aronnax-Output");
     this.#text.addClass("aronnax-Output-text");
     this.addWidget(this.#text);
-    lookup.live?.store.changed.connect(this.#choose, this);
-    lookup.live?.stateChanged.connect(this.#choose, this);
+    this.#live = lookup.live;
+    this.#live?.store.changed.connect(this.#choose, this);
+    this.#live?.stateChanged.connect(this.#choose, this);
   }
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
@@ -41,6 +42,7 @@ export class RunOutput extends Panel implements IRenderMime.IRenderer {
     if (typeof data?.id !== "string") {
       return;
     }
+    this.#path = typeof data.path === "string" ? data.path : undefined;
     if (this.#view?.runId !== data.id) {
       this.#view?.dispose();
       this.#view = new RunView(this.environment, new ViewOptions(), data.id);
@@ -48,37 +50,49 @@ export class RunOutput extends Panel implements IRenderMime.IRenderer {
     }
     this.#choose();
     await this.lookup.ready;
-    if (!this.#isLive && typeof data.path === "string") {
-      this.#stored = await this.lookup.stored(data.path);
-      this.#choose();
-    }
+    this.#choose();
   }
 
   override dispose(): void {
-    this.lookup.live?.store.changed.disconnect(this.#choose, this);
-    this.lookup.live?.stateChanged.disconnect(this.#choose, this);
+    this.#live?.store.changed.disconnect(this.#choose, this);
+    this.#live?.stateChanged.disconnect(this.#choose, this);
     super.dispose();
   }
 
-  get #isLive(): boolean {
-    return this.#view?.runId !== undefined && this.lookup.live?.store.get(this.#view.runId) !== undefined;
-  }
-
+  /** Takes the kernel's run where it has one, else the file's. */
   #choose(): void {
-    if (!this.#view || this.isDisposed) {
+    const view = this.#view;
+    if (!view || this.isDisposed) {
       return;
     }
-    const source = this.#isLive ? this.lookup.live : this.#stored;
-    if (source) {
-      this.#view.source = source;
+    if (view.runId !== undefined && this.#live?.store.get(view.runId)) {
+      view.source = this.#live;
+      this.#stored = undefined;
+    } else if (this.#stored) {
+      view.source = this.#stored;
+    } else if (this.#stored === undefined && this.#live?.state !== "connecting") {
+      void this.#load();
     }
-    // A kernel that restarted no longer knows the run: what is on display stays.
-    const isEmpty = this.#view.shown.length === 0;
+    const isEmpty = view.shown.length === 0;
     this.#text.setHidden(!isEmpty);
-    this.#view.setHidden(isEmpty);
+    view.setHidden(isEmpty);
+  }
+
+  async #load(): Promise<void> {
+    this.#stored = null;
+    await this.lookup.ready;
+    if (this.#path !== undefined && this.#live?.state !== "connecting") {
+      this.#stored = await this.lookup.stored(this.#path);
+      this.#choose();
+    } else {
+      this.#stored = undefined;
+    }
   }
 
   readonly #text = new Widget();
+  readonly #live: RunSource | null;
   #view: RunView | undefined;
-  #stored: RunSource | null = null;
+  #path: string | undefined;
+  /** The run's file; null where there is none or it is being read, undefined before anyone asked. */
+  #stored: RunSource | null | undefined;
 }
