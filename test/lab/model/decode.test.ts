@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { decodeRows, decodeRunFile } from "../../../lab-extension/src/model/decode.js";
-import { arrowStream, trainingRows } from "../support/arrow.js";
+import { arrowStream, type Row, trainingRows } from "../support/arrow.js";
 
 describe("decodeRows", () => {
   it("keeps NaN and infinities, and tells them from absent values", async () => {
-    const rows = [
+    const rows: Row[] = [
       { step: 1, loss: 3.5 },
       { step: 2, loss: Number.NaN, valid_loss: 4 },
       { step: 3, loss: Number.POSITIVE_INFINITY },
