@@ -149,9 +149,12 @@ class Session:
             self._poison(header.get("outputs"), pending.outputs if pending else 0, fault)
 
     def _poison(self, first: Any, count: int, fault: Fault) -> None:
-        if isinstance(first, int | float):
-            for number in range(int(first), int(first) + count):
-                self.buffers.setdefault(number, Buffer.poisoned(fault))
+        try:
+            number = fields.handle(first)
+        except InvalidArgument:
+            return
+        for offset in range(count):
+            self.buffers.setdefault(number + offset, Buffer.poisoned(fault))
 
     def fault(self, error: BaseException, what: str) -> Fault:
         """The error as a client is to see it."""

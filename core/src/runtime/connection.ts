@@ -89,6 +89,7 @@ export class Connection implements Link {
     this.#open = true;
     this.#flush();
     this.#idle();
+    if (this.#closing) socket.end();
     return result;
   }
 

@@ -180,6 +180,7 @@ export class Runtime {
 
   /** Ends this client's connection; the runtime frees its unnamed buffers and lives on. */
   close(): void {
+    if (shared === this) shared = undefined;
     this.#connection.close();
   }
 
