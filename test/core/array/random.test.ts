@@ -165,12 +165,10 @@ checkProperties("random numbers", [
   ),
   draw(
     "permutation of a range",
-    fc
-      .tuple(seeds, fc.constantFrom(1, 5, 2000))
-      .map(([seed, n]) => ({
-        ours: () => random.permutation(seed, n),
-        theirs: `jax.random.permutation(${key(seed)}, ${n})`,
-      })),
+    fc.tuple(seeds, fc.constantFrom(1, 5, 2000)).map(([seed, n]) => ({
+      ours: () => random.permutation(seed, n),
+      theirs: `jax.random.permutation(${key(seed)}, ${n})`,
+    })),
     3,
   ),
   draw(

@@ -1,0 +1,144 @@
+import * as a from "aronnax";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { randomArray } from "../../oracle/arrays.js";
+import { linear } from "../../oracle/linear.js";
+import { derivative, forward, secondDerivative, vectorised } from "../../oracle/operations.js";
+import { checkProperties, type Property } from "../../oracle/properties.js";
+
+checkProperties("linear algebra", linear.map(forward));
+checkProperties(
+  "derivatives of linear algebra",
+  linear.map((o) => derivative({ ...o, runs: 2 })),
+);
+checkProperties(
+  "second derivatives of linear algebra",
+  linear.filter((o) => !o.firstOnly).map((o) => secondDerivative({ ...o, runs: 1 })),
+);
+checkProperties(
+  "linear algebra, vectorised",
+  linear.map((o) => vectorised({ ...o, runs: 1 })),
+);
+
+const { linalg } = a;
+
+const inDouble = (name: string, ours: (x: a.Tensor) => readonly a.Tensor[], theirs: string): Property => ({
+  name,
+  runs: 1,
+  trials: fc.constant({
+    inputs: { x: randomArray("float64", [2, 6, 6], 5) },
+    ours: ({ x }) => ours(x!),
+    theirs,
+    x64: true,
+    tolerance: 1e-11,
+  }),
+});
+
+checkProperties("linear algebra in float64", [
+  inDouble("solve", (x) => [linalg.solve(x, x.sin())], "(jnp.linalg.solve(x, jnp.sin(x)),)"),
+  inDouble("eigvalsh", (x) => [linalg.eigvalsh(x)], "(jnp.linalg.eigvalsh(x),)"),
+  inDouble(
+    "svdvals and slogdet",
+    (x) => [linalg.svdvals(x), ...linalg.slogdet(x)],
+    "(jnp.linalg.svd(x, compute_uv=False), *jnp.linalg.slogdet(x))",
+  ),
+]);
+
+/** The largest absolute element. */
+const largest = async (x: a.Tensor): Promise<number> => a.max(a.abs(x)).item();
+
+describe("what is not regular", () => {
+  it("cholesky of what is not positive definite is NaN", async () => {
+    const x = a
+      .tensor([
+        [
+          [1, 2],
+          [2, 1],
+        ],
+        [
+          [4, 0],
+          [0, 9],
+        ],
+      ])
+      .astype("float32");
+    expect(await linalg.cholesky(x).array()).toEqual([
+      [
+        [Number.NaN, Number.NaN],
+        [Number.NaN, Number.NaN],
+      ],
+      [
+        [2, 0],
+        [0, 3],
+      ],
+    ]);
+  });
+  it("the determinant of a singular matrix is 0", async () => {
+    const x = a
+      .tensor([
+        [1, 2],
+        [2, 4],
+      ])
+      .astype("float32");
+    expect(Math.abs(await linalg.det(x).item())).toBeLessThan(1e-6);
+    expect(await linalg.det(a.zeros([3, 3])).item()).toBe(0);
+  });
+  for (const [name, x] of [
+    ["zeros", () => a.zeros([5, 3])],
+    ["rank 1", () => a.ones([3, 5])],
+    ["equal singular values", () => a.eye(4).mul(3)],
+    ["sizes far apart", () => a.eye(4).mul(a.tensor([1e6, 1, 1e-3, 0]))],
+  ] as const) {
+    it(`svd of ${name}: orthonormal factors that give it back`, async () => {
+      const matrix = x();
+      const [u, s, vt] = linalg.svd(matrix);
+      const k = s.shape[0]!;
+      expect(await largest(u.transpose().matmul(u).sub(a.eye(k)))).toBeLessThan(1e-5);
+      expect(await largest(vt.matmul(vt.transpose()).sub(a.eye(k)))).toBeLessThan(1e-5);
+      const scale = Math.max(1, await largest(matrix));
+      expect(await largest(u.mul(s).matmul(vt).sub(matrix))).toBeLessThan(2e-5 * scale);
+    });
+  }
+  it("matrices without elements", async () => {
+    expect(linalg.qr(a.zeros([0, 3])).map((x) => x.shape)).toEqual([
+      [0, 0],
+      [0, 3],
+    ]);
+    expect(linalg.svd(a.zeros([2, 3, 0])).map((x) => x.shape)).toEqual([
+      [2, 3, 0],
+      [2, 0],
+      [2, 0, 0],
+    ]);
+    expect(await linalg.det(a.zeros([0, 0])).item()).toBe(1);
+  });
+});
+
+it("larger matrices", async () => {
+  const x = a.random.normal(a.random.key(3), [96, 64]);
+  const [q, r] = linalg.qr(x);
+  expect(await largest(q.matmul(r).sub(x))).toBeLessThan(1e-4);
+  const [u, s, vt] = linalg.svd(x);
+  expect(await largest(u.mul(s).matmul(vt).sub(x))).toBeLessThan(1e-4);
+  const symmetric = x.transpose().matmul(x);
+  const [w, v] = linalg.eigh(symmetric);
+  expect(await largest(v.mul(w).matmul(v.transpose()).sub(symmetric))).toBeLessThan(1e-2);
+});
+
+describe("linear algebra refuses", () => {
+  it("vectors", () => {
+    expect(() => linalg.qr(a.zeros([3]))).toThrow("qr of shape [3]");
+  });
+  it("matrices that are not square", () => {
+    expect(() => linalg.cholesky(a.zeros([2, 3]))).toThrow("cholesky of [2, 3]");
+  });
+  it("other types", () => {
+    expect(() => linalg.eigh(a.zeros([2, 2], { dtype: "bfloat16" }))).toThrow("eigh of bfloat16");
+  });
+  it("right-hand sides of another height", () => {
+    expect(() => linalg.solve(a.eye(3), a.zeros([2, 4]))).toThrow(
+      "solve of Tensor float32[3, 3] and Tensor float32[2, 4]",
+    );
+  });
+  it("more unknowns than equations", () => {
+    expect(() => linalg.leastSquares(a.zeros([2, 3]), a.zeros([2]))).toThrow("leastSquares of [2, 3]");
+  });
+});
