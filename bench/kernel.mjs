@@ -189,8 +189,13 @@ async function measure(command, cwd, arrow, framework) {
     );
   }
   const interrupts = await repeat(10, async () => {
-    const cell = kernel.run("while (true) {}", { limit: 5_000, status: "error" });
+    let ended;
+    const cell = kernel.ask("execute_request", { code: "while (true) {}", silent: false }, { limit: 5_000 });
+    cell.then(({ reply }) => {
+      ended = reply.content.status;
+    });
     await new Promise((resolve) => setTimeout(resolve, 150));
+    if (ended) throw new Error(`an endless loop ended by itself, with the status ${ended}`);
     const started = performance.now();
     if (command.includes("kernel")) kernel.process.kill("SIGINT");
     else void kernel.ask("interrupt_request", {}, { channel: kernel.control });
