@@ -55,12 +55,17 @@ describe("the documents", () => {
     expect(titles.filter((title) => !read("docs/set-up.md").includes(title))).toEqual([]);
   });
 
-  it("docs/set-up.md explains every environment variable that the set-up reads", () => {
-    const folder = join("jupyter-config", "setup");
-    const sources = readdirSync(join(repository, folder)).map((name) => read(join(folder, name)));
-    const names = new Set(
-      sources.flatMap((text) => [...text.matchAll(/\b(?:ARONNAX_\w+|CHROMIUM\b)/g)].map(([name]) => name)),
+  it("docs/architecture.md explains every environment variable that the program reads", () => {
+    const sources = ["core/src", "kernel/src", "runtime/aronnax_runtime", "jupyter-config/setup"].flatMap(
+      (folder) =>
+        readdirSync(join(repository, folder), { recursive: true, encoding: "utf8" })
+          .filter((name) => /\.(ts|py|mjs)$/.test(name))
+          .map((name) => read(join(folder, name))),
     );
-    expect([...names].filter((name) => !read("docs/set-up.md").includes(name))).toEqual([]);
+    const names = new Set(sources.flatMap((text) => text.match(/\bARONNAX_[A-Z_]+\b/g) ?? []));
+    expect(names.size).toBeGreaterThan(5);
+    expect([...names].filter((name) => !read("docs/architecture.md").includes(`| \`${name}\` |`))).toEqual(
+      [],
+    );
   });
 });
