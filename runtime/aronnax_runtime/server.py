@@ -21,7 +21,7 @@ from .hostmemory import host_memory, keep_pages
 from .nvml import Nvml
 from .profiling import Profiler
 from .session import Session, refuse
-from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED
+from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED, EXIT_UNREACHABLE
 from .telemetry import Telemetry
 from .workspaces import Workspaces
 from .xla import Backend, Cluster
@@ -29,6 +29,8 @@ from .xla import Backend, Cluster
 log = logging.getLogger(__name__)
 
 _MAX_CLIENTS = 256
+# Seconds between looks at whether the process is still wanted.
+_LOOK_EVERY = 1.0
 _TABLE_ROWS_IN_MESSAGE = 5
 
 
@@ -119,16 +121,22 @@ class Server:
         selector.register(self._wake_read, selectors.EVENT_READ)
         number = 0
         while True:
-            ready = {key.fileobj for key, _ in selector.select(1.0 if self._idle_timeout else None)}
+            ready = {key.fileobj for key, _ in selector.select(_LOOK_EVERY)}
             if self._wake_read in ready:
                 return
             for listener in listeners:
                 if listener in ready:
                     number += 1
                     self._admit(listener.accept()[0], number)
-            if not ready and self._is_idle():
+            if ready:
+                continue
+            if self._is_idle():
                 log.info("idle for %.0f s", self._idle_timeout)
                 self._exit = EXIT_IDLE
+                return
+            if not self.socket_path.exists() and not self._sessions:
+                log.info("%s is gone, and with it the way here", self.socket_path)
+                self._exit = EXIT_UNREACHABLE
                 return
 
     def _admit(self, connection: socket.socket, number: int) -> None:

@@ -17,11 +17,13 @@ LOG_FILES = 3
 EXIT_STOPPED = 0
 EXIT_IDLE = 20
 EXIT_SIGNALLED = 21
+EXIT_UNREACHABLE = 22
 
 _REASONS = {
     EXIT_STOPPED: "stopped on request",
     EXIT_IDLE: "stopped after its idle time-out",
     EXIT_SIGNALLED: "stopped by SIGTERM",
+    EXIT_UNREACHABLE: "stopped because its socket was removed",
 }
 
 

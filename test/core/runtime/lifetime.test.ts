@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { RuntimeLost } from "../../../core/src/runtime/errors.js";
@@ -145,6 +146,15 @@ describe("the runtime process and its clients", () => {
     expect(fs.existsSync(path.join(directory, "cpu.sock"))).toBe(true);
     const next = new Runtime({ directory, devices: "cpu" });
     expect((await next.ready).pid).not.toBe(pid);
+  });
+
+  it("ends when nobody can reach it any more", async () => {
+    const { runtime, directory, pid } = await startRuntime();
+    fs.rmSync(path.join(directory, "cpu.sock"));
+    await sleep(2000);
+    await runtime.ping();
+    runtime.close();
+    await until(() => !isAlive(pid));
   });
 
   it("does not keep a client's process alive when nothing is awaited", async () => {
