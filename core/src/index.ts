@@ -98,6 +98,7 @@ export { hessianVectorProduct, jvp } from "./transform/forward.js";
 export { jit } from "./transform/jit.js";
 export { checkpointName, type RematPolicy, remat } from "./transform/remat.js";
 export { foriLoop, scan } from "./transform/scan.js";
+export { scope } from "./transform/scope.js";
 export * as tree from "./transform/tree.js";
 export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js";
 export { vmap } from "./transform/vmap.js";

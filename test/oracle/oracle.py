@@ -1,6 +1,6 @@
 """The reference that the array language is tested against: evaluates jax expressions on given arrays.
 
-Frames on stdin and stdout are a 32-bit little-endian length and a MessagePack map. An array is a map of `dtype`, `shape`
+Frames on stdin and stdout are a 32-bit little-endian length and a MessagePack map. An array has `dtype`, `shape`
 and `data` (dense, row-major, little-endian). The expressions of one request are traced into one program.
 """
 

@@ -2,6 +2,7 @@
 import type { DeviceBuffer } from "../runtime/runtime.js";
 import type { DType } from "./dtype.js";
 import type { Lowering } from "./lowering.js";
+import { enroll } from "./scope.js";
 import { captureSite, type Site } from "./site.js";
 import { tracing } from "./tracing.js";
 
@@ -64,6 +65,8 @@ export class Node {
   readonly traced = tracing();
   inputs: readonly Value[];
   outputs: readonly Value[] = [];
+  /** A compiled function refers to its data: no scope frees them. */
+  pinned = false;
   /** The last traversal that met this node. */
   visit = 0;
   /** Device buffers of outputs that have been computed. */
@@ -88,7 +91,10 @@ export class Node {
    * then a derivative may yet ask how it was computed.
    */
   materialize(index: number, buffer: DeviceBuffer): void {
-    this.buffers ??= new Array(this.avals.length).fill(undefined);
+    if (this.buffers === undefined) {
+      this.buffers = new Array(this.avals.length).fill(undefined);
+      enroll(this);
+    }
     this.buffers[index] = buffer;
     if (!this.traced && this.buffers.every((b) => b !== undefined)) this.inputs = [];
   }

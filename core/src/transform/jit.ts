@@ -79,6 +79,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     const returned = trace("jit", () => f(...(flat.rebuild(parameters) as A)));
     const out = flatten(returned);
     const graph = close(out.leaves, parameters);
+    for (const value of graph.captured) value.node.pinned = true;
     const runtime = Runtime.default();
     const compiled = new CompiledGraph(graph, runtime, {
       name,

@@ -1,6 +1,6 @@
 import "../../support/runtime.js";
-import * as a from "aronnax";
 import type { Tensor } from "aronnax";
+import * as a from "aronnax";
 import { describe, expect, it } from "vitest";
 
 describe("data asked for in between do not change a derivative", () => {

@@ -82,7 +82,7 @@ checkProperties("vmap with other transforms", [
   composed(
     "of a constant result",
     [[5, 3]],
-    (x) => a.vmap(() => a.ones([2]))(x!),
+    (x) => a.vmap((_: Tensor) => a.ones([2]))(x!),
     "jax.vmap(lambda u: jnp.ones(2))(x)",
   ),
   composed(
