@@ -96,7 +96,7 @@ function callSolver(
   const rank = operands[0]![1].shape.length;
   const descending = (n: number): number[] => Array.from({ length: n }, (_, i) => n - 1 - i);
   const layout = (order: readonly number[]): string =>
-    `dense<${order.length === 0 ? "" : `[${order.join(", ")}]`}> : tensor<${order.length}xindex>`;
+    `dense<${order.length > 1 ? `[${order.join(", ")}]` : order.join()}> : tensor<${order.length}xindex>`;
   const layouts = (avals: readonly Aval[], columns: readonly number[]): string =>
     avals
       .map(({ shape }, i) =>

@@ -1,9 +1,13 @@
 import * as a from "aronnax";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { placeholder } from "../../../core/src/array/bind.js";
+import { close } from "../../../core/src/array/program.js";
+import { lower } from "../../../core/src/graph/lowering.js";
 import { randomArray } from "../../oracle/arrays.js";
 import { linear } from "../../oracle/linear.js";
 import { derivative, forward, secondDerivative, vectorised } from "../../oracle/operations.js";
+import { askOne, verifyModules } from "../../oracle/oracle.js";
 import { checkProperties, type Property } from "../../oracle/properties.js";
 
 checkProperties("linear algebra", linear.map(forward));
@@ -121,6 +125,40 @@ it("larger matrices", async () => {
   const symmetric = x.transpose().matmul(x);
   const [w, v] = linalg.eigh(symmetric);
   expect(await largest(v.mul(w).matmul(v.transpose()).sub(symmetric))).toBeLessThan(1e-2);
+});
+
+/** The calls of cuSOLVER in a module: what is called, with which settings and layouts, on which types. */
+function solverCalls(text: string): string[] {
+  const pattern =
+    /custom_call @(cusolver_\w+)\(.*?[ .]backend_config = \{(.*?)\}.*?operand_layouts = (.*?), output_operand_aliases = (.*?), result_layouts = (.*?tensor<\d+xindex>)\].*? : (\(tensor.*)$/gm;
+  return [...text.matchAll(pattern)].map((match) => match.slice(1).join(" | "));
+}
+
+describe("on GPUs", () => {
+  const square = "jax.ShapeDtypeStruct((2, 3, 3), jnp.float32)";
+  const tall = "jax.ShapeDtypeStruct((5, 3), jnp.float32)";
+  const factors = "lax.linalg.SvdAlgorithm.QR";
+  for (const [name, shape, ours, theirs] of [
+    ["qr", [5, 3], linalg.qr, `lambda x: lax.linalg.qr(x, full_matrices=False), ${tall}`],
+    ["eigh", [2, 3, 3], linalg.eigh, `lambda x: lax.linalg.eigh(x), ${square}`],
+    [
+      "svd",
+      [5, 3],
+      linalg.svd,
+      `lambda x: lax.linalg.svd(x, full_matrices=False, algorithm=${factors}), ${tall}`,
+    ],
+  ] as const) {
+    it(`${name} calls cuSOLVER as jax does`, async () => {
+      const x = placeholder({ shape, dtype: "float32" });
+      const { key } = lower(close([...ours(x)], [x]), { platform: "cuda" });
+      expect(await verifyModules([key])).toEqual([null]);
+      const code = `(lambda f, x: jnp.asarray(np.frombuffer(jax.jit(f).trace(x).lower(lowering_platforms=("cuda",)).as_text().encode(), np.uint8)))(${theirs})`;
+      const [text] = await askOne(code, {}, { jit: false });
+      const calls = solverCalls(key);
+      expect(calls.length).toBeGreaterThan(0);
+      expect(calls).toEqual(solverCalls(new TextDecoder().decode(text!.data)));
+    });
+  }
 });
 
 describe("linear algebra refuses", () => {
