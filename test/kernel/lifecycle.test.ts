@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { KernelClient, kernelNode, repository } from "./client.js";
@@ -44,6 +45,25 @@ describe("the kernel process", () => {
       for (const pid of checkers) await waitUntil(() => gone(pid), 3_000);
       await kernel.stop();
     }
+  });
+
+  it("leaves no folder behind, and clears up after one that was killed", async () => {
+    const folders = (pid: number) =>
+      readdirSync(tmpdir()).filter((name) => name.startsWith(`aronnax-cells-${pid}-`));
+    kernel = await KernelClient.start();
+    const killed = kernel.process.pid!;
+    await kernel.execute("1");
+    expect(folders(killed).length).toBe(1);
+    kernel.process.kill("SIGKILL");
+    await kernel.exit;
+    await kernel.stop();
+    kernel = await KernelClient.start();
+    await kernel.execute("1");
+    expect(folders(killed)).toEqual([]);
+    const ended = kernel.process.pid!;
+    await kernel.stop();
+    expect(folders(ended)).toEqual([]);
+    kernel = await KernelClient.start();
   });
 
   it("ends cleanly when a cell calls process.exit, and answers the request first", async () => {

@@ -1,10 +1,21 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { CellSyntax, DeclarationKind } from "../language/syntax.js";
 import { Chapter, headerLine, type Known } from "./chapters.js";
 import { PRELUDE } from "./prelude.js";
+
+const FOLDER = "aronnax-cells-";
 
 /**
  * The folder that the language server looks at. Cells that ran are its chapters, modules `past-<n>.ts`; the cell being
@@ -21,7 +32,8 @@ export class CellWorkspace {
   readonly #chapters: Chapter[] = [];
 
   constructor(notebookFolder: string, repository: string) {
-    this.root = mkdtempSync(join(tmpdir(), "aronnax-cells-"));
+    removeLeftovers();
+    this.root = mkdtempSync(join(tmpdir(), `${FOLDER}${process.pid}-`));
     let folder = this.root;
     for (const [index, modules] of moduleFolders(notebookFolder, repository).reverse().entries()) {
       if (index > 0) {
@@ -110,6 +122,20 @@ export class CellWorkspace {
 
   remove(): void {
     rmSync(this.root, { recursive: true, force: true });
+  }
+}
+
+/** Removes the folders of kernels that were killed. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const pid = name.startsWith(FOLDER) && Number(name.slice(FOLDER.length).split("-")[0]);
+    if (!pid) continue;
+    try {
+      process.kill(pid, 0);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") continue;
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    }
   }
 }
 
