@@ -106,7 +106,7 @@ export const windows: readonly Operation[] = [
         }),
       theirs: `lambda x, w: lax.conv_general_dilated(x, w, (${`${p.strides}, `.repeat(p.rank)}), ${python(p.pads)}, rhs_dilation=(${`${p.dilation}, `.repeat(p.rank)}), dimension_numbers=${p.spec}, feature_group_count=${p.groups})`,
     }),
-    { runs: 10, tolerance: 1e-4 },
+    { runs: 6, tolerance: 1e-4 },
   ),
   operation(
     "convTranspose",
@@ -128,7 +128,7 @@ export const windows: readonly Operation[] = [
           : `(${p.batch}, ${p.outputs * p.groups}, *s)`
       })([(i - 1) * ${p.strides} - 2 + (k - 1) * ${p.dilation} + 1 for i, k in zip(${JSON.stringify(p.image.slice(0, p.rank))}, ${JSON.stringify(p.kernel.slice(0, p.rank))})]))`,
     }),
-    { runs: 8, tolerance: 1e-4 },
+    { runs: 4, tolerance: 1e-4 },
   ),
   pooled(
     "maxPool",

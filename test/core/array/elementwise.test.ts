@@ -22,7 +22,7 @@ function unary(
 ): Property {
   return {
     name: `${name} of ${dtypes.length === 1 ? dtypes[0] : `${dtypes.length} dtypes`}`,
-    runs: dtypes.length > 8 ? 6 : 4,
+    runs: dtypes.length > 8 ? 4 : 3,
     trials: fc.tuple(fc.constantFrom(...dtypes), shapes(), seeds).map(([dtype, shape, seed]) => ({
       inputs: { x: randomArray(dtype, shape, seed, palette) },
       ours: ({ x }) => ours(x!),
@@ -114,7 +114,7 @@ function binary(
 ): Property {
   return {
     name,
-    runs: dtypes.length > 8 ? 8 : 5,
+    runs: dtypes.length > 8 ? 5 : 3,
     trials: fc
       .tuple(fc.constantFrom(...dtypes), broadcastPairs, seeds)
       .map(([dtype, [first, second], seed]) => ({

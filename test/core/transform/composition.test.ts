@@ -71,13 +71,13 @@ const programs: Operation = operation(
   "random programs",
   fc.tuple(fc.integer({ min: 5, max: 30 }), fc.nat(2 ** 30)),
   ([length, choice]) => ({ inputs: [{ shape: [3, 3] }, { shape: [3, 3] }], ...program(length, choice) }),
-  { runs: 12, tolerance: 2e-4 },
+  { runs: 6, tolerance: 2e-4 },
 );
 
 checkProperties("composition", [
   forward(programs),
-  derivative({ ...programs, runs: 8 }),
-  vectorised({ ...programs, runs: 6 }),
+  derivative({ ...programs, runs: 5 }),
+  vectorised({ ...programs, runs: 4 }),
 ]);
 
 it("gradients are the limits of differences", async () => {
