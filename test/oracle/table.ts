@@ -123,7 +123,7 @@ export const elementwise: readonly Operation[] = [
   unary("erf", a.erf, "lax.erf", "moderate"),
   unary("erfc", a.erfc, "lax.erfc", "moderate"),
   unary("erfinv", a.erfinv, "lax.erf_inv", "unit", { tolerance: 1e-4 }),
-  unary("lgamma", a.lgamma, "lax.lgamma", "positive", { runs: 1 }),
+  unary("lgamma", a.lgamma, "lax.lgamma", "positive", { runs: 1, tolerance: 1e-4 }),
   unary("digamma", a.digamma, "lax.digamma", "positive", { runs: 1, tolerance: 1e-4 }),
   unary("neg", a.neg, "jnp.negative", "moderate", { firstOnly: true }),
   unary("abs", a.abs, "jnp.abs", "rough", { firstOnly: true }),

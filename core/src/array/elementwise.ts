@@ -407,14 +407,12 @@ export function mod(x: TensorLike, y: TensorLike): Tensor {
   return where(and(notEqual(r, 0), notEqual(less(r, 0), less(b, 0))), add(r, b), r);
 }
 
-/** `x` to the power `y`; small integer, half and negative powers become products, roots and reciprocals. */
+/** `x` to the power `y`; small integer powers become products and reciprocals. */
 export function pow(x: TensorLike, y: TensorLike): Tensor {
   if (typeof y === "number" && x instanceof Tensor) {
     if (Number.isInteger(y) && Math.abs(y) <= 8 && (y >= 0 || isDifferentiable(x.dtype))) {
       return y < 0 ? div(1, integerPower(x, -y)) : integerPower(x, y);
     }
-    if (isFloat(x.dtype) && y === 0.5) return sqrt(x);
-    if (isFloat(x.dtype) && y === -0.5) return rsqrt(x);
   }
   return bind(ops.pow, promote("pow", x, y), {});
 }
