@@ -25,7 +25,8 @@ Runtime.prototype.compile = function (this: Runtime, request: CompileRequest): P
 
 afterAll(async () => {
   if (compiledModules.size > 0) await Runtime.default().shutdown().catch(ignore);
-  rmSync(directory, { recursive: true, force: true });
+  // The process may still be writing how it ended.
+  rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 });
 
 function ignore(): void {}
