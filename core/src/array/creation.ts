@@ -23,6 +23,24 @@ export const constant: Op<{ value: Scalar; dtype: DType }> = {
   lower: (lowering, { attributes: { value, dtype } }) => [lowering.constant(literal(value, dtype), dtype)],
 };
 
+const constantArrayPrimitive: Op<{ values: readonly number[]; dtype: DType }> = {
+  name: "constant_array",
+  zeroDerivative: true,
+  shape: (_, { values, dtype }) => [{ shape: [values.length], dtype }],
+  lower: (lowering, { outputs: [y], attributes: { values, dtype } }) =>
+    lowering.emit(
+      `stablehlo.constant dense<[${values.map((x) => literal(x, dtype)).join(", ")}]> : ${tensorType(y!)}`,
+    ),
+};
+
+/** A short one-dimensional array known while tracing, printed into the program: the compiler computes with it, nothing is uploaded. */
+export function constantArray(
+  values: readonly number[],
+  { dtype = "float32" }: CreationOptions = {},
+): Tensor {
+  return bind(constantArrayPrimitive, [], { values: [...values], dtype });
+}
+
 /** A scalar as MLIR writes it; floats without a short exact decimal are written by their bits. */
 export function literal(value: Scalar, dtype: DType): string {
   if (dtype === "bool") return value ? "true" : "false";

@@ -11,8 +11,13 @@ export interface ClosedGraph extends Graph {
   readonly captured: readonly Value[];
 }
 
-/** Uploads a host array once; the value then has a buffer like any computed one. */
-function upload(value: Value): void {
+/**
+ * Uploads a host array that is not on the device, or whose runtime was lost; the value then has a buffer like any computed one. Other
+ * values are left alone.
+ */
+export function upload(value: Value): void {
+  if (value.node.primitive !== hostArray) return;
+  if (value.buffer !== undefined && value.buffer.runtime.lost === undefined) return;
   const { aval, bytes, tag } = value.node.attributes as HostArray;
   const buffer = Runtime.default().put(bytes, {
     shape: aval.shape,
@@ -32,7 +37,7 @@ export function close(outputs: readonly Value[], parameters: readonly Value[]): 
   };
   const isLeaf = (value: Value): boolean => {
     if (own.has(value.node)) return true;
-    if (value.node.primitive === hostArray && value.buffer === undefined) upload(value);
+    upload(value);
     if (value.buffer !== undefined) {
       capture(value);
       return true;

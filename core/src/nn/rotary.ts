@@ -1,5 +1,5 @@
 /** Rotary position embeddings (Su et al. 2021, RoFormer), in the half-split layout of Hugging Face's Llama. */
-import { tensor } from "../array/creation.js";
+import { constantArray } from "../array/creation.js";
 import { add, cast, cos, mul, neg, sin } from "../array/elementwise.js";
 import { concatenate, split } from "../array/joining.js";
 import { expandDims } from "../array/shaping.js";
@@ -40,7 +40,7 @@ export interface RotaryTables {
 
 /** Cosines and sines of the angles for integer `positions` [...]: each [..., headDim], float32. */
 export function rotaryTables(positions: Tensor, frequencies: readonly number[]): RotaryTables {
-  const angles = mul(expandDims(cast(positions, "float32"), -1), tensor(Float32Array.from(frequencies)));
+  const angles = mul(expandDims(cast(positions, "float32"), -1), constantArray(frequencies));
   const doubled = concatenate([angles, angles], -1);
   return { cosine: cos(doubled), sine: sin(doubled) };
 }

@@ -1,7 +1,7 @@
 /** Compiling functions of trees: traced once for each structure, shapes and dtypes; calling queues the work and returns at once. */
 import { placeholder } from "../array/bind.js";
 import { bufferOf, materialize } from "../array/evaluate.js";
-import { CompiledGraph, close } from "../array/program.js";
+import { CompiledGraph, close, upload } from "../array/program.js";
 import { fromBuffer } from "../array/storage.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
@@ -98,6 +98,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     if (tracing()) return f(...args);
     const { entry, leaves } = enter(args);
     materialize(leaves);
+    for (const value of entry.captured) upload(value);
     const buffers = entry.compiled.execute(Runtime.default(), [...leaves, ...entry.captured].map(bufferOf));
     return entry.rebuild(buffers.map(fromBuffer)) as R;
   };
