@@ -65,6 +65,15 @@ async function checkAttention(): Promise<Record<string, number>> {
 
 const runtime = Runtime.default();
 const info = await runtime.ready;
+const compilations: { name: string; seconds: number; cached: unknown }[] = [];
+const { compile } = Runtime.prototype;
+Runtime.prototype.compile = function (request) {
+  const program = compile.call(this, request);
+  program.info.then(({ name, compileSeconds, cached }) =>
+    compilations.push({ name, seconds: compileSeconds, cached }),
+  );
+  return program;
+};
 const config = llm.configs[values.model as keyof typeof llm.configs];
 const model = llm.llama(config);
 const trainer = new Trainer({
@@ -97,6 +106,7 @@ console.log(
     stepMilliseconds: { median: median * 1000, mean: mean * 1000 },
     tokensPerSecond: tokens / median,
     mfu989: (model.flopsPerToken(sequenceLength) * tokens) / median / 989e12,
+    compilations: compilations.filter(({ seconds }) => seconds > 0.5),
     firstStepSeconds: rows[0]!.step_seconds,
     loss: { first: rows[0]!.loss, last: rows.at(-1)!.loss },
     peakBytes: memory.devices[0]?.peak,

@@ -1,7 +1,7 @@
 /**
  * How fast the runtime process and its client are. Run from the repository after a build, with Node 24:
  *
- *     node bench/runtime.ts [--devices SET] [--quick] [--output FILE]
+ *     node bench/runtime.ts [--devices SET] [--quick | --matmul] [--output FILE]
  *
  * Prints one JSON object with date, machine and versions. With CUDA it also runs bench/runtime_jax.py, so that jax's own figures
  * come from the same machine in the same minutes.
@@ -21,6 +21,7 @@ const { values: options } = parseArgs({
   options: {
     devices: { type: "string" },
     quick: { type: "boolean", default: false },
+    matmul: { type: "boolean", default: false },
     output: { type: "string" },
     scratch: { type: "string", default: os.tmpdir() },
   },
@@ -170,13 +171,8 @@ async function matmul(runtime: Runtime, size: number, runs: number) {
     return %0 : ${t} }`;
   const described = { shape: [size, size], dtype: "bfloat16" as const };
   const program = runtime.compile({ text, outputs: [described] });
-  // About normal, as jax's are: a matrix unit is faster, and draws less power, on simpler numbers.
-  const wide = new Float32Array(1);
-  const bits = new Uint32Array(wide.buffer);
-  const data = new Uint16Array(size * size).map(() => {
-    wide[0] = (Math.random() + Math.random() + Math.random() + Math.random() - 2) * Math.sqrt(3);
-    return bits[0]! >>> 16;
-  });
+  // The bits of bench/runtime_jax.py: the power that a product draws, and with it the clock, depends on them.
+  const data = new Uint16Array(size * size).map((_, i) => 0x3c00 + ((i * 40503) & 0x3ff));
   const a = runtime.put(data, described);
   const b = runtime.put(data, described);
   const run = async (n: number) => {
@@ -201,7 +197,35 @@ async function telemetry(runtime: Runtime): Promise<TelemetrySample> {
   return samples.at(-1)!;
 }
 
+/** jax's own figures, from a process of its own. */
+function jaxFigures(size: number, runs: number): { matmul: { flopsPerSecond: number[] } } {
+  const script = path.resolve("bench/runtime_jax.py");
+  const text = execFileSync(pythonCommand(), [script, String(size), String(runs)], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  return JSON.parse(text) as { matmul: { flopsPerSecond: number[] } };
+}
+
+/** The matrix product in turns, since clocks drift: ours, jax's, ours, jax's. */
+async function matmulBesideJax(size: number, runs: number) {
+  const turns: { who: string; flopsPerSecond: number[] }[] = [];
+  for (let turn = 0; turn < 2; turn++) {
+    const runtime = attach();
+    await runtime.ready;
+    turns.push({ who: "aronnax", flopsPerSecond: (await matmul(runtime, size, runs)).flopsPerSecond });
+    await runtime.shutdown();
+    await runtime.ping().catch(() => {});
+    turns.push({ who: "jax", flopsPerSecond: jaxFigures(size, runs).matmul.flopsPerSecond });
+  }
+  return { size, runs, turns };
+}
+
 async function main() {
+  if (options.matmul) {
+    console.log(JSON.stringify(await matmulBesideJax(8192, 300), null, 2));
+    return;
+  }
   const scale = options.quick ? 1 / 16 : 1;
   let runtime = attach();
   const info = await runtime.ready;
@@ -228,14 +252,7 @@ async function main() {
   await runtime.shutdown();
   await runtime.ping().catch(() => {});
   result.programCache = await programCache(48);
-  const jax = path.resolve("bench/runtime_jax.py");
-  const sizes = cuda ? ["8192", "100"] : ["512", "20"];
-  result.jax = JSON.parse(
-    execFileSync(pythonCommand(), [jax, ...sizes], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "inherit"],
-    }),
-  );
+  result.jax = jaxFigures(cuda ? 8192 : 512, cuda ? 100 : 20);
   if (cuda) {
     // jax and the runtime take turns on the device; a second turn shows how far the clocks drift.
     runtime = attach();

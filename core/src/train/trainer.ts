@@ -81,6 +81,8 @@ export class TrainingDiverged extends AronnaxError {}
 /** Steps queued on the device before the oldest is waited for. */
 const inFlight = 2;
 const memoryEverySeconds = 1;
+/** Steps over which speeds are averaged. */
+const speedWindow = 8;
 
 interface Pending {
   readonly step: number;
@@ -351,7 +353,9 @@ class Meter {
   readonly #run: RunWriter;
   readonly #config: Settings;
   readonly #printEvery: number;
-  #time = performance.now();
+  /** Moments of the last results, oldest first; before the first one that of the start. */
+  #arrivals = [performance.now()];
+  #started = false;
   #memoryAt = Number.NEGATIVE_INFINITY;
   #tokens: number | undefined;
 
@@ -365,8 +369,13 @@ class Meter {
   async record({ step, tokens, result }: Pending): Promise<number> {
     const { values, at } = await result;
     const [loss, learningRate, gradientNorm] = Array.from(values, Number) as [number, number, number];
-    const seconds = (at - this.#time) / 1000;
-    this.#time = at;
+    // Over some steps: two results may arrive in one turn of the event loop.
+    const seconds = (at - this.#arrivals[0]!) / 1000 / this.#arrivals.length;
+    // The first result waited for the compiler as well.
+    if (this.#started) this.#arrivals.push(at);
+    else this.#arrivals = [at];
+    this.#started = true;
+    if (this.#arrivals.length > speedWindow) this.#arrivals.shift();
     const { batchSize, sequenceLength } = this.#config.data;
     const rate = (batchSize * sequenceLength) / seconds;
     const row: MetricsRow = {
@@ -420,7 +429,7 @@ class Meter {
 
   /** Leaves the time since the last step out of the speeds: it was not training. */
   skip(): void {
-    this.#time = performance.now();
+    this.#arrivals = [performance.now()];
   }
 }
 
