@@ -1,7 +1,8 @@
 /** A runtime process of the test file's own: import this before anything computes. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll } from "vitest";
 import { type CompileRequest, type Program, Runtime } from "../../core/src/runtime/runtime.js";
 
@@ -23,9 +24,19 @@ Runtime.prototype.compile = function (this: Runtime, request: CompileRequest): P
   return compile.call(this, request);
 };
 
+let used = false;
+const shared = Runtime.default;
+Runtime.default = (): Runtime => {
+  used = true;
+  return shared.call(Runtime);
+};
+
 afterAll(async () => {
-  if (compiledModules.size > 0) await Runtime.default().shutdown().catch(ignore);
-  // The process may still be writing how it ended.
+  if (used) {
+    await Runtime.default().shutdown().catch(ignore);
+    const note = join(directory, `${process.env.ARONNAX_DEVICES?.replaceAll(":", "-")}.exit.json`);
+    for (let tries = 0; tries < 200 && !existsSync(note); tries++) await sleep(10);
+  }
   rmSync(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
 });
 
