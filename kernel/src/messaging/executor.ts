@@ -2,9 +2,9 @@ import type { Checker, Diagnostic } from "../checker/checker.js";
 import { compileCell, NameTable } from "../language/compile.js";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome } from "../link.js";
+import { log } from "../log.js";
 import type { Header, Json, Message } from "../protocol/wire.js";
 import { help, helpSubject } from "./help.js";
-import { log } from "./log.js";
 import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 
 /** What the executor needs around it. */

@@ -3,6 +3,7 @@ import type { Checker } from "../checker/checker.js";
 import { CellDebugger } from "../debugger/debugger.js";
 import { isComplete } from "../language/completeness.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
+import { log } from "../log.js";
 import { MetricsComms } from "../metrics/comm.js";
 import { isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
@@ -10,7 +11,6 @@ import { Executor } from "./executor.js";
 import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
-import { log } from "./log.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
 

@@ -1,7 +1,7 @@
 import { Reply, Router, type Socket, XPublisher } from "zeromq";
+import { log } from "../log.js";
 import { type ConnectionInfo, endpoint } from "../protocol/connection.js";
 import { type Header, type Json, type Message, WireError, WireFormat } from "../protocol/wire.js";
-import { log } from "./log.js";
 
 export type Channel = "shell" | "control" | "stdin";
 

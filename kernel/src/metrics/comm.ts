@@ -1,4 +1,4 @@
-import { log } from "../messaging/log.js";
+import { log } from "../log.js";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
 import type { MetricsEvent } from "./events.js";
