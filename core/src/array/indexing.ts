@@ -9,7 +9,7 @@ import { iota, scalar } from "./creation.js";
 import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
 import { concatenate } from "./joining.js";
 import { broadcastShapes, normalizeAxis } from "./shapes.js";
-import { expandDims, flip, moveAxis, reshape, sliceRanges, squeeze } from "./shaping.js";
+import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
 import { Tensor } from "./tensor.js";
 
 /** What a dimension of `slice` takes: an index (the axis goes), [start, stop] or [start, stop, step] (null for an end), or null for all. */
@@ -441,27 +441,4 @@ export function takeAlongAxis(x: Tensor, indices: Tensor, axis = -1): Tensor {
     startIndexMap: [along],
     sliceSizes: operand.shape.map(() => 1),
   });
-}
-
-/** `x` with `updates` combined into the rows at `indices` along `axis`: the counterpart of `take`. */
-export function scatterRows(
-  x: Tensor,
-  indices: TensorLike,
-  updates: TensorLike,
-  { axis = 0, kind = "set" as ScatterDimensions["kind"] } = {},
-): Tensor {
-  const along = normalizeAxis("scatter", axis, x.ndim);
-  const at = wrapIndices("scatter", indices, x.shape[along]!);
-  const rows = [...at.shape, ...x.shape.filter((_, i) => i !== along)];
-  const values = broadcastTo(cast(promote("scatter", updates)[0]!, x.dtype), rows);
-  const front = moveAxis(x, along, 0);
-  const result = scatter(front, expandDims(at, at.ndim), values, {
-    kind,
-    updateWindowDims: Array.from({ length: x.ndim - 1 }, (_, i) => at.ndim + i),
-    insertedWindowDims: [0],
-    inputBatchingDims: [],
-    scatterIndicesBatchingDims: [],
-    scatterDimsToOperandDims: [0],
-  });
-  return moveAxis(result, 0, along);
 }

@@ -28,13 +28,6 @@ export class Site {
   }
 }
 
-let enabled = true;
-
-/** Turns the capture of locations off (and on again): a measured tracing benchmark without them, say. */
-export function captureSites(on: boolean): void {
-  enabled = on;
-}
-
 let inherited: { site: Site | undefined } | undefined;
 
 /** Runs `f`, giving what it creates the location `site`: derivatives belong to the line of what they are derivatives of. */
@@ -58,7 +51,6 @@ const manySites = 50_000;
 
 export function captureSite(): Site | undefined {
   if (inherited !== undefined) return inherited.site;
-  if (!enabled) return undefined;
   const frame = userFrame(10) ?? userFrame(60);
   if (frame === undefined) return undefined;
   const key = `${frame.getFileName()}:${frame.getPosition()}`;

@@ -1,6 +1,6 @@
 /** The state of a training and its way to disk and back. */
 import { fromBytes } from "../array/creation.js";
-import { bufferOf, fetch, materialize } from "../array/evaluate.js";
+import { fetch, materialize } from "../array/evaluate.js";
 import type { Tensor } from "../array/tensor.js";
 import type { NamedTensor } from "../checkpoint/index.js";
 import { type Checkpoint, CheckpointError, SafetensorsFile, tensorsOf } from "../checkpoint/index.js";
@@ -66,13 +66,6 @@ function list(what: string, names: readonly string[]): string {
   if (names.length === 0) return "";
   const shown = names.slice(0, 5).join(", ");
   return `${names.length} ${what} (${shown}${names.length > 5 ? ", …" : ""})`;
-}
-
-/** The device bytes that a state's buffers take. */
-export function bytesOf(tree: unknown): number {
-  const { leaves } = flatten(tree);
-  materialize(leaves);
-  return leaves.reduce((n, leaf) => n + bufferOf(leaf).byteLength, 0);
 }
 
 /** What a checkpoint says beside the tensors. */

@@ -39,10 +39,10 @@ export interface Lowered {
   compile(): Promise<ProgramInfo>;
 }
 
+/** What later calls need of a trace; the traced values themselves are let go. */
 interface Entry {
   readonly compiled: CompiledGraph;
   readonly captured: readonly Value[];
-  readonly outputs: readonly Value[];
   readonly rebuild: (leaves: readonly unknown[]) => unknown;
 }
 
@@ -89,7 +89,6 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     return {
       compiled,
       captured: graph.captured,
-      outputs: out.leaves,
       rebuild: (leaves) => out.rebuild(leaves),
     };
   };
