@@ -90,6 +90,14 @@ export {
   sgd,
   warmupStableDecay,
 } from "./optim/index.js";
+export {
+  defaultRules,
+  distribute,
+  Mesh,
+  type PartitionSpec,
+  type Rules,
+  shard,
+} from "./sharding/index.js";
 export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
 export { cond, switchCase } from "./transform/cond.js";
 export { customVjp } from "./transform/custom.js";

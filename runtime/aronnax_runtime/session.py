@@ -142,7 +142,7 @@ class Session:
         if self._failure is None:
             self._failure = fault
         op = header.get("op")
-        if op == "put":
+        if op in ("put", "copy"):
             self._poison(header.get("buffer"), 1, fault)
         elif op == "execute":
             pending = lookup(self.programs, header.get("program"))
@@ -289,6 +289,17 @@ def _put(session: Session, header: Header) -> None:
     else:
         array = session.backend.put(aval, receive(aval.shape, aval.nbytes))
     session.bind(header.get("buffer"), [Buffer(array, aval, tag, name)])
+    session.reply(header)
+
+
+def _copy(session: Session, header: Header) -> None:
+    aval = fields.aval(header, session.backend)
+    source = session.buffer(header.get("source"))
+    array = source.live()
+    if (aval.shape, aval.dtype) != (source.aval.shape, source.aval.dtype):
+        raise InvalidArgument(f"copy: {source.aval} cannot become {aval}", "A copy has its source's shape and dtype.")
+    tag, name = fields.tag(header.get("tag")), fields.name(header.get("name"))
+    session.bind(header.get("buffer"), [Buffer(session.backend.copy(array, aval), aval, tag, name)])
     session.reply(header)
 
 
@@ -455,6 +466,7 @@ def _shutdown(session: Session, header: Header) -> None:
 OPERATIONS: dict[str, Operation] = {
     "ping": _ping,
     "put": _put,
+    "copy": _copy,
     "get": _get,
     "free": _free,
     "compile": _compile,

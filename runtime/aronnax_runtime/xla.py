@@ -254,6 +254,14 @@ class Backend:
             shards, devices = [part for part, _ in mine], [device for _, device in mine]
         return _jax.batched_device_put(aval.shaped, aval.layout.sharding, shards, devices, True, False)
 
+    def copy(self, array: Any, aval: Aval) -> Any:
+        """The array laid out as `aval` says, in memory of its own: the original may be donated."""
+        if not array.is_fully_addressable or any(device not in self.local for device in aval.layout.devices):
+            raise InvalidArgument("a copy to or from devices of another node", "Let a program of all nodes compute it.")
+        # device_put shares the memory on devices that hold a part already, whatever may_alias says.
+        shared = not array.sharding.device_set.isdisjoint(aval.layout.devices)
+        return jax.device_put(array.copy() if shared else array, aval.layout.sharding)
+
     def to_host(self, array: Any, aval: Aval) -> np.ndarray:
         """The whole array; on the CPU platform a view of its memory where it lies on one device. Waits for it."""
         if not self.is_whole(array):

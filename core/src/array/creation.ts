@@ -3,6 +3,7 @@ import { type DType, isComplex, isInteger } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
 import { type HostArray, hostArray } from "../graph/leaves.js";
 import { tensorType } from "../graph/lowering.js";
+import type { Placement } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
 import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
@@ -117,9 +118,16 @@ export function tensor(
  * A Tensor of raw row-major little-endian bytes, which must not change afterwards.
  *
  * @param tag - what it holds, for the account of device memory
+ * @param placement - where it is to lie on a mesh; default whole on the first device
  */
-export function fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, tag?: BufferTag): Tensor {
-  return bind(hostArray as Op<HostArray>, [], { aval: { shape: [...shape], dtype }, bytes, tag });
+export function fromBytes(
+  bytes: Uint8Array,
+  shape: Shape,
+  dtype: DType,
+  tag?: BufferTag,
+  placement?: Placement,
+): Tensor {
+  return bind(hostArray as Op<HostArray>, [], { aval: { shape: [...shape], dtype }, bytes, tag, placement });
 }
 
 /** Numbers and arrays to Tensors; Tensors as they are. */

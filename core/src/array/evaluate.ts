@@ -1,7 +1,7 @@
 /** Computing expressions on demand. */
 import type { Value } from "../graph/node.js";
 import { type DeviceBuffer, Runtime } from "../runtime/runtime.js";
-import { CompiledGraph, close } from "./program.js";
+import { CompiledGraph, close, placementOf } from "./program.js";
 
 /**
  * Queues one program that computes all of `values` that have no buffer yet. Afterwards each has one, though perhaps not computed: an
@@ -13,7 +13,10 @@ export function materialize(values: readonly Value[]): void {
   const pending = outputs.filter((v) => v.buffer === undefined && !seen.has(v) && seen.add(v));
   if (pending.length === 0) return;
   const runtime = Runtime.default();
-  const compiled = new CompiledGraph({ parameters, outputs: pending }, runtime, { name: "expression" });
+  const compiled = new CompiledGraph({ parameters, outputs: pending }, runtime, {
+    name: "expression",
+    parameters: captured.map(placementOf),
+  });
   const results = compiled.execute(
     runtime,
     captured.map((value) => bufferOf(value)),

@@ -2,6 +2,7 @@
 import { TraceError } from "../graph/errors.js";
 import { type HostArray, hostArray, parameter } from "../graph/leaves.js";
 import { type LoweredModule, lower } from "../graph/lowering.js";
+import { fromSharding, type Mesh, type Placement, replicated, toSharding } from "../graph/mesh.js";
 import { type Graph, operandsOf, reachable, type Value } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, type Program, Runtime } from "../runtime/runtime.js";
 
@@ -18,10 +19,11 @@ export interface ClosedGraph extends Graph {
 export function upload(value: Value): void {
   if (value.node.primitive !== hostArray) return;
   if (value.buffer !== undefined && value.buffer.runtime.lost === undefined) return;
-  const { aval, bytes, tag } = value.node.attributes as HostArray;
+  const { aval, bytes, tag, placement } = value.node.attributes as HostArray;
   const buffer = Runtime.default().put(bytes, {
     shape: aval.shape,
     dtype: aval.dtype,
+    sharding: placement && toSharding(placement),
     tag: tag ?? "data",
     transfer: true,
   });
@@ -56,13 +58,39 @@ export function close(outputs: readonly Value[], parameters: readonly Value[]): 
   return { parameters: [...parameters, ...values], outputs, captured: values };
 }
 
+/** Where a computed value lies on a mesh; undefined if it lies on one device. */
+export function placementOf(value: Value): Placement | undefined {
+  const sharding = value.buffer?.sharding;
+  return sharding && fromSharding(sharding);
+}
+
 const caches = new WeakMap<Runtime, Map<string, Program>>();
+
+/** Copies of buffers of one device that lie on all devices of a mesh. */
+const replicas = new WeakMap<DeviceBuffer, Map<string, DeviceBuffer>>();
+
+function replica(runtime: Runtime, buffer: DeviceBuffer, mesh: Mesh): DeviceBuffer {
+  let copies = replicas.get(buffer);
+  if (copies === undefined) {
+    copies = new Map();
+    replicas.set(buffer, copies);
+  }
+  let copy = copies.get(mesh.key);
+  if (copy === undefined || copy.state !== "live") {
+    copy = runtime.copy(buffer, toSharding(replicated(mesh, buffer)));
+    copies.set(mesh.key, copy);
+  }
+  return copy;
+}
 
 export interface CompileOptions {
   readonly name?: string;
   readonly donated?: readonly number[];
   /** What the outputs hold, for the account of device memory. */
   readonly tags?: readonly (BufferTag | undefined)[];
+  /** Where the parameters lie, and where the outputs are to. */
+  readonly parameters?: readonly (Placement | undefined)[];
+  readonly outputs?: readonly (Placement | undefined)[];
 }
 
 /** A lowered program, compiled once for each runtime process that it meets. */
@@ -72,7 +100,7 @@ export class CompiledGraph {
   readonly #options: CompileOptions;
 
   constructor(graph: Graph, runtime: Runtime, options: CompileOptions = {}) {
-    this.module = lower(graph, { platform: runtime.platform, name: options.name, donated: options.donated });
+    this.module = lower(graph, { ...options, platform: runtime.platform });
     this.#outputs = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }) as Value);
     this.#options = options;
   }
@@ -84,12 +112,17 @@ export class CompiledGraph {
       caches.set(runtime, cache);
     }
     const tags = this.#options.tags ?? [];
-    const key = `${this.module.key}\n${tags.join()}`;
+    const { mesh, outputs } = this.module;
+    const key = `${this.module.key}\n${tags.join()}${mesh === undefined ? "" : `\n${mesh.devices}`}`;
     let program = cache.get(key);
     if (program === undefined) {
       program = runtime.compile({
         text: this.module.text,
-        outputs: this.#outputs.map(({ shape, dtype }, i) => ({ shape, dtype, tag: tags[i] })),
+        outputs: this.#outputs.map(({ shape, dtype }, i) => {
+          const place = outputs[i];
+          return { shape, dtype, tag: tags[i], ...(place && { sharding: toSharding(place) }) };
+        }),
+        ...(mesh && { devices: [...mesh.devices] }),
         name: this.#options.name,
       });
       cache.set(key, program);
@@ -98,6 +131,9 @@ export class CompiledGraph {
   }
 
   execute(runtime: Runtime, inputs: readonly DeviceBuffer[]): DeviceBuffer[] {
-    return runtime.execute(this.program(runtime), [...inputs]);
+    const { mesh } = this.module;
+    // A program on a mesh takes what lies on one device as a copy on each.
+    const placed = mesh && inputs.map((b) => (b.sharding === undefined ? replica(runtime, b, mesh) : b));
+    return runtime.execute(this.program(runtime), placed ?? [...inputs]);
   }
 }

@@ -1,5 +1,6 @@
 /** Tensors between safetensors files and the devices; the bytes do not pass through this process. */
 import type { DType } from "../graph/dtype.js";
+import { type Placement, toSharding } from "../graph/mesh.js";
 import { Node, type Primitive, type Shape } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, Runtime } from "../runtime/runtime.js";
 import { loadSafetensors, readSafetensorsIndex, saveSafetensors } from "../runtime/safetensors.js";
@@ -22,6 +23,12 @@ export function fromBuffer(buffer: DeviceBuffer): Tensor {
   node.outputs = [tensor];
   node.materialize(0, buffer);
   return tensor;
+}
+
+/** The same array laid over the devices of a mesh, in memory of its own. */
+export function copyTo(tensor: Tensor, placement: Placement): Tensor {
+  materialize([tensor]);
+  return fromBuffer(Runtime.default().copy(bufferOf(tensor), toSharding(placement)));
 }
 
 /** What a safetensors file, an index or a folder with either holds, by name; `dtype` may be one that no Tensor has. */

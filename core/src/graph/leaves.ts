@@ -2,6 +2,7 @@
 
 import type { BufferTag } from "../runtime/runtime.js";
 import { TraceError } from "./errors.js";
+import type { Placement } from "./mesh.js";
 import type { Aval } from "./node.js";
 
 /** The placeholder of a traced function's argument; it has a value only inside its own program. */
@@ -19,6 +20,8 @@ export interface HostArray {
   readonly bytes: Uint8Array;
   /** What it holds, for the account of device memory. */
   readonly tag?: BufferTag;
+  /** Where it is to lie on a mesh; default whole on the first device. */
+  readonly placement?: Placement;
 }
 
 /** An array of the user's, uploaded when a program first needs it. */

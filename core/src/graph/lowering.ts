@@ -1,8 +1,10 @@
 /** Printing a graph as a StableHLO module: readable, deterministic text with the user's locations. */
 import { type DType, mlirType } from "./dtype.js";
-import { AronnaxError, TraceError } from "./errors.js";
+import { ArgumentError, AronnaxError, TraceError } from "./errors.js";
 import { parameter } from "./leaves.js";
+import { type Mesh, meshText, type Placement, placementKey, replicated, shardingText } from "./mesh.js";
 import { type Aval, type Graph, type Node, operandsOf, reachable, Value } from "./node.js";
+import { propagate } from "./placements.js";
 import type { Site } from "./site.js";
 
 export type Platform = "cpu" | "cuda";
@@ -12,6 +14,10 @@ export interface LoweringOptions {
   readonly name?: string;
   /** Parameters whose buffer an output may take over (indices). */
   readonly donated?: readonly number[];
+  /** Where the parameters lie; those without a placement are replicated if the program runs on a mesh. */
+  readonly parameters?: readonly (Placement | undefined)[];
+  /** Where the outputs are to lie; by default as `propagate` says. */
+  readonly outputs?: readonly (Placement | undefined)[];
 }
 
 /** A printed module. */
@@ -20,12 +26,24 @@ export class LoweredModule {
   readonly key: string;
   /** Number of operations printed, after common subexpressions were merged. */
   readonly operations: number;
+  /** The mesh that it runs on, if it runs on several devices. */
+  readonly mesh: Mesh | undefined;
+  /** Where each output lies, on a mesh. */
+  readonly outputs: readonly (Placement | undefined)[];
   readonly #withLocations: () => string;
   #text: string | undefined;
 
-  constructor(key: string, operations: number, withLocations: () => string) {
+  constructor(
+    key: string,
+    operations: number,
+    mesh: Mesh | undefined,
+    outputs: readonly (Placement | undefined)[],
+    withLocations: () => string,
+  ) {
     this.key = key;
     this.operations = operations;
+    this.mesh = mesh;
+    this.outputs = outputs;
     this.#withLocations = withLocations;
   }
 
@@ -68,6 +86,7 @@ interface Scope {
 /** What a primitive's lowering rule writes with. */
 export class Lowering {
   readonly platform: Platform;
+  #mesh: Mesh | undefined;
   #next = 0;
   #operations = 0;
   #indent = "    ";
@@ -82,6 +101,22 @@ export class Lowering {
 
   constructor(platform: Platform) {
     this.platform = platform;
+  }
+
+  /** The mesh that the program runs on, as far as it is known. */
+  get mesh(): Mesh | undefined {
+    return this.#mesh;
+  }
+
+  /** Makes the program one for `mesh`. A program runs on one mesh only. */
+  useMesh(mesh: Mesh): void {
+    this.#mesh ??= mesh;
+    if (this.#mesh.key !== mesh.key) {
+      throw new ArgumentError(
+        `values on two meshes meet in one program: ${this.#mesh} and ${mesh}`,
+        "place them on one mesh first, with distribute()",
+      );
+    }
   }
 
   /**
@@ -224,22 +259,42 @@ export class Lowering {
 
   /** Writes the whole module. */
   module(graph: Graph, options: LoweringOptions): LoweredModule {
-    const donated = donation(graph, options.donated ?? []);
+    for (const given of options.parameters ?? []) if (given !== undefined) this.useMesh(given.mesh);
     const operands = graph.parameters.map((_, i) => `%arg${i}`);
-    const results = this.inline(graph, operands);
-    const parameters = graph.parameters.map((p, i) => `%arg${i}: ${tensorType(p)}${donated[i] ?? ""}`);
+    const names = this.inline(graph, operands);
+    const mesh = this.#mesh;
+    const places = mesh === undefined ? undefined : this.#places(graph, mesh, options);
+    const donated = donation(graph, options.donated ?? [], places);
+    const parameters = graph.parameters.map(
+      (p, i) => `%arg${i}: ${tensorType(p)}${attributes(donated[i], places?.parameters[i])}`,
+    );
     const types = graph.outputs.map(tensorType).join(", ");
+    const results = graph.outputs.map(
+      (o, i) => `${tensorType(o)}${attributes(undefined, places?.outputs[i])}`,
+    );
     const name = (options.name ?? "main").replaceAll(/[^A-Za-z0-9_]/g, "_") || "main";
-    const head = `module @${name} {\n  func.func public @main(${parameters.join(", ")}) -> (${types}) {\n`;
-    const tail = `    return ${results.join(", ")} : ${types}\n  }\n${[...this.#helpers.values()].join("")}}\n`;
+    const declared = mesh === undefined ? "" : `  ${meshText(mesh)}\n`;
+    const head = `module @${name} {\n${declared}  func.func public @main(${parameters.join(", ")}) -> (${results.join(", ")}) {\n`;
+    const tail = `    return ${names.join(", ")} : ${types}\n  }\n${[...this.#helpers.values()].join("")}}\n`;
     const lines = this.#lines;
-    const places = this.#lineLocations;
+    const at = this.#lineLocations;
     const locations = [...this.#locations.keys()];
-    return new LoweredModule(`${head}${lines.join("\n")}\n${tail}`, this.#operations, () => {
-      const located = lines.map((line, i) => (places[i]! < 0 ? line : `${line} loc(#loc${places[i]})`));
+    const text = `${head}${lines.join("\n")}\n${tail}`;
+    return new LoweredModule(text, this.#operations, mesh, places?.outputs ?? [], () => {
+      const located = lines.map((line, i) => (at[i]! < 0 ? line : `${line} loc(#loc${at[i]})`));
       const table = locations.map((site, i) => `#loc${i} = loc(${locationText(site)})\n`);
       return `${head}${located.join("\n")}\n${tail}${table.join("")}`;
     });
+  }
+
+  /** Where parameters and outputs lie on the mesh. */
+  #places(graph: Graph, mesh: Mesh, options: LoweringOptions): Places {
+    const parameters = graph.parameters.map((p, i) => options.parameters?.[i] ?? replicated(mesh, p));
+    const found = propagate(graph, parameters);
+    return {
+      parameters,
+      outputs: graph.outputs.map((o, i) => options.outputs?.[i] ?? found[i] ?? replicated(mesh, o)),
+    };
   }
 }
 
@@ -253,18 +308,36 @@ function locationText(site: Site | undefined): string {
  * Argument attributes for donation: a donated argument aliases the first output of its type that none has taken yet, else its memory is
  * free for temporaries.
  */
-function donation(graph: Graph, donated: readonly number[]): (string | undefined)[] {
+function donation(
+  graph: Graph,
+  donated: readonly number[],
+  places: Places | undefined,
+): (string | undefined)[] {
   const taken = new Set<number>();
-  const attributes: (string | undefined)[] = [];
+  const found: (string | undefined)[] = [];
+  const typeOf = (aval: Aval, place: Placement | undefined): string =>
+    tensorType(aval) + (place === undefined ? "" : placementKey(place));
   for (const i of donated) {
     const aval = graph.parameters[i];
     if (aval === undefined) continue;
-    const type = tensorType(aval);
-    const output = graph.outputs.findIndex((o, k) => !taken.has(k) && tensorType(o) === type);
+    const type = typeOf(aval, places?.parameters[i]);
+    const output = graph.outputs.findIndex((o, k) => !taken.has(k) && typeOf(o, places?.outputs[k]) === type);
     if (output >= 0) taken.add(output);
-    attributes[i] = output >= 0 ? ` {tf.aliasing_output = ${output} : i32}` : " {jax.buffer_donor = true}";
+    found[i] = output >= 0 ? `tf.aliasing_output = ${output} : i32` : "jax.buffer_donor = true";
   }
-  return attributes;
+  return found;
+}
+
+interface Places {
+  readonly parameters: readonly Placement[];
+  readonly outputs: readonly Placement[];
+}
+
+/** The attributes of an argument or result. */
+function attributes(donated: string | undefined, place: Placement | undefined): string {
+  const sharded = place && `sdy.sharding = #sdy.sharding${shardingText(place)}`;
+  const found = [sharded, donated].filter((text) => text !== undefined);
+  return found.length === 0 ? "" : ` {${found.join(", ")}}`;
 }
 
 /** Prints `graph` as a StableHLO module for `platform`. */

@@ -2,6 +2,7 @@
 import type { DeviceBuffer } from "../runtime/runtime.js";
 import type { DType } from "./dtype.js";
 import type { Lowering } from "./lowering.js";
+import type { Placement } from "./mesh.js";
 import { enroll } from "./scope.js";
 import { captureSite, type Site } from "./site.js";
 import { tracing } from "./tracing.js";
@@ -36,6 +37,8 @@ export interface Primitive<A extends Attributes = Attributes, V extends Value = 
   lower(lowering: Lowering, application: Application<A, V>, operands: readonly string[]): readonly string[];
   /** The inputs that the lowering reads (default all): others are there for the derivative only. */
   operands?(application: Application<A, V>): readonly V[];
+  /** How its output lies on a mesh, where the operation is there to say so. */
+  placement?(attributes: A): Placement;
   /** Whether two applications with equal inputs and attributes are the same value (default true). */
   readonly pure?: boolean;
 }

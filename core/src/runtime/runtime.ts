@@ -105,6 +105,17 @@ export class Runtime {
     return buffer!;
   }
 
+  /** The same array laid over other devices. Errors surface at the next await of the result. */
+  copy(buffer: DeviceBuffer, sharding: Sharding): DeviceBuffer {
+    this.#alive();
+    const { shape, dtype, tag, name } = buffer;
+    const described = { shape, dtype, tag, name, sharding };
+    const source = this.handle(buffer);
+    const [made] = this.#allocate([described]);
+    this.#send({ op: "copy", source, buffer: made!.id, ...described });
+    return made!;
+  }
+
   /** The bytes of a buffer: dense, row-major, little-endian. Rejects with the error of whatever should have produced it. */
   async get(buffer: DeviceBuffer): Promise<Uint8Array<ArrayBuffer>> {
     const header = { op: "get", buffer: this.handle(buffer) };

@@ -1,15 +1,15 @@
 /** Compiling functions of trees: traced once for each structure, shapes and dtypes; calling queues the work and returns at once. */
 import { placeholder } from "../array/bind.js";
 import { bufferOf, materialize } from "../array/evaluate.js";
-import { CompiledGraph, close, upload } from "../array/program.js";
+import { CompiledGraph, close, placementOf, upload } from "../array/program.js";
 import { fromBuffer } from "../array/storage.js";
-import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-import type { Value } from "../graph/node.js";
+import { type Placement, placementKey } from "../graph/mesh.js";
+import type { Aval, Value } from "../graph/node.js";
 import { tracing } from "../graph/tracing.js";
 import { type BufferTag, type ProgramInfo, Runtime } from "../runtime/runtime.js";
 import { trace } from "./tracing.js";
-import { flatten } from "./tree.js";
+import { type Flat, flatten } from "./tree.js";
 
 export interface JitOptions {
   /** Positions of arguments whose buffers the outputs may take over; they are dead after the call. */
@@ -18,6 +18,11 @@ export interface JitOptions {
   name?: string;
   /** What each output holds, by its path in the result, for the account of device memory. */
   tag?: (path: string) => BufferTag | undefined;
+  /**
+   * Where each output is to lie on a mesh, by its path in the result. By default an output lies as its `shard` says, else as the first
+   * value of its shape that it was computed from, else whole on every device of the mesh.
+   */
+  place?: (path: string, aval: Aval) => Placement | undefined;
 }
 
 /** A compiled function. */
@@ -56,13 +61,15 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
   const entries = new Map<string, Entry>();
   const name = options.name ?? (f.name || "jit");
 
-  const enter = (args: A): { entry: Entry; leaves: readonly Tensor[] } => {
-    const flat = flatten(args);
+  const enter = (args: A, flat: Flat): Entry => {
     let key = flat.key;
-    for (const { dtype, shape } of flat.leaves) key += `${dtype}[${shape}]`;
+    for (const leaf of flat.leaves) {
+      const place = placementOf(leaf);
+      key += `${leaf.dtype}[${leaf.shape}]${place === undefined ? "" : placementKey(place)}`;
+    }
     let entry = entries.get(key);
     if (entry === undefined) {
-      entry = build(args);
+      entry = build(args, flat);
       entries.set(key, entry);
       if (entries.size === manyTraces) {
         console.warn(
@@ -70,11 +77,10 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
         );
       }
     }
-    return { entry, leaves: flat.leaves };
+    return entry;
   };
 
-  const build = (args: A): Entry => {
-    const flat = flatten(args);
+  const build = (args: A, flat: Flat): Entry => {
     const parameters = flat.leaves.map(placeholder);
     const returned = trace("jit", () => f(...(flat.rebuild(parameters) as A)));
     const out = flatten(returned);
@@ -85,6 +91,8 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
       name,
       donated: donatedLeaves(args, options.donate ?? []),
       tags: out.paths.map((path) => options.tag?.(path)),
+      parameters: [...flat.leaves, ...graph.captured].map(placementOf),
+      outputs: out.paths.map((path, i) => options.place?.(path, out.leaves[i]!)),
     });
     return {
       compiled,
@@ -95,15 +103,17 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
 
   const call = (...args: A): R => {
     if (tracing()) return f(...args);
-    const { entry, leaves } = enter(args);
-    materialize(leaves);
+    const flat = flatten(args);
+    materialize(flat.leaves);
+    const entry = enter(args, flat);
     for (const value of entry.captured) upload(value);
-    const buffers = entry.compiled.execute(Runtime.default(), [...leaves, ...entry.captured].map(bufferOf));
+    const inputs = [...flat.leaves, ...entry.captured].map(bufferOf);
+    const buffers = entry.compiled.execute(Runtime.default(), inputs);
     return entry.rebuild(buffers.map(fromBuffer)) as R;
   };
 
   const lower = (...args: A): Lowered => {
-    const { entry } = enter(args);
+    const entry = enter(args, flatten(args));
     const { text, operations } = entry.compiled.module;
     return { text, operations, compile: () => entry.compiled.program(Runtime.default()).info };
   };
