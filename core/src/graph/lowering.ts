@@ -2,7 +2,15 @@
 import { type DType, mlirType } from "./dtype.js";
 import { ArgumentError, AronnaxError, TraceError } from "./errors.js";
 import { parameter } from "./leaves.js";
-import { type Mesh, meshText, type Placement, placementKey, replicated, shardingText } from "./mesh.js";
+import {
+  localAval,
+  type Mesh,
+  meshText,
+  type Placement,
+  placementKey,
+  replicated,
+  shardingText,
+} from "./mesh.js";
 import { type Aval, type Graph, type Node, operandsOf, reachable, Value } from "./node.js";
 import { propagate } from "./placements.js";
 import type { Site } from "./site.js";
@@ -83,6 +91,9 @@ interface Scope {
   readonly merged: Map<string, readonly string[]>;
 }
 
+/** Writes a region's operations; returns what the region yields. */
+type RegionWriter = () => readonly [names: readonly string[], types: readonly Aval[]];
+
 /** What a primitive's lowering rule writes with. */
 export class Lowering {
   readonly platform: Platform;
@@ -152,7 +163,7 @@ export class Lowering {
     header: string,
     regions: readonly {
       readonly head: string;
-      readonly write: () => readonly [names: readonly string[], types: readonly Aval[]];
+      readonly write: RegionWriter;
     }[],
     footer: string,
     results: number,
@@ -162,17 +173,51 @@ export class Lowering {
     this.#raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
     for (const [i, { head, write }] of regions.entries()) {
       if (i > 0 || head !== "") this.#raw(`${i === 0 ? "" : "}"}${head}`);
-      const outer = this.#scope;
-      const indent = this.#indent;
-      this.#scope = { names: new Map(), merged: new Map() };
-      this.#indent += "  ";
-      const [names, types] = write();
-      this.#raw(`stablehlo.return ${names.join(", ")} : ${types.map(tensorType).join(", ")}`);
-      this.#scope = outer;
-      this.#indent = indent;
+      this.#region("stablehlo.return", write);
     }
     this.#line(`}${footer}`);
     return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
+  }
+
+  /**
+   * Writes what each device computes from its own parts, which the compiler then does not split itself (Shardy's manual computation). The
+   * placements say which part of each operand and result a device has; `write` gets the operands' names and returns the results'.
+   */
+  manual(
+    operands: readonly (readonly [name: string, aval: Aval, place: Placement])[],
+    results: readonly (readonly [aval: Aval, place: Placement])[],
+    write: (names: readonly string[], inputs: readonly Aval[], outputs: readonly Aval[]) => readonly string[],
+  ): readonly string[] {
+    const places = [...operands.map(([, , place]) => place), ...results.map(([, place]) => place)];
+    const axes = [...new Set(places.flatMap(({ spec }) => spec.flat()))].map((axis) => `"${axis}"`);
+    const inputs = operands.map(([, aval, place]) => localAval(aval, place));
+    const outputs = results.map(([aval, place]) => localAval(aval, place));
+    const names = inputs.map(() => this.fresh("part"));
+    const arguments_ = names.map((name, i) => `${name}: ${tensorType(inputs[i]!)}`).join(", ");
+    const shardings = (list: readonly Placement[]): string => `[${list.map(shardingText).join(", ")}]`;
+    const name = `%${this.#next++}`;
+    this.#operations++;
+    this.#raw(
+      `${results.length === 1 ? name : `${name}:${results.length}`} = sdy.manual_computation(${operands.map(([operand]) => operand).join(", ")}) ` +
+        `in_shardings=${shardings(places.slice(0, operands.length))} out_shardings=${shardings(places.slice(operands.length))} ` +
+        `manual_axes={${axes.join(", ")}} (${arguments_}) {`,
+    );
+    this.#region("sdy.return", () => [write(names, inputs, outputs), outputs]);
+    const types = results.map(([aval]) => tensorType(aval)).join(", ");
+    this.#line(`} : (${operands.map(([, aval]) => tensorType(aval)).join(", ")}) -> (${types})`);
+    return results.length === 1 ? [name] : results.map((_, i) => `${name}#${i}`);
+  }
+
+  /** Writes a region's operations, in a scope of their own, and its terminator. */
+  #region(terminator: string, write: RegionWriter): void {
+    const outer = this.#scope;
+    const indent = this.#indent;
+    this.#scope = { names: new Map(), merged: new Map() };
+    this.#indent += "  ";
+    const [names, types] = write();
+    this.#raw(`${terminator} ${names.join(", ")} : ${types.map(tensorType).join(", ")}`);
+    this.#scope = outer;
+    this.#indent = indent;
   }
 
   #raw(line: string): void {

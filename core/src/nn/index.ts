@@ -8,8 +8,10 @@ export {
   checkpointName,
   initialize,
   Module,
+  type ParameterLayout,
   type ParameterOptions,
   type ParameterSpec,
+  parameterLayout,
   parameterSpecs,
   summary,
 } from "./module.js";

@@ -4,7 +4,10 @@ import { foldIn, type Key, key as makeKey } from "../array/random.js";
 import { Tensor } from "../array/tensor.js";
 import { type DType, isFloat } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
+import { type Mesh, type Placement, placementKey } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
+import { constrain } from "../sharding/constraint.js";
+import { defaultRules, placeAxes, type Rules } from "../sharding/rules.js";
 import { jit } from "../transform/jit.js";
 import { flatten, mapNamed, treeNode } from "../transform/tree.js";
 import { type Initializer, normalInit } from "./initializers.js";
@@ -97,26 +100,58 @@ export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
 }
 
 const draw = jit(
-  (init: Initializer, base: Key, path: Tensor, shape: Shape, dtype: DType) =>
-    init(foldIn(base, path), shape, dtype),
+  (
+    init: Initializer,
+    base: Key,
+    path: Tensor,
+    shape: Shape,
+    dtype: DType,
+    place: () => Placement | undefined,
+  ) => {
+    const drawn = init(foldIn(base, path), shape, dtype);
+    const to = place();
+    return to === undefined ? drawn : constrain(drawn, to);
+  },
   { name: "initialize", tag: () => "parameter" },
 );
 
+/** One function for equal placements, so that a program that draws a parameter serves all layers. */
+const places = new Map<string, () => Placement | undefined>();
+
+function placer(to: Placement | undefined): () => Placement | undefined {
+  const key = to === undefined ? "" : placementKey(to);
+  const known = places.get(key) ?? (() => to);
+  places.set(key, known);
+  return known;
+}
+
 /**
- * A model with its parameters drawn on the device, by one small program for each kind of parameter (initializer, shape and dtype), however
- * many layers there are. Each parameter's key follows from its path, so that two models share the values of parameters of the same path
- * and shape, whatever else differs.
+ * A model with its parameters drawn on the devices, by one small program for each kind of parameter (initializer, shape, dtype and
+ * placement), however many layers there are. Each parameter's key follows from its path, so that two models share the values of parameters
+ * of the same path and shape, whatever else differs, the layout too.
  *
  * @param seed - a random key or an integer
+ * @param layout - where each parameter is drawn: no device holds more than its part at any time. Default the first device
  */
-export function initialize<M extends Module>(model: M, seed: Key | number = 0): M {
+export function initialize<M extends Module>(model: M, seed: Key | number = 0, layout?: ParameterLayout): M {
   const declaredSpecs = parameterSpecs(model);
   const base = typeof seed === "number" ? makeKey(seed) : seed;
   return mapNamed((leaf, path) => {
     const spec = declaredSpecs.get(path);
     if (spec === undefined) return leaf;
-    return draw(spec.init, base, tensor(Uint32Array.of(hash(path)), { shape: [] }), spec.shape, spec.dtype);
+    const at = tensor(Uint32Array.of(hash(path)), { shape: [] });
+    return draw(spec.init, base, at, spec.shape, spec.dtype, placer(layout?.get(path)));
   }, model);
+}
+
+/** Where each parameter of a model lies, by path. */
+export type ParameterLayout = ReadonlyMap<string, Placement>;
+
+/** The layout that rules give to the logical axes of a model's parameters. */
+export function parameterLayout(root: unknown, mesh: Mesh, rules: Rules = defaultRules): ParameterLayout {
+  return new Map(
+    [...parameterSpecs(root)].map(([path, spec]) => [path, placeAxes(spec.axes, spec, mesh, rules)]),
+  );
 }
 
 /** FNV-1a, 32 bits. */

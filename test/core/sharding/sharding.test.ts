@@ -1,7 +1,20 @@
 /** Arrays and programs over eight virtual devices: the values are those of one device, the parts lie where they should. */
 import "../../support/eight-devices.js";
 import "../../support/runtime.js";
-import { distribute, grad, jit, Mesh, random, shard, type Tensor, tensor, vmap } from "aronnax";
+import {
+  distribute,
+  grad,
+  jit,
+  llm,
+  Mesh,
+  nn,
+  random,
+  shard,
+  type Tensor,
+  tensor,
+  tree,
+  vmap,
+} from "aronnax";
 import { describe, expect, it } from "vitest";
 import { Runtime } from "../../../core/src/runtime/runtime.js";
 import { getShard } from "../../../core/src/runtime/shards.js";
@@ -106,5 +119,27 @@ describe("a program on a mesh", () => {
     const a = distribute(tensor([1, 2, 3, 4, 5, 6, 7, 8]), mesh, ["fsdp"]);
     const b = distribute(tensor([1, 2, 3, 4, 5, 6, 7, 8]), other, ["model"]);
     expect(() => jit((x: Tensor, y: Tensor) => x.add(y))(a, b)).toThrow(/two meshes/);
+  });
+});
+
+describe("a model on a mesh", () => {
+  const config = { ...llm.configs.tiny, layers: 1, hiddenSize: 64, intermediateSize: 128, vocabSize: 256 };
+
+  it("is drawn in parts, with the values that it has on one device", async () => {
+    const layout = nn.parameterLayout(llm.llama(config), new Mesh({ fsdp: 4, tensor: 2 }));
+    const split = tree.named(nn.initialize(llm.llama(config), 3, layout));
+    const whole = tree.named(nn.initialize(llm.llama(config), 3));
+    for (const [path, value] of whole) {
+      expect(split.get(path)!.buffer!.sharding!.devices, path).toHaveLength(8);
+      expect(await split.get(path)!.data(), path).toEqual(await value.data());
+    }
+    expect(split.get("model.layers.0.mlp.upProj.weight")!.buffer!.sharding!.spec).toEqual([
+      ["tensor"],
+      ["fsdp"],
+    ]);
+    expect(split.get("model.layers.0.mlp.downProj.weight")!.buffer!.sharding!.spec).toEqual([
+      ["fsdp"],
+      ["tensor"],
+    ]);
   });
 });
