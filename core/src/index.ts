@@ -98,7 +98,16 @@ export {
   type Rules,
   shard,
 } from "./sharding/index.js";
-export { type FitResult, Interrupted, Trainer, type TrainerConfig, TrainingDiverged } from "./train/index.js";
+export {
+  type DeviceBatch,
+  type FitResult,
+  Interrupted,
+  Trainer,
+  type TrainerCallback,
+  type TrainerConfig,
+  TrainingDiverged,
+  type TrainingHandle,
+} from "./train/index.js";
 export { cond, switchCase } from "./transform/cond.js";
 export { customVjp } from "./transform/custom.js";
 export { evaluate } from "./transform/evaluate.js";

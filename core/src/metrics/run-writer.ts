@@ -30,11 +30,15 @@ export const standardColumns: readonly string[] = [
   "gradient_norm",
   "tokens_per_second",
   "step_seconds",
+  "seconds_left",
   "valid_loss",
+  "valid_loss_average",
   "mfu",
   "memory_parameters",
   "memory_optimizer",
   "memory_data",
+  "memory_cache",
+  "memory_activations",
   "memory_total",
 ];
 

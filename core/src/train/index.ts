@@ -1,8 +1,12 @@
+export type {
+  CheckpointEvent,
+  EndEvent,
+  StepEvent,
+  TrainerCallback,
+  TrainingHandle,
+  ValidationEvent,
+} from "./callbacks.js";
+export type { SpikeOptions, TrainerConfig } from "./config.js";
 export { Interrupted } from "./interrupt.js";
-export {
-  type DeviceBatch,
-  type FitResult,
-  Trainer,
-  type TrainerConfig,
-  TrainingDiverged,
-} from "./trainer.js";
+export type { DeviceBatch } from "./placement.js";
+export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";

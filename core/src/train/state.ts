@@ -7,10 +7,22 @@ import { type Checkpoint, CheckpointError, SafetensorsFile, tensorsOf } from "..
 import { checkpointName, type Module } from "../nn/module.js";
 import { flatten } from "../transform/tree.js";
 
+/** Running statistics of the loss, float32 scalars: what a spike is judged by. */
+export interface LossWatch {
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  /** Losses seen. */
+  readonly count: Tensor;
+}
+
 /** What a step takes and gives back, all on the device. */
 export interface TrainState<M extends Module = Module> {
   readonly model: M;
   readonly optimizer: unknown;
+  /** Running average of the parameters, where one is kept. */
+  readonly average: M | null;
+  /** Where spikes are looked for. */
+  readonly watch: LossWatch | null;
   /** Updates done, int32 scalar. */
   readonly step: Tensor;
 }

@@ -1,73 +1,27 @@
-/** Training a model: steps, metrics, validation, checkpoints, interruption. */
+/** Training a model: the loop of steps, validation, checkpoints, divergence and interruption. */
 import { randomUUID } from "node:crypto";
-import { fromBytes, scalar } from "../array/creation.js";
-import { stack } from "../array/joining.js";
+import { appendFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Tensor } from "../array/tensor.js";
-import { CheckpointStore } from "../checkpoint/index.js";
-import type { Batch, BatchSource, DataPosition } from "../data/batch.js";
+import type { Checkpoint } from "../checkpoint/index.js";
+import type { DataPosition } from "../data/batch.js";
 import { ArgumentError, AronnaxError } from "../graph/errors.js";
-import { type MetricsLogger, type MetricsRow, RunWriter } from "../metrics/index.js";
-import { crossEntropy } from "../nn/losses.js";
-import { castTree, initialize, type Module } from "../nn/module.js";
-import type { Optimizer } from "../optim/optimizer.js";
+import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
-import { jit } from "../transform/jit.js";
-import { leaves } from "../transform/tree.js";
-import { valueAndGrad } from "../transform/vjp.js";
+import { type Jitted, jit } from "../transform/jit.js";
+import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
+import { TrainingCheckpoints } from "./checkpoints.js";
+import { checkConfig, describe, type TrainerConfig } from "./config.js";
 import { Interrupted, Interruption } from "./interrupt.js";
-import { progressOf, restore, snapshot, type TrainState } from "./state.js";
+import { Meter } from "./meter.js";
+import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
+import type { TrainState } from "./state.js";
+import { lossOf, type TrainableModel, update } from "./step.js";
 
-/** A batch on the device: integer [batch, time] each, and the weights of the targets. */
-export interface DeviceBatch {
-  readonly inputs: Tensor;
-  readonly targets: Tensor;
-  readonly weights?: Tensor;
-}
-
-interface TrainableModel extends Module {
-  forward(tokens: Tensor): Tensor;
-  flopsPerToken?(time: number): number;
-}
-
-export interface TrainerConfig<M extends TrainableModel> {
-  /** Names the run and its folder. */
-  name: string;
-  /** Drawn anew if it has no values yet; a loaded or trained one is copied and stays as it is. */
-  model: M;
-  data: BatchSource;
-  optimizer: Optimizer;
-  /** Updates in all. */
-  steps: number;
-  /** Scalar loss of a batch; default the mean cross-entropy of the next token. */
-  loss?: (model: M, batch: DeviceBatch) => Tensor;
-  /** `bf16` computes in bfloat16 with float32 parameters. Default `float32`. */
-  precision?: "float32" | "bf16";
-  /** Seed of the parameters. Default 0. */
-  seed?: number;
-  /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
-  validation?: { every: number; batches?: number };
-  /**
-   * Saves every so many steps (and at the end and at an interrupt), and keeps the last `keep` (default 3) and of the older ones the
-   * `keepBest` with the lowest validation loss (default 0).
-   */
-  checkpoints?: { every: number; keep?: number; keepBest?: number };
-  /** Who else gets the metrics: `metrics.csvLogger()`, `tensorBoardLogger()`, `wandbLogger()`, `mlflowLogger()`. */
-  loggers?: readonly MetricsLogger[];
-  /** Goes on from the newest checkpoint of this run, if there is one. Default false: a fresh start. */
-  resume?: boolean;
-  /** Prints a line every so many steps; default a twentieth of all; 0 for none. */
-  printEvery?: number;
-  /** Folder of the runs. Default `runs`. */
-  folder?: string;
-}
-
-/** The configuration without what depends on the model's class. */
-type Settings = Omit<TrainerConfig<TrainableModel>, "loss">;
-
-/** How a call of `fit` ended. */
+/** How a call of `fit` ended: all steps done, by an interrupt or signal, or by a callback. */
 export interface FitResult {
-  readonly status: "finished" | "interrupted";
+  readonly status: "finished" | "interrupted" | "stopped";
   readonly step: number;
   /** Of the last step. */
   readonly loss: number;
@@ -75,19 +29,22 @@ export interface FitResult {
   readonly validationLoss?: number;
 }
 
-/** A loss that is not a number: nothing that follows would be one. */
+/** A loss that is not a number, or rose suddenly: what follows would be worthless. */
 export class TrainingDiverged extends AronnaxError {}
 
 /** Steps queued on the device before the oldest is waited for. */
 const inFlight = 2;
-const memoryEverySeconds = 1;
-/** Steps over which speeds are averaged. */
-const speedWindow = 8;
+/** Bad updates in a row after which leaving them out has not helped. */
+const maxSkips = 25;
+/** Returns to a checkpoint without a later one being reached. */
+const maxRollbacks = 5;
 
 interface Pending {
   readonly step: number;
   readonly tokens: number;
-  /** Loss, learning rate and gradient norm, with the moment of their arrival. */
+  /** Where the data stood after its batch. */
+  readonly after: DataPosition;
+  /** What `update` reports, with the moment of its arrival. */
   readonly result: Promise<{ values: ArrayLike<number | bigint>; at: number }>;
 }
 
@@ -97,7 +54,8 @@ interface Pending {
  */
 export class Trainer<M extends TrainableModel> {
   readonly config: Readonly<TrainerConfig<M>>;
-  readonly #store: CheckpointStore | undefined;
+  readonly #checkpoints: TrainingCheckpoints | undefined;
+  readonly #callbacks: readonly TrainerCallback<M>[];
   /** Known before the run begins, so that a panel can wait for it. */
   #id: string = randomUUID();
   #run: RunWriter | undefined;
@@ -113,42 +71,51 @@ export class Trainer<M extends TrainableModel> {
   #validatedAt = -1;
   #running = false;
   #lost = false;
-  readonly #train: (state: TrainState<M>, batch: DeviceBatch) => [TrainState<M>, Tensor];
-  readonly #evaluate: (model: M, batch: DeviceBatch) => Tensor;
+  /** Why a callback ended the training. */
+  #stopReason: string | undefined;
+  #skips = 0;
+  #rollbacks = 0;
+  /** The checkpoint that is being written; it never rejects. */
+  #saving: Promise<void> = Promise.resolve();
+  /** Checkpoints on the disk that the callbacks have not heard of. */
+  #saved: CheckpointEvent[] = [];
+  readonly #train: Jitted<[TrainState<M>, DeviceBatch], [TrainState<M>, Tensor]>;
+  readonly #evaluate: Jitted<[M, DeviceBatch], Tensor>;
 
   constructor(config: TrainerConfig<M>) {
     checkConfig(config);
     this.config = config;
+    this.#callbacks = config.callbacks ?? [];
     const root = config.folder ?? "runs";
     if (config.checkpoints !== undefined) {
-      const { keep = 3, keepBest } = config.checkpoints;
-      this.#store = new CheckpointStore(`${root}/${config.name}/checkpoints`, { keep, keepBest });
+      this.#checkpoints = new TrainingCheckpoints(`${root}/${config.name}/checkpoints`, config.checkpoints);
     }
-    const { optimizer, steps } = config;
-    const compute = (model: M): M => (config.precision === "bf16" ? castTree(model, "bfloat16") : model);
-    const loss =
-      config.loss ??
-      ((model: M, batch: DeviceBatch) =>
-        crossEntropy(model.forward(batch.inputs), batch.targets, batch.weights));
-    const lossOf = (model: M, batch: DeviceBatch): Tensor => loss(compute(model), batch);
-    this.#train = jit(
-      (state: TrainState<M>, batch: DeviceBatch): [TrainState<M>, Tensor] => {
-        const [value, gradients] = valueAndGrad(lossOf)(state.model, batch);
-        const [model, optimizerState, report] = optimizer.update(gradients, state.optimizer, state.model, {
-          step: state.step,
-          totalSteps: steps,
-        });
-        const metrics = stack([value.astype("float32"), report.learningRate, report.gradientNorm]);
-        return [{ model, optimizer: optimizerState, step: state.step.add(1) }, metrics];
-      },
-      { donate: [0], name: "train_step", tag: tagOf },
-    );
-    this.#evaluate = jit(lossOf, { name: "evaluate" });
+    const loss = lossOf(config.loss, config.precision ?? "float32");
+    const options = {
+      loss,
+      optimizer: config.optimizer,
+      totalSteps: config.steps,
+      microbatches: config.accumulate ?? 1,
+      averageDecay: config.average?.decay,
+      spikes: config.spikes,
+      skip: config.onDivergence === "skip",
+    };
+    this.#train = jit((state: TrainState<M>, batch: DeviceBatch) => update(state, batch, options), {
+      donate: [0],
+      name: "train_step",
+      tag: tagOf,
+    });
+    this.#evaluate = jit(loss, { name: "evaluate" });
   }
 
   /** The model with its present parameters. While `fit` runs they are replaced with every step. */
   get model(): M {
     return this.#state?.model ?? this.config.model;
+  }
+
+  /** The model with the running average of the parameters, with `average` in the configuration and once `fit` has begun. */
+  get averaged(): M | undefined {
+    return this.#state?.average ?? undefined;
   }
 
   /** Updates done. */
@@ -166,8 +133,48 @@ export class Trainer<M extends TrainableModel> {
    *
    * @param options.signal - ends the training at the next step boundary; `fit` then resolves with status `interrupted`
    * @throws Interrupted when the notebook interrupts the cell; the state is kept
+   * @throws TrainingDiverged when the loss is not finite, see `onDivergence`
    */
   async fit(options: { signal?: AbortSignal } = {}): Promise<FitResult> {
+    return this.#exclusively(async () => {
+      using interruption = new Interruption(options.signal);
+      let status: FitResult["status"] | "failed" = "failed";
+      try {
+        status = await this.#fitOnce(interruption);
+        if (status === "interrupted" && interruption.byKernel) {
+          throw new Interrupted(
+            `stopped after step ${this.#step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
+            "call fit() again to go on",
+          );
+        }
+        return {
+          status,
+          step: this.#step,
+          loss: this.#loss,
+          ...(this.#validationLoss !== undefined && { validationLoss: this.#validationLoss }),
+        };
+      } catch (error) {
+        if (!(error instanceof Interrupted)) await this.#failed(error);
+        throw error;
+      } finally {
+        await emit(this.#callbacks, "onEnd", { status, step: this.#step }, this.#handle);
+      }
+    });
+  }
+
+  /**
+   * Mean loss of the present parameters over the data's validation split; undefined without one.
+   *
+   * @param batches - at most so many; default those of the configuration
+   */
+  async validate(batches = this.config.validation?.batches): Promise<number | undefined> {
+    return this.#exclusively(async () => {
+      await this.#prepare();
+      return this.#validationOf(this.#state!.model, batches);
+    });
+  }
+
+  async #exclusively<R>(work: () => Promise<R>): Promise<R> {
     if (this.#running) {
       throw new ArgumentError(
         `the run "${this.config.name}" is being trained already`,
@@ -175,43 +182,45 @@ export class Trainer<M extends TrainableModel> {
       );
     }
     this.#running = true;
-    using interruption = new Interruption(options.signal);
     try {
-      await this.#prepare();
-      const run = this.#run!;
-      run.status("running");
-      await this.#loop(run, interruption);
-      const finished = this.#step >= this.config.steps;
-      if (this.#store !== undefined) await this.#save();
-      run.status(finished ? "finished" : "interrupted");
-      if (!finished && interruption.byKernel) {
-        throw new Interrupted(
-          `stopped after step ${this.#step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
-          "call fit() again to go on",
-        );
-      }
-      return {
-        status: finished ? "finished" : "interrupted",
-        step: this.#step,
-        loss: this.#loss,
-        ...(this.#validationLoss !== undefined && { validationLoss: this.#validationLoss }),
-      };
-    } catch (error) {
-      await this.#failed(error);
-      throw error;
+      return await work();
     } finally {
       this.#running = false;
     }
   }
 
+  /** One call of `fit`, without its failures. */
+  async #fitOnce(interruption: Interruption): Promise<FitResult["status"]> {
+    this.#stopReason = undefined;
+    await this.#prepare();
+    const run = this.#startRun();
+    run.status("running");
+    const training = this.#handle;
+    for (const callback of this.#callbacks) await callback.onStart?.(training);
+    const meter = new Meter(run, this.config);
+    try {
+      await this.#loop(run, meter, interruption);
+    } finally {
+      meter.close();
+    }
+    if (this.#checkpoints !== undefined) {
+      await this.#save();
+      await this.#tellSaved();
+    }
+    const finished = this.#step >= this.config.steps;
+    const stopped = !finished && this.#stopReason !== undefined;
+    run.status(finished || stopped ? "finished" : "interrupted", this.#stopReason);
+    return finished ? "finished" : stopped ? "stopped" : "interrupted";
+  }
+
   async #failed(error: unknown): Promise<void> {
-    if (error instanceof Interrupted) return;
+    await this.#saving;
     this.#run?.status("failed", error instanceof Error ? error.message : String(error));
     if (error instanceof RuntimeLost || Runtime.default().lost !== undefined) {
       // The buffers are gone with the process.
       this.#state = undefined;
       this.#lost = true;
-      const steps = await this.#store?.steps().catch(() => []);
+      const steps = await this.#checkpoints?.steps().catch(() => []);
       const last = steps?.at(-1);
       console.error(
         last === undefined
@@ -219,33 +228,46 @@ export class Trainer<M extends TrainableModel> {
           : `The runtime was lost at step ${this.#step}: call fit() again to go on from the checkpoint of step ${last}.`,
       );
     }
+    await emit(this.#callbacks, "onException", error, this.#handle);
   }
 
-  /** Data, parameters and run: what a first step needs. */
+  /** Data and state: what a first step needs. */
   async #prepare(): Promise<void> {
-    const { config } = this;
-    await config.data.prepare();
+    const { data, name, resume } = this.config;
+    await data.prepare();
     if (this.#state !== undefined) return;
-    const resume = config.resume === true || this.#lost;
-    const checkpoint = resume ? await this.#store?.latest() : undefined;
-    this.#start ??= config.data.position();
+    this.#start ??= data.position();
+    const checkpoint = resume === true || this.#lost ? await this.#checkpoints?.latest() : undefined;
+    await this.#begin(checkpoint);
+    if (checkpoint !== undefined) console.log(`resumed "${name}" from the checkpoint of step ${this.#step}`);
+    await data.restore(this.#position!);
+  }
+
+  /** Takes the state of a checkpoint, or that before the first step. */
+  async #begin(checkpoint: Checkpoint | undefined): Promise<void> {
+    const { model, optimizer, average, spikes, seed = 0 } = this.config;
+    const options: StartOptions = {
+      optimizer,
+      seed,
+      average: average !== undefined,
+      watch: spikes !== undefined,
+    };
     if (checkpoint === undefined) {
-      const model = startingPoint(config.model, config.seed ?? 0);
-      this.#state = { model, optimizer: this.#initOptimizer(model), step: scalar(0, "int32") };
+      this.#state = startingState(model, options);
       this.#step = 0;
       this.#tokens = 0;
       this.#position = this.#start;
-    } else {
-      const progress = progressOf(checkpoint);
-      const model = await restore(config.model, checkpoint.files.model!, "parameter");
-      const optimizer = await restore(this.#initOptimizer(model), checkpoint.files.optimizer!, "optimizer");
-      this.#state = { model, optimizer, step: scalar(progress.step, "int32") };
-      this.#step = progress.step;
-      this.#tokens = progress.tokens;
-      this.#position = progress.data as DataPosition;
-      console.log(`resumed "${config.name}" from the checkpoint of step ${progress.step}`);
+      return;
     }
-    await config.data.restore(this.#position!);
+    const loaded = await this.#checkpoints!.load(checkpoint, stateLike(model, options));
+    this.#state = loaded.state;
+    this.#step = loaded.standing.step;
+    this.#tokens = loaded.standing.tokens;
+    this.#position = loaded.standing.position;
+  }
+
+  #startRun(): RunWriter {
+    const { config } = this;
     if (this.#run === undefined || this.#lost) {
       if (this.#run !== undefined) this.#id = randomUUID();
       this.#run = new RunWriter({
@@ -255,64 +277,125 @@ export class Trainer<M extends TrainableModel> {
         totalSteps: config.steps,
         loggers: config.loggers,
         config: describe(config),
-        ...(checkpoint !== undefined && { resumeAfterStep: this.#step }),
+        ...(this.#step > 0 && { resumeAfterStep: this.#step }),
       });
     }
     this.#lost = false;
+    return this.#run;
   }
 
-  #initOptimizer(model: M): unknown {
-    const { optimizer } = this.config;
-    return jit((parameters: M) => optimizer.init(parameters), {
-      name: "init_optimizer",
-      tag: () => "optimizer",
-    })(model);
-  }
-
-  async #loop(run: RunWriter, interruption: Interruption): Promise<void> {
-    const { steps, validation, checkpoints, data } = this.config;
-    const meter = new Meter(run, this.config);
-    const queue: Pending[] = [];
-    while (this.#step < steps && !interruption.requested) {
-      const batch = await data.next();
-      const [state, metrics] = this.#train(this.#state!, onDevice(batch));
-      this.#state = state;
-      this.#position = batch.after;
-      this.#step++;
-      this.#tokens += batch.batchSize * batch.sequenceLength;
-      const result = metrics.data().then((values) => ({ values, at: performance.now() }));
-      result.catch(() => {});
-      queue.push({ step: this.#step, tokens: this.#tokens, result });
-      const validate =
-        validation !== undefined && (this.#step % validation.every === 0 || this.#step === steps);
-      const save = checkpoints !== undefined && this.#step % checkpoints.every === 0 && this.#step < steps;
-      const last = this.#step === steps || interruption.requested;
-      while (queue.length > (validate || last ? 0 : inFlight))
-        this.#loss = await meter.record(queue.shift()!);
-      if (validate) {
-        this.#validationLoss = await this.#validate(validation.batches);
-        this.#validatedAt = this.#step;
-        if (this.#validationLoss !== undefined) {
-          run.log({ step: this.#step, tokens: this.#tokens, valid_loss: this.#validationLoss });
-          meter.note(`validation loss ${this.#validationLoss.toFixed(4)}`);
-        }
-        meter.skip();
+  async #loop(run: RunWriter, meter: Meter, interruption: Interruption): Promise<void> {
+    const { steps, validation, checkpoints, data, accumulate } = this.config;
+    const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
+    let queue: Pending[] = [];
+    while ((this.#step < steps && !ended()) || queue.length > 0) {
+      let [validate, save] = [false, false];
+      if (this.#step < steps && !ended()) {
+        const batch = await data.next();
+        const [state, report] = this.#train(this.#state!, placeBatch(batch, accumulate));
+        this.#state = state;
+        this.#position = batch.after;
+        this.#step++;
+        this.#tokens += batch.batchSize * batch.sequenceLength;
+        const result = report.data().then((values) => ({ values, at: performance.now() }));
+        result.catch(() => {});
+        queue.push({ step: this.#step, tokens: this.#tokens, after: batch.after, result });
+        const isLast = this.#step === steps;
+        validate = validation !== undefined && (this.#step % validation.every === 0 || isLast);
+        save = checkpoints !== undefined && this.#step % checkpoints.every === 0 && !isLast;
       }
+      // A state is measured and saved when it is known to be sound.
+      const room = validate || save || this.#step === steps || ended() ? 0 : inFlight;
+      while (queue.length > room) {
+        const pending = queue.shift()!;
+        if (await this.#record(pending, meter)) continue;
+        queue = [];
+        [validate, save] = [false, false];
+        await this.#rollBack(pending, meter);
+      }
+      if (validate) await this.#validate(run, meter);
       if (save) {
         const step = this.#step;
-        this.#save().catch((error: Error) => console.error(`checkpoint of step ${step}: ${error.message}`));
+        this.#saving = this.#save().catch((error: Error) =>
+          console.error(`checkpoint of step ${step}: ${error.message}`),
+        );
       }
+      await this.#tellSaved();
     }
-    for (const pending of queue) this.#loss = await meter.record(pending);
   }
 
-  /** Mean loss over the validation split; undefined without one. */
-  async #validate(limit?: number): Promise<number | undefined> {
+  /** Waits for a step's figures and logs them; false if the training must go back to before it. */
+  async #record(pending: Pending, meter: Meter): Promise<boolean> {
+    const { values, at } = await pending.result;
+    const { step, tokens } = pending;
+    const [loss, learningRate, gradientNorm, why] = Array.from(values, Number) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    this.#loss = loss;
+    const row = await meter.record({ step, tokens, loss, learningRate, gradientNorm, more: {}, at });
+    await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
+    if (why === 0) {
+      this.#skips = 0;
+      return true;
+    }
+    const { onDivergence = "stop" } = this.config;
+    const what = `the loss of step ${step} is ${loss}${why === 2 ? ", a spike" : ""} (gradient norm ${gradientNorm}, learning rate ${learningRate})`;
+    const lost = onDivergence === "skip" ? ++this.#skips > maxSkips : ++this.#rollbacks > maxRollbacks;
+    if (onDivergence === "stop" || lost) {
+      const again =
+        onDivergence === "skip"
+          ? `${maxSkips} updates were left out in a row; `
+          : `${maxRollbacks} returns did not help; `;
+      throw new TrainingDiverged(
+        `${onDivergence === "stop" ? "" : again}${what}`,
+        "lower the learning rate, lengthen the warm-up or set clipNorm; the last checkpoint is from before",
+      );
+    }
+    if (onDivergence === "rollback") return false;
+    meter.note(`${what}: the update was left out`);
+    return true;
+  }
+
+  /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
+  async #rollBack(bad: Pending, meter: Meter): Promise<void> {
+    await this.#begin(await this.#checkpoints?.latest());
+    this.#position = bad.after;
+    await this.config.data.restore(bad.after);
+    meter.note(`step ${bad.step} diverged: back to step ${this.#step}, with the data after its batch`);
+    meter.skip();
+  }
+
+  async #validate(run: RunWriter, meter: Meter): Promise<void> {
+    const { batches } = this.config.validation!;
+    const step = this.#step;
+    const { model, average } = this.#state!;
+    const loss = await this.#validationOf(model, batches);
+    this.#validationLoss = loss;
+    this.#validatedAt = step;
+    if (loss !== undefined) {
+      const averagedLoss = average === null ? undefined : await this.#validationOf(average, batches);
+      run.log({
+        step,
+        tokens: this.#tokens,
+        valid_loss: loss,
+        ...(averagedLoss !== undefined && { valid_loss_average: averagedLoss }),
+      });
+      const ofAverage = averagedLoss === undefined ? "" : ` (${averagedLoss.toFixed(4)} of the average)`;
+      meter.note(`validation loss ${loss.toFixed(4)}${ofAverage}`);
+      await emit(this.#callbacks, "onValidation", { step, loss, averagedLoss }, this.#handle);
+    }
+    meter.skip();
+  }
+
+  async #validationOf(model: M, limit?: number): Promise<number | undefined> {
     let total = 0;
     let count = 0;
     const pending: Promise<number>[] = [];
     for await (const batch of this.config.data.validation(limit)) {
-      pending.push(this.#evaluate(this.#state!.model, onDevice(batch)).item());
+      pending.push(this.#evaluate(model, placeBatch(batch)).item());
       count++;
       if (pending.length > inFlight) total += await pending.shift()!;
     }
@@ -320,20 +403,49 @@ export class Trainer<M extends TrainableModel> {
     return count === 0 ? undefined : total / count;
   }
 
+  /** Saves the present state; the result is of the disk. */
   async #save(): Promise<void> {
-    const state = this.#state!;
-    await this.#store!.save({
-      step: this.#step,
-      score: this.#validatedAt === this.#step ? this.#validationLoss : undefined,
-      tensors: { model: snapshot(state.model), optimizer: snapshot(state.optimizer) },
-      trainer: {
-        version: 1,
-        step: this.#step,
-        tokens: this.#tokens,
-        seed: this.config.seed ?? 0,
-        data: this.#position ?? null,
+    const step = this.#step;
+    const standing = { step, tokens: this.#tokens, position: this.#position! };
+    const score = this.#validatedAt === step ? this.#validationLoss : undefined;
+    const { folder } = await this.#checkpoints!.save(this.#state!, standing, this.config.seed ?? 0, score);
+    this.#rollbacks = 0;
+    this.#saved.push({ step, folder });
+  }
+
+  async #tellSaved(): Promise<void> {
+    for (const event of this.#saved.splice(0))
+      await emit(this.#callbacks, "onCheckpoint", event, this.#handle);
+  }
+
+  /** What the callbacks get. */
+  get #handle(): TrainingHandle<M> {
+    const trainer = this;
+    return {
+      name: this.config.name,
+      totalSteps: this.config.steps,
+      get step() {
+        return trainer.#step;
       },
-    });
+      get model() {
+        return trainer.model;
+      },
+      get averaged() {
+        return trainer.averaged;
+      },
+      get rows() {
+        return trainer.rows;
+      },
+      log: (columns) => this.#run?.log({ step: this.#step, ...columns }),
+      sample: (name, text) => {
+        const line = JSON.stringify({ step: this.#step, name, text });
+        if (this.#run !== undefined) appendFileSync(join(this.#run.folder, "samples.jsonl"), `${line}\n`);
+        console.log(`  ${name}: ${text}`);
+      },
+      stop: (reason) => {
+        this.#stopReason = reason;
+      },
+    };
   }
 
   /** A live panel in JupyterLab; elsewhere a line. */
@@ -348,148 +460,7 @@ export class Trainer<M extends TrainableModel> {
   }
 }
 
-/** Speeds, memory and the printed lines. */
-class Meter {
-  readonly #run: RunWriter;
-  readonly #config: Settings;
-  readonly #printEvery: number;
-  /** Moments of the last results, oldest first; before the first one that of the start. */
-  #arrivals = [performance.now()];
-  #started = false;
-  #memoryAt = Number.NEGATIVE_INFINITY;
-  #tokens: number | undefined;
-
-  constructor(run: RunWriter, config: Settings) {
-    this.#run = run;
-    this.#config = config;
-    this.#printEvery = config.printEvery ?? Math.max(1, Math.round(config.steps / 20));
-  }
-
-  /** Waits for a step's metrics and logs them; returns the loss. */
-  async record({ step, tokens, result }: Pending): Promise<number> {
-    const { values, at } = await result;
-    const [loss, learningRate, gradientNorm] = Array.from(values, Number) as [number, number, number];
-    // Over some steps: two results may arrive in one turn of the event loop.
-    const seconds = (at - this.#arrivals[0]!) / 1000 / this.#arrivals.length;
-    // The first result waited for the compiler as well.
-    if (this.#started) this.#arrivals.push(at);
-    else this.#arrivals = [at];
-    this.#started = true;
-    if (this.#arrivals.length > speedWindow) this.#arrivals.shift();
-    const { batchSize, sequenceLength } = this.#config.data;
-    const rate = (batchSize * sequenceLength) / seconds;
-    const row: MetricsRow = {
-      step,
-      tokens,
-      loss,
-      learning_rate: learningRate,
-      gradient_norm: gradientNorm,
-      tokens_per_second: rate,
-      step_seconds: seconds,
-      ...(await this.#memory(at)),
-    };
-    this.#run.log(row);
-    if (!Number.isFinite(loss)) {
-      throw new TrainingDiverged(
-        `the loss of step ${step} is ${loss} (gradient norm ${gradientNorm}, learning rate ${learningRate})`,
-        "lower the learning rate, lengthen the warm-up or set clipNorm; the last checkpoint is from before",
-      );
-    }
-    if (this.#printEvery > 0 && (step % this.#printEvery === 0 || step === 1)) {
-      const { steps } = this.#config;
-      console.log(
-        `step ${String(step).padStart(String(steps).length)}/${steps}  loss ${loss.toFixed(4)}  lr ${learningRate.toExponential(2)}  grad norm ${gradientNorm.toFixed(2)}  ${Math.round(rate).toLocaleString("en")} tokens/s`,
-      );
-    }
-    this.#tokens = tokens;
-    return loss;
-  }
-
-  /** Bytes by category, about once a second. */
-  async #memory(now: number): Promise<Partial<MetricsRow>> {
-    if (now - this.#memoryAt < memoryEverySeconds * 1000) return {};
-    this.#memoryAt = now;
-    const { devices } = await Runtime.default().memory();
-    const total = (tag: "parameter" | "optimizer" | "data"): number =>
-      devices.reduce((n, d) => n + (d.byTag[tag] ?? 0), 0);
-    return {
-      memory_parameters: total("parameter"),
-      memory_optimizer: total("optimizer"),
-      memory_data: total("data"),
-      memory_total: devices.reduce((n, d) => n + (d.inUse ?? d.buffers), 0),
-    };
-  }
-
-  note(text: string): void {
-    if (this.#printEvery > 0)
-      console.log(
-        `  ${text}${this.#tokens === undefined ? "" : ` after ${this.#tokens.toLocaleString("en")} tokens`}`,
-      );
-  }
-
-  /** Leaves the time since the last step out of the speeds: it was not training. */
-  skip(): void {
-    this.#arrivals = [performance.now()];
-  }
-}
-
 function tagOf(path: string): "parameter" | "optimizer" | undefined {
   if (path.startsWith("0.model")) return "parameter";
-  return path.startsWith("0.optimizer") ? "optimizer" : undefined;
-}
-
-function onDevice(batch: Batch): DeviceBatch {
-  const shape = [batch.batchSize, batch.sequenceLength];
-  const bytes = (view: ArrayBufferView): Uint8Array =>
-    new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  return {
-    inputs: fromBytes(bytes(batch.inputs), shape, "int32"),
-    targets: fromBytes(bytes(batch.targets), shape, "int32"),
-    ...(batch.weights !== undefined && { weights: fromBytes(bytes(batch.weights), shape, "float32") }),
-  };
-}
-
-const copy = jit((model: Module) => model, { name: "copy", tag: () => "parameter" });
-
-/** Draws the parameters of a model that has none yet; copies those of one that was trained or loaded, since a step takes them over. */
-function startingPoint<M extends Module>(model: M, seed: number): M {
-  return leaves(model).some((leaf) => leaf.buffer !== undefined)
-    ? (copy(model) as M)
-    : initialize(model, seed);
-}
-
-/** The configuration as JSON, for the run's record. */
-function describe(config: Settings): Record<string, string | number | boolean> {
-  const { name, steps, precision = "float32", seed = 0, data } = config;
-  return {
-    name,
-    steps,
-    precision,
-    seed,
-    batchSize: data.batchSize,
-    sequenceLength: data.sequenceLength,
-  };
-}
-
-function checkConfig(config: Settings): void {
-  const positive = (field: string, value: number | undefined): void => {
-    if (value !== undefined && (!Number.isInteger(value) || value < 1)) {
-      throw new ArgumentError(`Trainer: ${field} is ${value}`, "give a positive integer");
-    }
-  };
-  positive("steps", config.steps);
-  positive("validation.every", config.validation?.every);
-  positive("validation.batches", config.validation?.batches);
-  positive("checkpoints.every", config.checkpoints?.every);
-  positive("checkpoints.keep", config.checkpoints?.keep);
-  if (config.precision !== undefined && !["float32", "bf16"].includes(config.precision)) {
-    throw new ArgumentError(`Trainer: precision is "${String(config.precision)}"`, 'use "float32" or "bf16"');
-  }
-  const vocabulary = (config.model as { config?: { vocabSize?: number } }).config?.vocabSize;
-  if (vocabulary !== undefined && config.data.vocabSize > vocabulary) {
-    throw new ArgumentError(
-      `Trainer: the data's tokenizer has ids up to ${config.data.vocabSize - 1}, the model's vocabSize is ${vocabulary}`,
-      `make the model with vocabSize: ${config.data.vocabSize}`,
-    );
-  }
+  return /^0\.(optimizer|average|watch)/.test(path) ? "optimizer" : undefined;
 }

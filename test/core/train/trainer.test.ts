@@ -1,44 +1,9 @@
 import "../../support/runtime.js";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { adamw, cosine, llm, metrics, Trainer, type TrainerConfig, text, tree } from "aronnax";
-import { afterAll, describe, expect, it } from "vitest";
-
-const folder = mkdtempSync(join(tmpdir(), "aronnax-trainer-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const documents = Array.from({ length: 20 }, (_, i) => `${i} sailors went to sea. `.repeat(12 + i));
-const small = { vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2 };
-
-let runs = 0;
-
-function config(options: Partial<TrainerConfig<llm.Llama>> = {}): TrainerConfig<llm.Llama> {
-  return {
-    name: `run-${runs++}`,
-    folder,
-    model: llm.llama(small),
-    data: text.packed(documents, {
-      tokenizer: text.byteTokenizer(),
-      sequenceLength: 16,
-      batchSize: 4,
-      validation: 0.2,
-    }),
-    optimizer: adamw({ learningRate: cosine({ peak: 1e-2, warmup: 3 }), weightDecay: 0.1, clipNorm: 1 }),
-    steps: 12,
-    printEvery: 0,
-    ...options,
-  };
-}
-
-async function weights(model: llm.Llama): Promise<Record<string, number[]>> {
-  const values: Record<string, number[]> = {};
-  for (const [path, leaf] of tree.named(model))
-    values[path] = Array.from((await leaf.data()) as Float32Array);
-  return values;
-}
-
-const losses = (trainer: Trainer<llm.Llama>) => trainer.rows.flatMap((row) => row.loss ?? []);
+import { adamw, llm, metrics, Trainer, text, tree } from "aronnax";
+import { describe, expect, it } from "vitest";
+import { config, folder, losses, small, weights } from "./support.js";
 
 describe("fit", () => {
   it("does every step, validates, and leaves a finished run behind", async () => {

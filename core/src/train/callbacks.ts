@@ -1,0 +1,81 @@
+/**
+ * What happens in a training, as typed events.
+ *
+ * Order: `onStart`; then for each step `onStep`, in the order of the steps, when its metrics have arrived (up to two steps after it was
+ * queued); `onValidation` after the `onStep` of its step; `onCheckpoint` when a checkpoint is whole on the disk, which may be after later
+ * steps; `onException` if the training fails; `onEnd` always, last. Callbacks are called in the order of the configuration and awaited, one
+ * after another: the training does not go on meanwhile. What one throws fails the training.
+ */
+import type { MetricsRow } from "../metrics/index.js";
+import type { Module } from "../nn/module.js";
+
+/** What a callback may see and do. */
+export interface TrainingHandle<M extends Module = Module> {
+  readonly name: string;
+  /** Updates queued. */
+  readonly step: number;
+  readonly totalSteps: number;
+  /** With the present parameters, which the next step takes over: use them before the callback returns, or copy them. */
+  readonly model: M;
+  /** The running average of the parameters, where one is kept. */
+  readonly averaged: M | undefined;
+  readonly rows: readonly MetricsRow[];
+  /** Adds columns of one's own to the metrics of the present step. */
+  log(columns: MetricsRow): void;
+  /** Keeps a text (what the model says to a prompt) in the run's `samples.jsonl`, and prints it. */
+  sample(name: string, text: string): void;
+  /** Ends the training at the next step boundary, as finished; the reason is kept with the run. */
+  stop(reason: string): void;
+}
+
+export interface StepEvent {
+  readonly step: number;
+  readonly loss: number;
+  /** The step's row of metrics. */
+  readonly row: MetricsRow;
+}
+
+export interface ValidationEvent {
+  readonly step: number;
+  readonly loss: number;
+  /** Of the averaged parameters, where there are any. */
+  readonly averagedLoss?: number;
+}
+
+export interface CheckpointEvent {
+  readonly step: number;
+  /** Folder of the checkpoint. */
+  readonly folder: string;
+}
+
+export interface EndEvent {
+  readonly status: "finished" | "interrupted" | "stopped" | "failed";
+  readonly step: number;
+}
+
+export interface TrainerCallback<M extends Module = Module> {
+  /** The state is there, no step has been done yet (or, in a resumed training, none of this call). */
+  onStart?(training: TrainingHandle<M>): void | Promise<void>;
+  onStep?(event: StepEvent, training: TrainingHandle<M>): void | Promise<void>;
+  onValidation?(event: ValidationEvent, training: TrainingHandle<M>): void | Promise<void>;
+  onCheckpoint?(event: CheckpointEvent, training: TrainingHandle<M>): void | Promise<void>;
+  onException?(error: unknown, training: TrainingHandle<M>): void | Promise<void>;
+  onEnd?(event: EndEvent, training: TrainingHandle<M>): void | Promise<void>;
+}
+
+type EventName = Exclude<keyof TrainerCallback, "onStart">;
+
+/** Calls an event of each callback in turn. */
+export async function emit<M extends Module, E extends EventName>(
+  callbacks: readonly TrainerCallback<M>[],
+  name: E,
+  event: Parameters<NonNullable<TrainerCallback<M>[E]>>[0],
+  training: TrainingHandle<M>,
+): Promise<void> {
+  for (const callback of callbacks) {
+    const handler = callback[name] as
+      | ((event: unknown, training: TrainingHandle<M>) => void | Promise<void>)
+      | undefined;
+    await handler?.call(callback, event, training);
+  }
+}

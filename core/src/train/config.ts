@@ -1,0 +1,223 @@
+/** What a training is told, and the check of every field before anything starts. */
+import type { BatchSource } from "../data/batch.js";
+import { ArgumentError } from "../graph/errors.js";
+import type { MetricsLogger } from "../metrics/index.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import type { TrainerCallback } from "./callbacks.js";
+import { nearestName } from "./spelling.js";
+import type { Loss, TrainableModel } from "./step.js";
+
+/** When a loss counts as a spike: more than `deviations` standard deviations above the mean of about `window` steps before. */
+export interface SpikeOptions {
+  deviations: number;
+  /** Also the number of steps before the first judgement. Default 50. */
+  window?: number;
+}
+
+export interface TrainerConfig<M extends TrainableModel> {
+  /** Names the run and its folder. */
+  name: string;
+  /** Drawn anew if it has no values yet; a loaded or trained one is copied and stays as it is. */
+  model: M;
+  data: BatchSource;
+  optimizer: Optimizer;
+  /** Updates in all. */
+  steps: number;
+  /** Scalar loss of a batch, the mean over its weights; default `model.loss(batch)`, else the mean cross-entropy of the next token. */
+  loss?: Loss<M>;
+  /** `bf16` computes in bfloat16 with float32 parameters. Default `float32`. */
+  precision?: "float32" | "bf16";
+  /** Computes a batch in so many equal parts, one after another in the compiled step: the same update with less memory. Default 1. */
+  accumulate?: number;
+  /** Keeps an exponential running average of the parameters, which validation measures too. */
+  average?: { decay: number };
+  /** Seed of the parameters. Default 0. */
+  seed?: number;
+  /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
+  validation?: { every: number; batches?: number };
+  /**
+   * Saves every so many steps (and at the end and at an interrupt), and keeps the last `keep` (default 3) and of the older ones the
+   * `keepBest` with the lowest validation loss (default 0).
+   */
+  checkpoints?: { every: number; keep?: number; keepBest?: number };
+  /**
+   * What a loss or gradient norm that is not finite (or a spike, see `spikes`) does. `stop`, the default, ends the training with the
+   * values; the last checkpoint is from before. `skip` leaves the update out, inside the compiled step, and goes on. `rollback` returns to
+   * the last checkpoint (or the start) and goes on with the data after the bad batch.
+   */
+  onDivergence?: "stop" | "skip" | "rollback";
+  /** Treats a sudden rise of the loss as a divergence too. Default: it is none. */
+  spikes?: SpikeOptions;
+  /** Told of what happens; may log, stop or sample. */
+  callbacks?: readonly TrainerCallback<M>[];
+  /** Who else gets the metrics: `metrics.csvLogger()`, `tensorBoardLogger()`, `wandbLogger()`, `mlflowLogger()`. */
+  loggers?: readonly MetricsLogger[];
+  /** Goes on from the newest checkpoint of this run, if there is one. Default false: a fresh start. */
+  resume?: boolean;
+  /** Prints a line every so many steps; default a twentieth of all; 0 for none. On a terminal one line is written over instead. */
+  printEvery?: number;
+  /** Folder of the runs. Default `runs`. */
+  folder?: string;
+}
+
+/** The configuration without what depends on the model's class. */
+export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">;
+
+/** The configuration as JSON, for the run's record. */
+export function describe(config: Settings): Record<string, string | number | boolean> {
+  const { name, steps, precision = "float32", accumulate = 1, seed = 0, data } = config;
+  return {
+    name,
+    steps,
+    precision,
+    seed,
+    accumulate,
+    batchSize: data.batchSize,
+    sequenceLength: data.sequenceLength,
+  };
+}
+
+type Check = (value: unknown) => boolean;
+
+interface Rule {
+  readonly holds: Check;
+  readonly fix: string;
+}
+
+const isCount: Check = (x) => Number.isSafeInteger(x) && (x as number) >= 1;
+const count: Rule = { holds: isCount, fix: "give a positive integer" };
+const countOrNone: Rule = {
+  holds: (x) => x === 0 || isCount(x),
+  fix: "give an integer of at least 0",
+};
+const oneOf = (...values: readonly unknown[]): Rule => ({
+  holds: (x) => values.includes(x),
+  fix: `use ${values.map((v) => JSON.stringify(v)).join(", ")}`,
+});
+const having = (what: string, ...methods: readonly string[]): Rule => ({
+  holds: (x) =>
+    typeof x === "object" &&
+    x !== null &&
+    methods.every((name) => typeof (x as Record<string, unknown>)[name] === "function"),
+  fix: `give ${what}`,
+});
+const list: Rule = { holds: (x) => Array.isArray(x), fix: "give an array" };
+
+/** The rule of every field by its path; a field of an object that is not there is not checked. */
+const rules: Readonly<Record<string, Rule>> = {
+  name: {
+    holds: (x) => typeof x === "string" && /^[^./\\\0][^/\\\0]{0,127}$/.test(x),
+    fix: "use 1 to 128 characters without slashes, not beginning with a dot: the name becomes a folder",
+  },
+  model: having("a Module with forward(tokens)", "forward"),
+  data: having("a source of batches, e.g. text.packed(...)", "next", "prepare", "position", "restore"),
+  optimizer: having("an optimizer, e.g. adamw({ learningRate: 3e-4 })", "init", "update"),
+  steps: count,
+  loss: { holds: (x) => typeof x === "function", fix: "give a function of the model and a batch" },
+  precision: oneOf("float32", "bf16"),
+  accumulate: count,
+  average: having("{ decay }"),
+  "average.decay": {
+    holds: (x) => typeof x === "number" && x >= 0 && x < 1,
+    fix: "give a number in [0, 1), e.g. 0.999",
+  },
+  seed: { holds: (x) => Number.isSafeInteger(x), fix: "give an integer" },
+  validation: having("{ every, batches }"),
+  "validation.every": count,
+  "validation.batches": count,
+  checkpoints: having("{ every, keep, keepBest }"),
+  "checkpoints.every": count,
+  "checkpoints.keep": count,
+  "checkpoints.keepBest": countOrNone,
+  onDivergence: oneOf("stop", "skip", "rollback"),
+  spikes: having("{ deviations, window }"),
+  "spikes.deviations": {
+    holds: (x) => typeof x === "number" && x > 0 && Number.isFinite(x),
+    fix: "give a positive number, e.g. 6",
+  },
+  "spikes.window": { holds: (x) => isCount(x) && (x as number) >= 2, fix: "give an integer of at least 2" },
+  callbacks: list,
+  loggers: list,
+  resume: oneOf(true, false),
+  printEvery: countOrNone,
+  folder: { holds: (x) => typeof x === "string" && x !== "", fix: "give the path of a folder" },
+};
+
+const required = [
+  "name",
+  "model",
+  "data",
+  "optimizer",
+  "steps",
+  "average.decay",
+  "validation.every",
+  "checkpoints.every",
+  "spikes.deviations",
+];
+
+/** Names of the fields of a configuration, those of its objects with a dot. */
+export const configFields: readonly string[] = Object.keys(rules);
+
+/** @throws ArgumentError that names the field, its value and the fix */
+export function checkConfig(config: Settings): void {
+  checkFields(config as unknown as Record<string, unknown>, "");
+  const { model, data, accumulate = 1 } = config;
+  const vocabulary = (model as { config?: { vocabSize?: number } }).config?.vocabSize;
+  if (vocabulary !== undefined && data.vocabSize > vocabulary) {
+    throw new ArgumentError(
+      `Trainer: the data's tokenizer has ids up to ${data.vocabSize - 1}, the model's vocabSize is ${vocabulary}`,
+      `make the model with vocabSize: ${data.vocabSize}`,
+    );
+  }
+  if (data.batchSize % accumulate !== 0) {
+    throw new ArgumentError(
+      `Trainer: accumulate is ${accumulate}, and a batch of ${data.batchSize} rows has no ${accumulate} equal parts`,
+      "give a divisor of the data's batchSize",
+    );
+  }
+  const keepBest = config.checkpoints?.keepBest ?? 0;
+  if (keepBest > 0 && config.validation === undefined) {
+    throw new ArgumentError(
+      `Trainer: checkpoints.keepBest is ${keepBest} without validation: no checkpoint would be better than another`,
+      "set validation: { every }, or leave keepBest out",
+    );
+  }
+}
+
+function checkFields(fields: Readonly<Record<string, unknown>>, above: string): void {
+  const known = configFields.filter(
+    (path) => path.startsWith(above) && !path.slice(above.length).includes("."),
+  );
+  for (const [name, value] of Object.entries(fields)) {
+    const path = above + name;
+    const rule = rules[path];
+    if (rule === undefined) {
+      const names = known.map((each) => each.slice(above.length));
+      const near = nearestName(name, names);
+      throw new ArgumentError(
+        `Trainer: there is no field ${path}`,
+        near === undefined ? `the fields are ${names.join(", ")}` : `did you mean ${above}${near}?`,
+      );
+    }
+    if (value === undefined) continue;
+    if (!rule.holds(value)) throw new ArgumentError(`Trainer: ${path} is ${show(value)}`, rule.fix);
+    if (configFields.some((other) => other.startsWith(`${path}.`))) {
+      checkFields(value as Record<string, unknown>, `${path}.`);
+    }
+  }
+  for (const path of required) {
+    const name = path.slice(above.length);
+    if (path.startsWith(above) && !name.includes(".") && fields[name] === undefined) {
+      throw new ArgumentError(`Trainer: ${path} is missing`, rules[path]!.fix);
+    }
+  }
+}
+
+function show(value: unknown): string {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return Object.getPrototypeOf(value) === Object.prototype
+      ? JSON.stringify(value)
+      : `a ${value.constructor?.name ?? "object"}`;
+  }
+  return typeof value === "function" ? "a function" : (JSON.stringify(value) ?? String(value));
+}

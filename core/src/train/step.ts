@@ -1,0 +1,170 @@
+/** One update as a function of the state and a batch: what the Trainer compiles. */
+import { sum, zeros } from "../array/broadcast.js";
+import { scalar } from "../array/creation.js";
+import {
+  abs,
+  add,
+  and,
+  cast,
+  div,
+  greater,
+  greaterEqual,
+  isfinite,
+  maximum,
+  mul,
+  not,
+  or,
+  sqrt,
+  square,
+  sub,
+  where,
+} from "../array/elementwise.js";
+import { stack } from "../array/joining.js";
+import type { Tensor } from "../array/tensor.js";
+import { crossEntropy } from "../nn/losses.js";
+import { castTree, type Module } from "../nn/module.js";
+import type { Optimizer } from "../optim/optimizer.js";
+import { scan } from "../transform/scan.js";
+import { map } from "../transform/tree.js";
+import { valueAndGrad } from "../transform/vjp.js";
+import type { SpikeOptions } from "./config.js";
+import type { DeviceBatch } from "./placement.js";
+import type { LossWatch, TrainState } from "./state.js";
+
+/** What the Trainer asks of a model. */
+export interface TrainableModel extends Module {
+  /** Integer [batch, time] to logits [batch, time, vocabulary]. */
+  forward(tokens: Tensor): Tensor;
+  /** Scalar loss of a batch: the mean over its weights. */
+  loss?(batch: DeviceBatch): Tensor;
+  /** Floating-point operations a trained token costs at sequences of `time`. */
+  flopsPerToken?(time: number): number;
+}
+
+export type Loss<M> = (model: M, batch: DeviceBatch) => Tensor;
+
+export interface StepOptions<M extends TrainableModel> {
+  readonly loss: Loss<M>;
+  readonly optimizer: Optimizer;
+  readonly totalSteps: number;
+  /** Parts that a batch comes in, [microbatches, batch, time]; 1 for [batch, time]. */
+  readonly microbatches: number;
+  /** Share of the running average that stays with each update. */
+  readonly averageDecay: number | undefined;
+  readonly spikes: SpikeOptions | undefined;
+  /** Whether a diverged update is left out. */
+  readonly skip: boolean;
+}
+
+/** The loss of the configuration, in its precision. */
+export function lossOf<M extends TrainableModel>(
+  loss: Loss<M> | undefined,
+  precision: "float32" | "bf16",
+): Loss<M> {
+  const own = loss ?? defaultLoss;
+  return precision === "bf16" ? (model, batch) => own(castTree(model, "bfloat16"), batch) : own;
+}
+
+/** The model's own loss, else the mean cross-entropy of the next token. */
+function defaultLoss<M extends TrainableModel>(model: M, batch: DeviceBatch): Tensor {
+  return model.loss?.(batch) ?? crossEntropy(model.forward(batch.inputs), batch.targets, batch.weights);
+}
+
+/**
+ * An update: the next state, and the float32 [4] of loss, learning rate, gradient norm, and why the update is bad:
+ * 0 it is not, 1 a value that is not finite, 2 a spike of the loss.
+ */
+export function update<M extends TrainableModel>(
+  state: TrainState<M>,
+  batch: DeviceBatch,
+  options: StepOptions<M>,
+): [TrainState<M>, Tensor] {
+  const { optimizer, totalSteps, averageDecay, spikes, skip } = options;
+  const [value, gradients] = lossAndGradients(options.loss, state.model, batch, options.microbatches);
+  const loss = cast(value, "float32");
+  const [model, optimizerState, report] = optimizer.update(gradients, state.optimizer, state.model, {
+    step: state.step,
+    totalSteps,
+  });
+  const average =
+    state.average === null || averageDecay === undefined
+      ? state.average
+      : map((a, p) => add(a, mul(sub(p, a), 1 - averageDecay)), state.average, model);
+  const broken = not(and(isfinite(loss), isfinite(report.gradientNorm)));
+  const [spiked, watch] = watchLoss(state.watch, loss, spikes);
+  const bad = or(broken, spiked);
+  const fresh = { model, optimizer: optimizerState, average };
+  const before = { model: state.model, optimizer: state.optimizer, average: state.average };
+  const kept = skip ? map((now, was) => where(bad, was, now), fresh, before) : fresh;
+  const next: TrainState<M> = {
+    ...kept,
+    watch: watch && map((now, was) => where(bad, was, now), watch, state.watch),
+    step: add(state.step, 1),
+  };
+  const why = where(broken, 1, where(spiked, 2, 0));
+  return [
+    next,
+    stack([loss, cast(report.learningRate, "float32"), report.gradientNorm, cast(why, "float32")]),
+  ];
+}
+
+/**
+ * Loss and gradients of a batch, or of one that comes in microbatches: then one after another in a scan, with the result of the whole:
+ * the sum of the losses over the sum of the weights. For that a microbatch's loss must be the mean over its weights, as the default is.
+ */
+function lossAndGradients<M extends TrainableModel>(
+  loss: Loss<M>,
+  model: M,
+  batch: DeviceBatch,
+  microbatches: number,
+): [Tensor, M] {
+  if (microbatches === 1) return valueAndGrad(loss)(model, batch);
+  const { weights } = batch;
+  // A microbatch whose weights sum to less than 1 is divided by 1: see crossEntropy.
+  const totals = weights === undefined ? undefined : sum(weights, [1, 2]);
+  const shares =
+    totals === undefined
+      ? mul(add(zeros([microbatches]), 1), 1 / microbatches)
+      : div(maximum(totals, 1), maximum(sum(totals), 1));
+  const start = {
+    loss: scalar(0, "float32"),
+    gradients: map((p) => zeros(p.shape, { dtype: "float32" }), model),
+  };
+  const [total] = scan(
+    (sums: typeof start, part: { batch: DeviceBatch; share: Tensor }): [typeof start, null] => {
+      const [value, gradients] = valueAndGrad(loss)(model, part.batch);
+      const weigh = (to: Tensor, x: Tensor): Tensor => add(to, mul(cast(x, "float32"), part.share));
+      return [{ loss: weigh(sums.loss, value), gradients: map(weigh, sums.gradients, gradients) }, null];
+    },
+    start,
+    { batch, share: shares },
+  );
+  return [total.loss, map((g, p) => cast(g, p.dtype), total.gradients, model)];
+}
+
+/**
+ * Whether a loss lies more than so many deviations above the running mean of those before it, and the running statistics with it in them:
+ * plain averages at first, exponentially weighted ones of about `window` steps later.
+ */
+function watchLoss(
+  watch: LossWatch | null,
+  loss: Tensor,
+  spikes: SpikeOptions | undefined,
+): [Tensor, LossWatch | null] {
+  if (watch === null || spikes === undefined) return [scalar(false, "bool"), watch];
+  const { deviations, window = 50 } = spikes;
+  const { mean, variance, count } = watch;
+  const distance = sub(loss, mean);
+  // A loss that hardly varies must not be judged by its last digits.
+  const deviation = maximum(sqrt(variance), mul(abs(mean), 0.01));
+  const spiked = and(greaterEqual(count, window), greater(distance, mul(deviation, deviations)));
+  const share = maximum(div(1, add(count, 1)), 1 / window);
+  return [
+    spiked,
+    {
+      mean: add(mean, mul(distance, share)),
+      variance: mul(add(variance, mul(square(distance), share)), sub(1, share)),
+      count: add(count, 1),
+    },
+  ];
+}
