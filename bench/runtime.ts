@@ -1,25 +1,35 @@
 /**
  * How fast the runtime process and its client are. Run from the repository after a build, with Node 24:
  *
- *     node bench/runtime.ts [--devices SET] [--quick | --matmul] [--output FILE]
+ *     node bench/runtime.ts [--devices SET] [--quick] [--output FILE]       one device
+ *     node bench/runtime.ts --matmul                                        the 8192 product alone, in turns with jax
+ *     node bench/runtime.ts --gpus 2 [--devices SET] [--quick] [--output FILE]   several devices, with faults
  *
- * Prints one JSON object with date, machine and versions. With CUDA it also runs bench/runtime_jax.py, so that jax's own figures
- * come from the same machine in the same minutes.
+ * Prints one JSON object with date, machine and versions. jax's own figures come from bench/runtime_jax.py on the same machine in the
+ * same minutes. `--gpus 2 --devices cpu:2` rehearses the second on virtual CPU devices.
  */
-import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { pythonCommand } from "../core/dist/runtime/locate.js";
-import { type DeviceBuffer, Runtime } from "../core/dist/runtime/runtime.js";
-import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
-import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
-import type { TelemetrySample } from "../core/dist/runtime/types.js";
+import { Runtime } from "../core/dist/runtime/runtime.js";
+import { severalDevices } from "./runtime-gpus.ts";
+import { Jax } from "./runtime-jax.ts";
+import {
+  end,
+  execution,
+  matmul,
+  programCache,
+  roundTrips,
+  safetensors,
+  telemetry,
+  transfers,
+} from "./runtime-parts.ts";
 
 const { values: options } = parseArgs({
   options: {
     devices: { type: "string" },
+    gpus: { type: "string" },
     quick: { type: "boolean", default: false },
     matmul: { type: "boolean", default: false },
     output: { type: "string" },
@@ -29,240 +39,87 @@ const { values: options } = parseArgs({
 
 const folder = fs.mkdtempSync(path.join(options.scratch, "arx-"));
 process.env.ARONNAX_CACHE_DIR = folder;
-const seconds = () => performance.now() / 1000;
-const f32 = (shape: number[]) => ({ shape, dtype: "float32" as const });
-const attach = () => new Runtime({ directory: path.join(folder, "run"), devices: options.devices });
+process.env.NCCL_NVLS_ENABLE = "0";
+// A runtime and jax both hold their share of the memory while they take turns.
+process.env.XLA_PYTHON_CLIENT_MEM_FRACTION ??= "0.4";
+process.env.CUDA_DEVICE_MAX_CONNECTIONS ??= "1";
+const attach = (devices = options.devices) => new Runtime({ directory: path.join(folder, "run"), devices });
 
-/** Microseconds of each of `n` calls, in order of size. */
-async function latencies(n: number, call: () => Promise<unknown>): Promise<number[]> {
-  const found: number[] = [];
-  for (let i = 0; i < n; i++) {
-    const start = performance.now();
-    await call();
-    found.push((performance.now() - start) * 1000);
-  }
-  return found.sort((a, b) => a - b);
-}
-
-async function roundTrips(runtime: Runtime) {
-  await latencies(500, () => runtime.ping());
-  const sorted = await latencies(5000, () => runtime.ping());
-  return { p50Microseconds: sorted[2500], p99Microseconds: sorted[4950] };
-}
-
-async function execution(runtime: Runtime) {
-  const t = "tensor<8xf32>";
-  const text = `func.func @main(%a: ${t} {tf.aliasing_output = 0 : i32}, %b: ${t}) -> ${t} {
-    %0 = stablehlo.add %a, %b : ${t}
-    return %0 : ${t} }`;
-  const program = runtime.compile({ text, outputs: [f32([8])] });
-  const one = runtime.put(new Float32Array(8).fill(1), f32([8]));
-  let x = runtime.put(new Float32Array(8), f32([8]));
-  const run = async (n: number) => {
-    const start = seconds();
-    for (let i = 0; i < n; i++) x = runtime.execute(program, [x, one])[0]!;
-    await runtime.sync([x]);
-    return (seconds() - start) / n;
-  };
-  await run(2000);
-  const each = Math.min(await run(20_000), await run(20_000));
-  const trip = await latencies(1000, async () => {
-    x = runtime.execute(program, [x, one])[0]!;
-    await runtime.sync([x]);
-  });
-  return { perSecond: 1 / each, microseconds: each * 1e6, withSyncP50Microseconds: trip[500] };
-}
-
-async function transfers(runtime: Runtime, elements: number) {
-  const data = new Float32Array(elements).fill(1);
-  const bytes = data.byteLength;
-  const found = { bytes, putBytesPerSecond: [] as number[], getBytesPerSecond: [] as number[] };
-  for (let i = 0; i < 4; i++) {
-    let start = seconds();
-    const buffer = runtime.put(data, { ...f32([elements]), transfer: true });
-    await runtime.sync([buffer]);
-    found.putBytesPerSecond.push(bytes / (seconds() - start));
-    start = seconds();
-    const back = await runtime.get(buffer);
-    found.getBytesPerSecond.push(bytes / (seconds() - start));
-    if (back.byteLength !== bytes || back[2] !== 0x80) throw new Error("the bytes came back changed");
-    buffer.free();
-  }
-  return found;
-}
-
-async function safetensors(runtime: Runtime, elements: number) {
-  const file = path.join(folder, "weights.safetensors");
-  const names = Array.from({ length: 16 }, (_, i) => `w${i}`);
-  const shape = [elements / 16];
-  const buffers: Record<string, DeviceBuffer> = {};
-  for (const name of names) buffers[name] = runtime.put(new Float32Array(shape[0]!).fill(2), f32(shape));
-  let start = seconds();
-  const { bytes } = await saveSafetensors(runtime, file, buffers);
-  const save = bytes / (seconds() - start);
-  for (const buffer of Object.values(buffers)) buffer.free();
-  const cat: number[] = [];
-  const load: number[] = [];
-  for (let i = 0; i < 4; i++) {
-    start = seconds();
-    execFileSync("sh", ["-c", 'cat "$1" >/dev/null', "sh", file]);
-    cat.push(bytes / (seconds() - start));
-    start = seconds();
-    const loaded = await loadSafetensors(
-      runtime,
-      file,
-      names.map((tensor) => ({ tensor, ...f32(shape) })),
-    );
-    await runtime.sync(loaded);
-    load.push(bytes / (seconds() - start));
-    for (const buffer of loaded) buffer.free();
-  }
-  fs.rmSync(file);
-  return { bytes, saveBytesPerSecond: save, catBytesPerSecond: cat, loadBytesPerSecond: load };
-}
-
-/** A stack of layers, each with weights of its own shape, so that the compiler has work. */
-function layersProgram(layers: number): string {
-  const width = (i: number) => 64 + 8 * (i % 7);
-  const weights = Array.from(
-    { length: layers },
-    (_, i) => `%w${i}: tensor<${width(i)}x${width(i + 1)}xf32>`,
-  ).join(", ");
-  let body = "";
-  for (let i = 0; i < layers; i++) {
-    const [a, b] = [`tensor<32x${width(i)}xf32>`, `tensor<32x${width(i + 1)}xf32>`];
-    const w = `tensor<${width(i)}x${width(i + 1)}xf32>`;
-    body += `%d${i} = stablehlo.dot_general ${i === 0 ? "%x" : `%s${i - 1}`}, %w${i}, contracting_dims = [1] x [0] : (${a}, ${w}) -> ${b}
-      %t${i} = stablehlo.tanh %d${i} : ${b}
-      %s${i} = stablehlo.multiply %t${i}, %d${i} : ${b}\n`;
-  }
-  const result = `tensor<32x${width(layers)}xf32>`;
-  return `func.func @main(%x: tensor<32x${width(0)}xf32>, ${weights}) -> ${result} { ${body} return %s${layers - 1} : ${result} }`;
-}
-
-async function programCache(layers: number) {
-  const text = layersProgram(layers);
-  const shape = [32, 64 + 8 * (layers % 7)];
-  const timed = async () => {
-    const runtime = attach();
-    await runtime.ready;
-    await runtime.ping();
-    const start = seconds();
-    const info = await runtime.compile({ text, outputs: [f32(shape)] }).info;
-    const took = seconds() - start;
-    await runtime.shutdown();
-    await runtime.ping().catch(() => {});
-    return { seconds: took, cached: info.cached };
-  };
-  const compile = await timed();
-  const load = await timed();
-  if (compile.cached !== false || load.cached !== "disk") throw new Error("the cache did not work");
-  return {
-    compileSeconds: compile.seconds,
-    cachedSeconds: load.seconds,
-    ratio: load.seconds / compile.seconds,
-  };
-}
-
-async function matmul(runtime: Runtime, size: number, runs: number) {
-  const t = `tensor<${size}x${size}xbf16>`;
-  const text = `func.func @main(%a: ${t}, %b: ${t}) -> ${t} {
-    %0 = stablehlo.dot_general %a, %b, contracting_dims = [1] x [0] : (${t}, ${t}) -> ${t}
-    return %0 : ${t} }`;
-  const described = { shape: [size, size], dtype: "bfloat16" as const };
-  const program = runtime.compile({ text, outputs: [described] });
-  // The bits of bench/runtime_jax.py: the power that a product draws, and with it the clock, depends on them.
-  const data = new Uint16Array(size * size).map((_, i) => 0x3c00 + ((i * 40503) & 0x3ff));
-  const a = runtime.put(data, described);
-  const b = runtime.put(data, described);
-  const run = async (n: number) => {
-    const start = seconds();
-    for (let i = 0; i < n - 1; i++) runtime.execute(program, [a, b])[0]!.free();
-    const [last] = runtime.execute(program, [a, b]);
-    await runtime.sync([last!]);
-    last!.free();
-    return (2 * size ** 3 * n) / (seconds() - start);
-  };
-  await run(3);
-  const flops: number[] = [];
-  for (let i = 0; i < 3; i++) flops.push(await run(runs));
-  return { size, runs, flopsPerSecond: flops };
-}
-
-async function telemetry(runtime: Runtime): Promise<TelemetrySample> {
-  const samples: TelemetrySample[] = [];
-  const stop = await subscribeTelemetry(runtime, (sample) => samples.push(sample), 10);
-  while (samples.length < 5) await new Promise((resolve) => setTimeout(resolve, 50));
-  stop();
-  return samples.at(-1)!;
-}
-
-/** jax's own figures, from a process of its own. */
-function jaxFigures(size: number, runs: number): { matmul: { flopsPerSecond: number[] } } {
-  const script = path.resolve("bench/runtime_jax.py");
-  const text = execFileSync(pythonCommand(), [script, String(size), String(runs)], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return JSON.parse(text) as { matmul: { flopsPerSecond: number[] } };
+interface Turn {
+  who: "aronnax" | "jax";
+  flopsPerSecond: number[];
 }
 
 /** The matrix product in turns, since clocks drift: ours, jax's, ours, jax's. */
-async function matmulBesideJax(size: number, runs: number) {
-  const turns: { who: string; flopsPerSecond: number[] }[] = [];
-  for (let turn = 0; turn < 2; turn++) {
-    const runtime = attach();
-    await runtime.ready;
-    turns.push({ who: "aronnax", flopsPerSecond: (await matmul(runtime, size, runs)).flopsPerSecond });
-    await runtime.shutdown();
-    await runtime.ping().catch(() => {});
-    turns.push({ who: "jax", flopsPerSecond: jaxFigures(size, runs).matmul.flopsPerSecond });
+async function matmulBesideJax(runtime: Runtime, jax: Jax, size: number, runs: number) {
+  const ours = await matmul(runtime, size);
+  const turns: Turn[] = [];
+  for (let turn = 0; turn < 3; turn++) {
+    turns.push({ who: "aronnax", flopsPerSecond: await ours(runs, 3) });
+    turns.push({ who: "jax", ...(await jax.ask<Omit<Turn, "who">>("matmul", { size, runs, turns: 3 })) });
   }
   return { size, runs, turns };
 }
 
-async function main() {
-  if (options.matmul) {
-    console.log(JSON.stringify(await matmulBesideJax(8192, 300), null, 2));
-    return;
-  }
+async function oneDevice() {
   const scale = options.quick ? 1 / 16 : 1;
-  let runtime = attach();
+  const runtime = attach();
   const info = await runtime.ready;
-  const result: Record<string, unknown> = {
-    date: new Date().toISOString(),
-    machine: {
-      processor: os.cpus()[0]?.model,
-      processors: os.cpus().length,
-      memoryBytes: os.totalmem(),
-      loadAverage: os.loadavg(),
-    },
-    versions: { ...info.versions, node: process.version },
-    devices: info.devices,
-    roundTrip: await roundTrips(runtime),
-    execution: await execution(runtime),
-  };
   const cuda = info.platform === "cuda";
-  if (cuda) {
-    const [sample, product] = await Promise.all([telemetry(runtime), matmul(runtime, 8192, 100)]);
-    Object.assign(result, { matmul: product, telemetry: sample });
-  } else Object.assign(result, { matmul: await matmul(runtime, 512, 20) });
-  result.transfer = await transfers(runtime, 250_000_000 * scale);
-  result.safetensors = await safetensors(runtime, 256 * 2 ** 20 * scale);
-  await runtime.shutdown();
-  await runtime.ping().catch(() => {});
-  result.programCache = await programCache(48);
-  result.jax = jaxFigures(cuda ? 8192 : 512, cuda ? 100 : 20);
-  if (cuda) {
-    // jax and the runtime take turns on the device; a second turn shows how far the clocks drift.
-    runtime = attach();
-    await runtime.ready;
-    result.matmulAgain = await matmul(runtime, 8192, 100);
-    await runtime.shutdown();
+  const [size, runs] = cuda ? [8192, 100] : [512, 20];
+  const jax = new Jax(cuda ? {} : { JAX_PLATFORMS: "cpu" });
+  try {
+    if (options.matmul) return await matmulBesideJax(runtime, jax, 8192, 300);
+    const result: Record<string, unknown> = {
+      date: new Date().toISOString(),
+      machine: machine(),
+      versions: { ...info.versions, node: process.version },
+      devices: info.devices,
+      roundTrip: await roundTrips(runtime),
+      execution: await execution(runtime),
+      jaxDispatch: await jax.ask("dispatch", { devices: 1, runs: 20_000 }),
+    };
+    const product = matmulBesideJax(runtime, jax, size, runs);
+    if (cuda) result.telemetry = await telemetry(runtime);
+    result.matmul = await product;
+    jax.close();
+    result.transfer = await transfers(runtime, 250_000_000 * scale);
+    result.safetensors = await safetensors(runtime, folder, 256 * 2 ** 20 * scale);
+    await end(runtime);
+    result.programCache = await programCache(attach, 48);
+    return result;
+  } finally {
+    jax.close();
+    if (runtime.lost === undefined) await end(runtime);
   }
+}
+
+function machine() {
+  return {
+    processor: os.cpus()[0]?.model,
+    processors: os.cpus().length,
+    memoryBytes: os.totalmem(),
+    loadAverage: os.loadavg(),
+  };
+}
+
+async function main() {
+  const result =
+    options.gpus === undefined
+      ? await oneDevice()
+      : await severalDevices({
+          count: Number(options.gpus),
+          devices: options.devices,
+          quick: options.quick,
+          folder,
+          machine: machine(),
+          attach,
+        });
   const text = JSON.stringify(result, null, 2);
   if (options.output !== undefined) fs.writeFileSync(options.output, `${text}\n`);
-  console.log(text);
+  else console.log(text);
+  if ("table" in result) console.log((result.table as string[]).join("\n"));
+  if ("failures" in result && (result.failures as string[]).length > 0) process.exitCode = 1;
 }
 
 try {

@@ -1,40 +1,153 @@
-"""The figures of bench/runtime.ts that jax itself has, in one process: `runtime_jax.py SIZE RUNS` prints JSON."""
+"""jax's own figures beside those of bench/runtime.ts, from a process of its own that takes turns with the runtime.
+
+Reads one JSON request a line, `{"do": NAME, ...arguments}`, and answers each with one line of JSON.
+"""
 
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# Results of `jax.jit` that a later turn uses again.
+_kept: dict[Any, Any] = {}
 
 
-def main() -> None:
-    size, runs = int(sys.argv[1]), int(sys.argv[2])
-    # The bits of bench/runtime.ts: the power that a product draws, and with it the clock, depends on them.
-    bits = (0x3C00 + (np.arange(size * size, dtype=np.int64) * 40503 & 0x3FF)).astype(np.uint16)
-    a = jnp.asarray(bits.view(jnp.bfloat16).reshape(size, size))
-    product = jax.jit(lambda a, b: a @ b)
-    b = jnp.copy(a)
-    product(a, b).block_until_ready()
+def _once(key: Any, make: Callable[[], Any]) -> Any:
+    if key not in _kept:
+        _kept[key] = make()
+    return _kept[key]
 
-    flops = []
+
+def versions() -> dict[str, Any]:
+    return {"jax": jax.__version__, "devices": len(jax.devices())}
+
+
+def matmul(size: int, runs: int, turns: int) -> dict[str, Any]:
+    """Floating-point operations a second of a bfloat16 product."""
+
+    def make() -> tuple[Any, Any, Any]:
+        # The bits of bench/runtime.ts: the power that a product draws, and with it the clock, depends on them.
+        bits = (0x3C00 + (np.arange(size * size, dtype=np.int64) * 40503 & 0x3FF)).astype(np.uint16)
+        a = jnp.asarray(bits.view(jnp.bfloat16).reshape(size, size))
+        return jax.jit(lambda a, b: a @ b), a, jnp.copy(a)
+
+    product, a, b = _once(("matmul", size), make)
     for _ in range(3):
+        product(a, b).block_until_ready()
+    flops = []
+    for _ in range(turns):
         start = time.perf_counter()
         for _ in range(runs):
             out = product(a, b)
         out.block_until_ready()
         flops.append(2 * size**3 * runs / (time.perf_counter() - start))
+    return {"flopsPerSecond": flops}
 
-    step = jax.jit(lambda x, y: x + y, donate_argnums=0)
-    x, one = jnp.zeros(8), jnp.ones(8)
-    x = step(x, one)
-    start = time.perf_counter()
-    for _ in range(20_000):
+
+def dispatch(devices: int, runs: int) -> dict[str, Any]:
+    """Microseconds that one run of `x + y` takes from Python, queued, on so many devices."""
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("x",))
+    split = NamedSharding(mesh, P("x"))
+    step = _once(("step", devices), lambda: jax.jit(lambda x, y: x + y, donate_argnums=0))
+    x, one = jax.device_put(np.zeros(8, np.float32), split), jax.device_put(np.ones(8, np.float32), split)
+    for _ in range(runs // 10):
         x = step(x, one)
     x.block_until_ready()
-    dispatch = (time.perf_counter() - start) / 20_000
-    print(json.dumps({"matmul": {"size": size, "flopsPerSecond": flops}, "dispatchMicroseconds": dispatch * 1e6}))
+    start = time.perf_counter()
+    for _ in range(runs):
+        x = step(x, one)
+    x.block_until_ready()
+    return {"microseconds": (time.perf_counter() - start) / runs * 1e6}
+
+
+def all_reduce(devices: int, elements: int, dtype: str, runs: int, turns: int) -> dict[str, Any]:
+    """Seconds of one sum over the devices of `elements` on each, in place."""
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("x",))
+    split = NamedSharding(mesh, P("x"))
+
+    def make() -> tuple[Any, Any]:
+        add = jax.shard_map(
+            partial(jax.lax.psum, axis_name="x"), mesh=mesh, in_specs=P("x"), out_specs=P("x"), check_vma=False
+        )
+        ones = jax.jit(lambda: jnp.ones((devices, elements), dtype), out_shardings=split)
+        return jax.jit(add, donate_argnums=0), ones
+
+    add, ones = _once(("all_reduce", devices, elements, dtype), make)
+    x = add(add(ones()))
+    x.block_until_ready()
+    del x
+    seconds = []
+    for _ in range(turns):
+        x = ones()
+        x.block_until_ready()
+        start = time.perf_counter()
+        for _ in range(runs):
+            x = add(x)
+        x.block_until_ready()
+        seconds.append((time.perf_counter() - start) / runs)
+        value = float(x[0, 0])
+        if value != float(devices) ** runs:
+            raise ValueError(f"jax's sum is {value}, not {devices}^{runs}")
+        del x
+    return {"seconds": seconds}
+
+
+def device_to_host(nbytes: int, turns: int) -> dict[str, Any]:
+    """Bytes a second from the first device to the host, by way: what the runtime's `get` could use."""
+    device = jax.devices()[0]
+    x = jax.jit(lambda: jnp.ones(nbytes // 4, jnp.float32))()
+    x.block_until_ready()
+    pinned = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
+
+    def fresh() -> np.ndarray:
+        return x._single_device_array_to_np_array_did_copy()[0]
+
+    def staged() -> np.ndarray:
+        return jax.device_put(x, pinned)._single_device_array_to_np_array_did_copy()[0]
+
+    found: dict[str, Any] = {}
+    for name, way in (("literal", fresh), ("pinned", staged)):
+        rates = []
+        try:
+            for _ in range(turns):
+                start = time.perf_counter()
+                host = way()
+                rates.append(nbytes / (time.perf_counter() - start))
+                if host[-1] != 1:
+                    raise ValueError("the bytes came back changed")
+                del host
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+        else:
+            found[name] = rates
+    return found
+
+
+_OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "versions": versions,
+    "matmul": matmul,
+    "dispatch": dispatch,
+    "all_reduce": all_reduce,
+    "device_to_host": device_to_host,
+}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = _OPERATIONS[request.pop("do")](**request)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

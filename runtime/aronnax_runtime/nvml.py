@@ -1,5 +1,6 @@
 """Figures of NVIDIA GPUs, through NVML. Each is asked for on its own: one that a GPU or driver lacks is left out."""
 
+import itertools
 import logging
 import os
 import time
@@ -7,10 +8,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# Cumulative counters by field id (nvml.h): NVLink data in KiB over all links, PCIe bytes.
+# Cumulative counters by field id (nvml.h): NVLink data of one link in KiB, PCIe bytes.
 _NVLINK_TX, _NVLINK_RX = 138, 139
 _PCIE_TX, _PCIE_RX = 197, 198
-_ALL_LINKS = 0xFFFFFFFF
 _MAX_LINKS = 18
 
 
@@ -21,6 +21,10 @@ class Nvml:
         self._nvml = library
         self._handles = handles
         self._counters: list[dict[str, tuple[float, int]]] = [{} for _ in handles]
+        self._active_links = [
+            [link for link in range(_MAX_LINKS) if self._ask("nvmlDeviceGetNvLinkState", handle, link) == 1]
+            for handle in handles
+        ]
 
     @classmethod
     def open(cls, count: int, chosen: str) -> "Nvml | None":
@@ -69,22 +73,23 @@ class Nvml:
         return figures
 
     def _traffic(self, position: int) -> dict[str, float]:
+        links = self._active_links[position]
         wanted = {
-            "nvlinkTxBytesPerSecond": ((_NVLINK_TX, _ALL_LINKS), 1024),
-            "nvlinkRxBytesPerSecond": ((_NVLINK_RX, _ALL_LINKS), 1024),
-            "pcieTxBytesPerSecond": ((_PCIE_TX, 0), 1),
-            "pcieRxBytesPerSecond": ((_PCIE_RX, 0), 1),
+            "nvlinkTxBytesPerSecond": ([(_NVLINK_TX, link) for link in links], 1024),
+            "nvlinkRxBytesPerSecond": ([(_NVLINK_RX, link) for link in links], 1024),
+            "pcieTxBytesPerSecond": ([(_PCIE_TX, 0)], 1),
+            "pcieRxBytesPerSecond": ([(_PCIE_RX, 0)], 1),
         }
-        values = self._ask("nvmlDeviceGetFieldValues", self._handles[position], [field for field, _ in wanted.values()])
-        figures: dict[str, float] = {}
-        if values is None:
-            return figures
+        asked = [field for fields, _ in wanted.values() for field in fields]
+        answers = iter(self._ask("nvmlDeviceGetFieldValues", self._handles[position], asked) or ())
         now = time.monotonic()
         last = self._counters[position]
-        for (name, (_, unit)), value in zip(wanted.items(), values, strict=True):
-            if value.nvmlReturn != 0:
+        figures: dict[str, float] = {}
+        for name, (fields, unit) in wanted.items():
+            values = list(itertools.islice(answers, len(fields)))
+            if not values or any(value.nvmlReturn != 0 for value in values):
                 continue
-            count = int(value.value.ullVal) * unit
+            count = sum(int(value.value.ullVal) for value in values) * unit
             if name in last and now > last[name][0]:
                 figures[name] = max(0, count - last[name][1]) / (now - last[name][0])
             last[name] = (now, count)
@@ -93,7 +98,7 @@ class Nvml:
     def links(self, position: int) -> list[dict[str, int]]:
         """The other GPUs that NVLink reaches, directly or through a switch, with the number of this GPU's links."""
         nvml, handle = self._nvml, self._handles[position]
-        active = sum(self._ask("nvmlDeviceGetNvLinkState", handle, link) == 1 for link in range(_MAX_LINKS))
+        active = len(self._active_links[position])
         found = []
         for other, peer in enumerate(self._handles):
             if other == position or not active:
