@@ -1,10 +1,12 @@
 /** Keys and values of tokens that a decoder has seen, so that the next token costs one position. */
 import { zeros } from "../array/broadcast.js";
-import { scalar } from "../array/creation.js";
-import { add } from "../array/elementwise.js";
+import { iota, scalar } from "../array/creation.js";
+import { add, maximum, sub } from "../array/elementwise.js";
 import { dynamicUpdateSlice } from "../array/indexing.js";
+import { expandDims } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import type { DType } from "../graph/dtype.js";
+import { ShapeError } from "../graph/errors.js";
 import { Module } from "./module.js";
 
 export interface CacheShape {
@@ -15,6 +17,8 @@ export interface CacheShape {
   readonly heads: number;
   readonly headDim: number;
   readonly dtype?: DType;
+  /** Integer [batch]: the number of padding tokens that each row begins with; none by default. */
+  readonly keyStart?: Tensor;
 }
 
 /**
@@ -27,13 +31,24 @@ export class KeyValueCache extends Module {
   values: Tensor[];
   /** Tokens held, int32 scalar. */
   position: Tensor;
+  /** Texts of different lengths end together: int32 [batch], the padding before each, which no query sees and no position counts. */
+  keyStart: Tensor | null;
 
-  constructor({ layers, batch, length, heads, headDim, dtype = "float32" }: CacheShape) {
+  constructor({ layers, batch, length, heads, headDim, dtype = "float32", keyStart }: CacheShape) {
     super();
+    if (keyStart !== undefined && keyStart.shape.join() !== `${batch}`)
+      throw new ShapeError(`cache: keyStart [${keyStart.shape.join(", ")}] for ${batch} rows`);
     const empty = (): Tensor => zeros([batch, length, heads, headDim], { dtype });
     this.keys = Array.from({ length: layers }, empty);
     this.values = Array.from({ length: layers }, empty);
     this.position = scalar(0, "int32");
+    this.keyStart = keyStart ?? null;
+  }
+
+  /** Positions within their texts of `time` further tokens: int32 [time], or [batch, time] where there is padding (counted as 0). */
+  positions(time: number): Tensor {
+    const counted = add(iota([time], 0), this.position);
+    return this.keyStart === null ? counted : maximum(sub(counted, expandDims(this.keyStart, 1)), 0);
   }
 
   /** Writes a layer's keys and values [batch, time, heads, headDim] at `position`; returns all that the layer holds. */

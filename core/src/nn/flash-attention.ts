@@ -3,26 +3,46 @@
  * and backward, and the same mathematics in plain operations elsewhere.
  */
 import { bindAll, type Op, placeholder } from "../array/bind.js";
-import { sum } from "../array/broadcast.js";
-import { dotGeneral } from "../array/contraction.js";
-import { cast, exp, mul, sub, uniform } from "../array/elementwise.js";
-import { logsumexp } from "../array/reductions.js";
-import { expandDims, reshape, transpose } from "../array/shaping.js";
+import { zerosLike } from "../array/broadcast.js";
+import { scalar } from "../array/creation.js";
+import { uniform, where } from "../array/elementwise.js";
+import { expandDims, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import type { DType } from "../graph/dtype.js";
 import { type Lowering, tensorType } from "../graph/lowering.js";
 import type { Aval } from "../graph/node.js";
-import { attentionScores, groupHeads, weightedValues } from "./scores.js";
+import { backward } from "../transform/vjp.js";
+import { plainAttention, type Visibility, visibleKeys } from "./scores.js";
+
+/** What a mask is made of beside the causal one and the window, which the kernels know. */
+const maskNames = ["segments", "keyStart"] as const;
 
 interface FlashAttributes {
   readonly [name: string]: unknown;
   readonly causal: boolean;
   readonly scale: number;
+  readonly window?: number;
+  /** Names of the inputs after the others. */
+  readonly masks: readonly (typeof maskNames)[number][];
 }
 
-/** Whether the fused kernels take heads of this type and width. */
-export function flashSupports(dtype: DType, headDim: number): boolean {
-  return (dtype === "bfloat16" || dtype === "float16") && headDim % 8 === 0 && headDim <= 256;
+export interface FlashOptions {
+  readonly causal: boolean;
+  readonly scale: number;
+  readonly window?: number;
+  readonly segments?: Tensor;
+  readonly keyStart?: Tensor;
+}
+
+/** Memory for the mask of a program, which all its layers share. */
+const maskBytes = 2 ** 30;
+
+/** Whether the fused kernels take heads of this type and width, with a mask of batch x queries x keys elements if `masked`. */
+export function flashSupports(q: Aval, k: Aval, masked: boolean): boolean {
+  const [batch, queries, , headDim] = q.shape as [number, number, number, number];
+  const keys = k.shape[1]!;
+  if (q.dtype !== "bfloat16" && q.dtype !== "float16") return false;
+  if (k.dtype !== q.dtype || headDim % 8 !== 0 || headDim > 256) return false;
+  return !masked || (queries % 2 === 0 && keys % 2 === 0 && 2 * batch * queries * keys <= maskBytes);
 }
 
 /**
@@ -37,9 +57,11 @@ export function flashAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { causal, scale }: { causal: boolean; scale: number },
+  { causal, scale, window, ...given }: FlashOptions,
 ): Tensor {
-  return bindAll(forwardPrimitive, [q, k, v], { causal, scale })[0]!;
+  const masks = maskNames.filter((name) => given[name] !== undefined);
+  const inputs = [q, k, v, ...masks.map((name) => given[name]!)];
+  return bindAll(forwardPrimitive, inputs, { causal, scale, window, masks })[0]!;
 }
 
 const forwardPrimitive: Op<FlashAttributes> = {
@@ -48,30 +70,34 @@ const forwardPrimitive: Op<FlashAttributes> = {
     const [batch, queries, heads] = q!.shape as [number, number, number];
     return [
       { shape: q!.shape, dtype: q!.dtype },
-      // The logarithm of each row's sum of exponentials, which the backward pass recomputes the weights from.
+      // The logarithm of each row's sum of exponentials, which the fused backward pass recomputes the weights from.
       { shape: [batch, heads, queries], dtype: "float32" },
     ];
   },
-  vjp({ inputs, outputs: [o, lse], attributes }, [g]) {
-    if (g === undefined) return [undefined, undefined, undefined];
-    return bindAll(backwardPrimitive, [...inputs, lse!, g, o!], attributes);
+  vjp({ inputs: [q, k, v, ...masks], outputs: [o, lse], attributes }, [g]) {
+    if (g === undefined) return [];
+    return bindAll(backwardPrimitive, [q!, k!, v!, lse!, g, o!, ...masks], attributes);
   },
   batch: (inputs, batched, attributes, size) => merged(forwardPrimitive, inputs, batched, attributes, size),
   lower(lowering, { inputs, outputs, attributes }, operands) {
-    if (lowering.platform !== "cuda") return decomposed(lowering, forwardMath, inputs, attributes, operands);
     const [q, k] = inputs as [Tensor, Tensor];
+    if (lowering.platform !== "cuda") {
+      const math = (x: readonly Tensor[]) => [plain(x, attributes), zerosLike(outputs[1]!)];
+      return decomposed(lowering, math, inputs, operands);
+    }
     const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
     const config = {
       ...backendConfig(q, k, attributes),
       bmm1_dot_dimension_numbers: dims([3], [3], [0, 2], [0, 2]),
       bmm2_dot_dimension_numbers: dims([3], [1], [0, 1], [0, 2]),
     };
+    const bias = maskBias(lowering, q, k, inputs.slice(3), operands.slice(3), attributes);
     const fused = { shape: [batch, heads, queries, headDim], dtype: q.dtype };
     const [raw, lse] = customCall(
       lowering,
-      "__cudnn$fmhaSoftmax",
-      operands,
-      inputs,
+      bias === undefined ? "__cudnn$fmhaSoftmax" : "__cudnn$fmhaScaleBiasSoftmax",
+      [...operands.slice(0, 3), ...(bias === undefined ? [] : [bias.name])],
+      [...inputs.slice(0, 3), ...(bias === undefined ? [] : [bias.type])],
       [fused, outputs[1]!],
       config,
     );
@@ -79,13 +105,18 @@ const forwardPrimitive: Op<FlashAttributes> = {
   },
 };
 
+/** Inputs: q, k, v, the forward pass's logarithms, the cotangent of its output, its output, the masks. */
 const backwardPrimitive: Op<FlashAttributes> = {
   name: "flash_attention_backward",
   shape: ([q, k, v]) => [q!, k!, v!].map(({ shape, dtype }) => ({ shape, dtype })),
   batch: (inputs, batched, attributes, size) => merged(backwardPrimitive, inputs, batched, attributes, size),
   lower(lowering, { inputs, outputs, attributes }, operands) {
-    if (lowering.platform !== "cuda") return decomposed(lowering, backwardMath, inputs, attributes, operands);
     const [q, k] = inputs as [Tensor, Tensor];
+    if (lowering.platform !== "cuda") {
+      const math = ([q, k, v, , g, , ...masks]: readonly Tensor[]) =>
+        backward([plain([q!, k!, v!, ...masks], attributes)], [g], [q!, k!, v!]).map((x) => x!);
+      return decomposed(lowering, math, inputs, operands);
+    }
     const config = {
       ...backendConfig(q, k, attributes),
       bmm1_grad_gemm1_dot_dimension_numbers: dims([2], [1], [0, 1], [0, 2]),
@@ -97,10 +128,44 @@ const backwardPrimitive: Op<FlashAttributes> = {
       shape: [batch!, heads!, time!, headDim!],
       dtype,
     }));
-    const raw = customCall(lowering, "__cudnn$fmhaSoftmaxBackward", operands, inputs, fused, config);
+    const bias = maskBias(lowering, q, k, inputs.slice(6), operands.slice(6), attributes);
+    const raw = customCall(
+      lowering,
+      bias === undefined ? "__cudnn$fmhaSoftmaxBackward" : "__cudnn$fmhaScaleBiasSoftmaxBackward",
+      [...operands.slice(0, 5), ...(bias === undefined ? [] : [bias.name]), operands[5]!],
+      [...inputs.slice(0, 5), ...(bias === undefined ? [] : [bias.type]), inputs[5]!],
+      fused,
+      config,
+    );
     return outputs.map((out, i) => back(lowering, raw[i]!, fused[i]!, out));
   },
 };
+
+function visibility(masks: readonly Tensor[], { masks: names }: FlashAttributes): Omit<Visibility, "causal"> {
+  const { segments, keyStart } = Object.fromEntries(names.map((name, i) => [name, masks[i]!]));
+  return { keyStart, segments: segments && [segments, segments] };
+}
+
+/** The masks as what is added to the scores, [batch, 1, queries, keys] in the type of q: 0, or very low. */
+function maskBias(
+  lowering: Lowering,
+  q: Aval,
+  k: Aval,
+  inputs: readonly Aval[],
+  operands: readonly string[],
+  attributes: FlashAttributes,
+): { name: string; type: Aval } | undefined {
+  if (inputs.length === 0) return undefined;
+  const parameters = inputs.map(placeholder);
+  const visible = visibleKeys(q.shape[1]!, k.shape[1]!, {
+    causal: false,
+    ...visibility(parameters, attributes),
+  });
+  // As low as cuDNN can take without infinities when two are subtracted.
+  const low = scalar(q.dtype === "float16" ? -(2 ** 15) : -(2 ** 41), q.dtype);
+  const bias = where(expandDims(visible!, 1), scalar(0, q.dtype), low);
+  return { name: lowering.inline({ parameters, outputs: [bias] }, operands)[0]!, type: bias };
+}
 
 /** cuDNN writes [batch, heads, time, headDim] in the memory order of [batch, time, heads, headDim]: this transpose moves nothing. */
 function back(lowering: Lowering, name: string, from: Aval, to: Aval): string {
@@ -150,7 +215,7 @@ function dims(left: number[], right: number[], leftBatch: number[], rightBatch: 
 }
 
 /** XLA's CudnnfMHABackendConfig as JSON (xla/service/gpu/backend_configs.proto), without the dot dimensions. */
-function backendConfig(q: Aval, k: Aval, { causal, scale }: FlashAttributes): object {
+function backendConfig(q: Aval, k: Aval, { causal, scale, window }: FlashAttributes): object {
   const [batch, queries, heads] = q.shape;
   return {
     algorithm: {
@@ -183,65 +248,26 @@ function backendConfig(q: Aval, k: Aval, { causal, scale }: FlashAttributes): ob
     mask_type: causal ? "CAUSAL" : "NO_MASK",
     dropout_rate: 0,
     seed: 42,
-    sliding_window_length: 0,
+    sliding_window_length: window ?? 0,
     max_seg_per_batch: 1,
     is_paged_attention: false,
   };
 }
 
-type Mathematics = (inputs: readonly Tensor[], attributes: FlashAttributes) => readonly Tensor[];
-
-/** Lowers to the operations of `math` where there is no fused kernel. */
+/** Lowers to plain operations where there is no fused kernel. */
 function decomposed(
   lowering: Lowering,
-  math: Mathematics,
+  math: (inputs: readonly Tensor[]) => readonly Tensor[],
   inputs: readonly Aval[],
-  attributes: FlashAttributes,
   operands: readonly string[],
 ): readonly string[] {
   const parameters = inputs.map(placeholder);
-  return lowering.inline({ parameters, outputs: math(parameters, attributes) }, operands);
+  return lowering.inline({ parameters, outputs: math(parameters) }, operands);
 }
 
-const forwardMath: Mathematics = ([q, k, v], attributes) => {
-  const [batch, queries, heads] = q!.shape as [number, number, number];
-  const scores = attentionScores(q!, k!, attributes);
-  const lse = logsumexp(scores, -1, { keepDims: true });
-  return [
-    weightedValues(exp(sub(scores, lse)), v!),
-    reshape(transpose(reshape(lse, lse.shape.slice(0, 4)), [0, 1, 3, 2]), [batch, heads, queries]),
-  ];
-};
-
-const backwardMath: Mathematics = ([q, k, v, lse, g, o], attributes) => {
-  const [batch, queries, heads] = q!.shape as [number, number, number];
-  const keyHeads = k!.shape[2]!;
-  const rows = transpose(reshape(lse!, [batch, keyHeads, heads / keyHeads, queries]), [0, 1, 3, 2]);
-  const weights = exp(sub(attentionScores(q!, k!, attributes), expandDims(rows, -1)));
-  const dWeights = attentionScores(g!, v!, { causal: false, scale: 1 });
-  const products = groupHeads(mul(cast(g!, "float32"), cast(o!, "float32")), keyHeads);
-  const delta = transpose(sum(products, -1), [0, 2, 1, 3]);
-  const dScores = cast(mul(mul(weights, sub(dWeights, expandDims(delta, -1))), attributes.scale), q!.dtype);
-  return [
-    weightedValues(dScores, k!),
-    sumOverQueries(dScores, groupHeads(q!, keyHeads)),
-    sumOverQueries(cast(weights, q!.dtype), groupHeads(g!, keyHeads)),
-  ];
-};
-
-/** From weights [batch, keyHeads, queries, groups, keys] and grouped heads to [batch, keys, keyHeads, headDim]. */
-function sumOverQueries(weights: Tensor, grouped: Tensor): Tensor {
-  const overQueries = {
-    contract: [
-      [2, 3],
-      [1, 3],
-    ],
-    batch: [
-      [0, 1],
-      [0, 2],
-    ],
-  } as const;
-  return transpose(dotGeneral(weights, grouped, overQueries), [0, 2, 1, 3]);
+/** The same mathematics, on q, k, v and what the mask is made of. */
+function plain([q, k, v, ...masks]: readonly Tensor[], attributes: FlashAttributes): Tensor {
+  return plainAttention(q!, k!, v!, { ...attributes, ...visibility(masks, attributes) });
 }
 
 /** A mapped axis is one more factor of the batch. */

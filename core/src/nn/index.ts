@@ -2,7 +2,7 @@ export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache } from "./cache.js";
 export { constantInit, fanInUniform, type Initializer, normalInit } from "./initializers.js";
 export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm } from "./layers.js";
-export { crossEntropy } from "./losses.js";
+export { crossEntropy, type LinearCrossEntropyOptions, linearCrossEntropy } from "./losses.js";
 export {
   castTree,
   checkpointName,

@@ -1,12 +1,15 @@
 /** Losses. */
 
-import { sum } from "../array/broadcast.js";
+import { ones, sum, zeros } from "../array/broadcast.js";
+import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { cast, div, equal, maximum, mul, sub, where } from "../array/elementwise.js";
+import { add, cast, div, equal, exp, maximum, mul, square, sub, tanh, where } from "../array/elementwise.js";
 import { logsumexp, mean } from "../array/reductions.js";
-import { expandDims } from "../array/shaping.js";
+import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import { ShapeError } from "../graph/errors.js";
+import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { customVjp } from "../transform/custom.js";
+import { scan } from "../transform/scan.js";
 
 /**
  * Mean negative log-likelihood, in nats, of integer `targets` [...] under `logits` [..., classes], in float32.
@@ -23,9 +26,115 @@ export function crossEntropy(logits: Tensor, targets: Tensor, weights?: Tensor):
     );
   }
   const wide = cast(logits, "float32");
-  const classes = iota(logits.shape, logits.ndim - 1, { dtype: targets.dtype });
-  const picked = sum(where(equal(classes, expandDims(targets, -1)), wide, 0), -1);
-  const losses = sub(logsumexp(wide, -1), picked);
+  const losses = sub(logsumexp(wide, -1), sum(where(isTarget(wide, targets), wide, 0), -1));
   if (weights === undefined) return mean(losses);
   return div(sum(mul(losses, weights)), maximum(sum(weights), 1));
+}
+
+/** [..., classes]: whether the class is the target. */
+function isTarget(logits: Tensor, targets: Tensor): Tensor {
+  return equal(iota(logits.shape, logits.ndim - 1, { dtype: targets.dtype }), expandDims(targets, -1));
+}
+
+export interface LinearCrossEntropyOptions {
+  /** [...], the share of each position; default 1 each. */
+  weights?: Tensor;
+  /** Positions along the last axis of `targets` whose logits exist at a time; default as many as fit `logitBytes`. */
+  chunk?: number;
+  /** Bounds the logits: softCap · tanh(logits / softCap) (Gemma 2). */
+  softCap?: number;
+  /** Memory for the logits of a chunk. Default 512 MiB. */
+  logitBytes?: number;
+}
+
+/**
+ * `crossEntropy(hidden · weightᵀ, targets, weights)` whose logits exist for one chunk of positions at a time, in float32. Each chunk's
+ * gradient is computed beside its loss, so that its logits are computed once (as in Hsu et al. 2024, "Liger Kernel", section 3.2).
+ *
+ * @param hidden - [..., time, features]
+ * @param weight - [classes, features]
+ * @param targets - integer [..., time]
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  targets: Tensor,
+  { weights, chunk, softCap, logitBytes = 2 ** 29 }: LinearCrossEntropyOptions = {},
+): Tensor {
+  const [classes, features] = weight.shape as [number, number];
+  const fits = hidden.ndim === targets.ndim + 1 && targets.shape.every((d, i) => d === hidden.shape[i]);
+  if (!fits || targets.ndim === 0 || weight.ndim !== 2 || hidden.shape.at(-1) !== features) {
+    throw new ShapeError(
+      `linearCrossEntropy: hidden [${hidden.shape.join(", ")}], weight [${weight.shape.join(", ")}], targets [${targets.shape.join(", ")}]`,
+      "hidden is [..., time, features], weight [classes, features], targets [..., time]",
+    );
+  }
+  if (chunk !== undefined && !(Number.isInteger(chunk) && chunk > 0))
+    throw new ArgumentError(`linearCrossEntropy: chunk is ${chunk}`, "give a positive integer");
+  const time = targets.shape.at(-1)!;
+  const rows = targets.size / time;
+  const wanted = chunk ?? Math.max(1, Math.floor(logitBytes / (4 * classes * rows)));
+  const chunks = Math.ceil(time / wanted);
+  const size = Math.ceil(time / chunks);
+  // Chunks run along time, so that a batch that is split over devices stays split; [chunks, rows, size, ...].
+  const cut = (x: Tensor, tail: readonly number[]): Tensor => {
+    const flat = reshape(x, [rows, time, ...tail]);
+    const whole =
+      chunks * size === time
+        ? flat
+        : pad(flat, [[0, 0], [0, chunks * size - time], ...tail.map(() => [0, 0] as const)]);
+    return moveAxis(reshape(whole, [rows, chunks, size, ...tail]), 1, 0);
+  };
+  const shares = weights === undefined ? ones(targets.shape) : cast(weights, "float32");
+  const total = weights === undefined ? targets.size : maximum(sum(shares), 1);
+  const summed = summedLosses(softCap);
+  return div(
+    summed(weight, { hidden: cut(hidden, [features]), targets: cut(targets, []), shares: cut(shares, []) }),
+    total,
+  );
+}
+
+type Chunk = { hidden: Tensor; targets: Tensor; shares: Tensor };
+
+/** The losses of a chunk, and the gradients of their sum, weighted by the shares, with respect to `hidden` and (in float32) `weight`. */
+function chunkLosses(weight: Tensor, { hidden, targets, shares }: Chunk, softCap?: number) {
+  const features = { contract: [[hidden.ndim - 1], [1]], batch: [[], []] } as const;
+  const raw = dotGeneral(hidden, weight, features, { dtype: "float32" });
+  const bent = softCap === undefined ? undefined : tanh(div(raw, softCap));
+  const logits = bent === undefined ? raw : mul(bent, softCap!);
+  const [lse, right] = [logsumexp(logits, -1), isTarget(logits, targets)];
+  const losses = sub(lse, sum(where(right, logits, 0), -1));
+  const likelihoods = exp(sub(logits, expandDims(lse, -1)));
+  const surprise = mul(where(right, sub(likelihoods, 1), likelihoods), expandDims(shares, -1));
+  const g = cast(bent === undefined ? surprise : mul(surprise, sub(1, square(bent))), hidden.dtype);
+  const positions = g.shape.slice(0, -1).map((_, i) => i);
+  const [overClasses, overPositions] = [[[g.ndim - 1], [0]] as const, [positions, positions] as const];
+  const dHidden = cast(dotGeneral(g, weight, { contract: overClasses, batch: [[], []] }), hidden.dtype);
+  const dWeight = dotGeneral(g, hidden, { contract: overPositions, batch: [[], []] }, { dtype: "float32" });
+  return { losses, dHidden, dWeight };
+}
+
+/** The weighted sum of the losses of chunks: hidden [chunks, rows, size, features], targets and shares [chunks, rows, size]. */
+function summedLosses(softCap: number | undefined) {
+  // Where no gradient is asked for, the compiler leaves out of the loop what is for gradients alone.
+  const forward = (weight: Tensor, chunks: Chunk) => {
+    const [dWeight, { losses, dHidden }] = scan(
+      (total: Tensor, x: Chunk) => {
+        const { dWeight, ...rest } = chunkLosses(weight, x, softCap);
+        return [add(total, dWeight), rest] as const;
+      },
+      zeros(weight.shape),
+      chunks,
+    ) as unknown as [Tensor, { losses: Tensor; dHidden: Tensor }];
+    const { targets, shares } = chunks;
+    return [sum(mul(losses, shares)), { losses, dHidden, dWeight, weight, targets }] as const;
+  };
+  return customVjp(
+    (weight: Tensor, chunks: Chunk) => forward(weight, chunks)[0],
+    forward,
+    ({ losses, dHidden, dWeight, weight, targets }, g) => [
+      cast(mul(dWeight, g), weight.dtype),
+      { hidden: cast(mul(dHidden, g), dHidden.dtype), targets, shares: mul(losses, g) },
+    ],
+  );
 }

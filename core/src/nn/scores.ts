@@ -1,25 +1,71 @@
-/** The two products of attention in plain operations, with heads that share keys in groups. */
+/** Attention in plain operations, with heads that share keys in groups: what each query sees, its scores, and the sum of the values. */
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { cast, greaterEqual, mul, where } from "../array/elementwise.js";
-import { reshape, transpose } from "../array/shaping.js";
+import {
+  add,
+  cast,
+  div,
+  equal,
+  exp,
+  greater,
+  greaterEqual,
+  lessEqual,
+  mul,
+  sub,
+  tanh,
+  where,
+} from "../array/elementwise.js";
+import { slice } from "../array/indexing.js";
+import { logicalAnd } from "../array/numpy.js";
+import { logsumexp } from "../array/reductions.js";
+import { expandDims, moveAxis, pad, reshape, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
+import { remat } from "../transform/remat.js";
+import { scan } from "../transform/scan.js";
 
-export interface ScoreOptions {
+/** Which keys a query sees. */
+export interface Visibility {
+  /** No later key. */
   readonly causal: boolean;
-  readonly scale: number;
-  /** Position of the first query among the keys. */
+  /** Only the last so many keys up to its own position. */
+  readonly window?: number;
+  /** Position of the first query among the keys: an integer, scalar or [batch]. Default 0. */
   readonly offset?: Tensor | number;
+  /** Integer [batch]: keys before it are padding. */
+  readonly keyStart?: Tensor;
+  /** Integer [batch, queries] and [batch, keys]: only keys of equal number. */
+  readonly segments?: readonly [queries: Tensor, keys: Tensor];
+}
+
+export interface ScoreOptions extends Visibility {
+  readonly scale: number;
+  /** Bounds the scores: softCap · tanh(scores / softCap). */
+  readonly softCap?: number;
+}
+
+/** bool [1 or batch, queries, keys]; undefined where every query sees every key. */
+export function visibleKeys(queries: number, keys: number, what: Visibility): Tensor | undefined {
+  const { causal, window, offset = 0, keyStart, segments } = what;
+  const shape = [1, queries, keys];
+  const key = iota(shape, 2);
+  const perRow = (x: Tensor): Tensor => (x.ndim === 0 ? x : reshape(x, [-1, 1, 1]));
+  const query = add(iota(shape, 1), typeof offset === "number" ? offset : perRow(offset));
+  const conditions: Tensor[] = [];
+  if (causal) conditions.push(lessEqual(key, query));
+  if (window !== undefined) conditions.push(greater(key, sub(query, window)));
+  if (keyStart !== undefined) conditions.push(greaterEqual(key, perRow(keyStart)));
+  if (segments !== undefined) conditions.push(equal(expandDims(segments[0], 2), expandDims(segments[1], 1)));
+  return conditions.length === 0 ? undefined : conditions.reduce(logicalAnd);
 }
 
 /** [batch, time, heads, headDim] with the heads that share a key head apart: [batch, time, keyHeads, groups, headDim]. */
-export function groupHeads(x: Tensor, keyHeads: number): Tensor {
+function groupHeads(x: Tensor, keyHeads: number): Tensor {
   const [batch, time, heads, headDim] = x.shape as [number, number, number, number];
   return reshape(x, [batch, time, keyHeads, heads / keyHeads, headDim]);
 }
 
 /** Scaled scores, float32 [batch, keyHeads, queries, groups, keys]; what a query must not see is very low. */
-export function attentionScores(q: Tensor, k: Tensor, { causal, scale, offset = 0 }: ScoreOptions): Tensor {
+function attentionScores(q: Tensor, k: Tensor, options: ScoreOptions): Tensor {
   const [, keys, keyHeads] = k.shape as [number, number, number];
   const overFeatures = {
     contract: [[4], [3]],
@@ -28,14 +74,15 @@ export function attentionScores(q: Tensor, k: Tensor, { causal, scale, offset = 
       [0, 2],
     ],
   } as const;
-  const scores = mul(dotGeneral(groupHeads(q, keyHeads), k, overFeatures, { dtype: "float32" }), scale);
-  if (!causal) return scores;
-  const shape = [q.shape[1]!, 1, keys];
-  return where(greaterEqual(iota(shape, 0).add(offset), iota(shape, 2)), scores, -1e30);
+  const { scale, softCap } = options;
+  const scaled = mul(dotGeneral(groupHeads(q, keyHeads), k, overFeatures, { dtype: "float32" }), scale);
+  const scores = softCap === undefined ? scaled : mul(tanh(div(scaled, softCap)), softCap);
+  const visible = visibleKeys(q.shape[1]!, keys, options);
+  return visible === undefined ? scores : where(expandDims(visible, [1, 3]), scores, -1e30);
 }
 
 /** Sums of values by weights [batch, keyHeads, queries, groups, keys]: [batch, queries, heads, headDim]. */
-export function weightedValues(weights: Tensor, v: Tensor): Tensor {
+function weightedValues(weights: Tensor, v: Tensor): Tensor {
   const [batch, keyHeads, queries, groups] = weights.shape as [number, number, number, number];
   const overKeys = {
     contract: [[4], [1]],
@@ -46,4 +93,65 @@ export function weightedValues(weights: Tensor, v: Tensor): Tensor {
   } as const;
   const mixed = dotGeneral(cast(weights, v.dtype), v, overKeys);
   return reshape(transpose(mixed, [0, 2, 1, 3, 4]), [batch, queries, keyHeads * groups, v.shape[3]!]);
+}
+
+/** softmax(scores) · v; a query that sees no key gets the mean of the values. */
+function attend(q: Tensor, k: Tensor, v: Tensor, options: ScoreOptions): Tensor {
+  const scores = attentionScores(q, k, options);
+  return weightedValues(exp(sub(scores, logsumexp(scores, -1, { keepDims: true }))), v);
+}
+
+/** Scores that are held at a time, in bytes: beyond this, queries are taken in chunks. */
+const scoreBytes = 2 ** 28;
+
+/**
+ * softmax(q · kᵀ · scale) · v in plain operations, the scores in float32. Where the scores of all queries would be large, they are computed
+ * for some queries at a time, and again in the derivative (Rabe & Staats 2021, "Self-attention does not need O(n²) memory").
+ *
+ * @param q - [batch, queries, heads, headDim]
+ * @param k - [batch, keys, keyHeads, headDim]
+ * @param v - as k
+ */
+export function plainAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: ScoreOptions,
+  bytes = scoreBytes,
+): Tensor {
+  const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
+  const keys = k.shape[1]!;
+  const chunks = Math.min(queries, Math.ceil((4 * batch * heads * queries * keys) / bytes));
+  if (chunks <= 1) return attend(q, k, v, options);
+  const size = Math.ceil(queries / chunks);
+  const missing = chunks * size - queries;
+  /** [batch, queries, ...] to [chunks, batch, size, ...]. */
+  const cut = (x: Tensor): Tensor => {
+    const tail = x.shape.slice(2);
+    const whole = pad(x, [[0, 0], [0, missing], ...tail.map(() => [0, 0] as const)]);
+    return moveAxis(reshape(whole, [batch, chunks, size, ...tail]), 1, 0);
+  };
+  const { offset = 0, segments } = options;
+  const chunk = remat((x: Chunk) =>
+    attend(x.q, k, v, {
+      ...options,
+      offset: add(x.start, offset),
+      segments: segments && [x.segments!, segments[1]],
+    }),
+  );
+  const sequences: Chunk = {
+    q: cut(q),
+    start: mul(iota([chunks], 0), size),
+    segments: segments === undefined ? null : cut(segments[0]),
+  };
+  const [, parts] = scan((_: null, x: Chunk) => [null, chunk(x)] as readonly [null, Tensor], null, sequences);
+  const joined = reshape(moveAxis(parts, 0, 1), [batch, chunks * size, heads, headDim]);
+  return missing === 0 ? joined : slice(joined, null, [0, queries]);
+}
+
+interface Chunk {
+  readonly q: Tensor;
+  /** Position of its first query among all. */
+  readonly start: Tensor;
+  readonly segments: Tensor | null;
 }

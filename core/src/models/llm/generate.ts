@@ -10,13 +10,7 @@ import type { Tokenizer } from "../../data/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import type { KeyValueCache } from "../../nn/cache.js";
 import { jit } from "../../transform/jit.js";
-
-/** A model of the next token that can go on from a cache. */
-export interface LanguageModel {
-  /** Integer [batch, time] to logits [batch, time, vocabSize]. */
-  forward(tokens: Tensor, cache?: KeyValueCache): Tensor;
-  newCache(batch: number, length: number): KeyValueCache;
-}
+import type { LanguageModel } from "./model.js";
 
 export interface GenerateOptions {
   tokenizer: Tokenizer;
@@ -53,7 +47,7 @@ const nextToken = jit(
     count: Tensor,
     { temperature, minP, key }: Sampling,
   ) => {
-    const logits = model.forward(chunk, cache);
+    const logits = model.forward(chunk, { cache });
     cache.advance(count);
     const row = cast(
       reshape(dynamicSlice(logits, [0, count.sub(1), 0], [1, 1, logits.shape[2]!]), [-1]),

@@ -11,6 +11,7 @@ import { attention } from "../../nn/attention.js";
 import { KeyValueCache } from "../../nn/cache.js";
 import { normalInit } from "../../nn/initializers.js";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.js";
+import { linearCrossEntropy } from "../../nn/losses.js";
 import { Module } from "../../nn/module.js";
 import {
   applyRotary,
@@ -19,6 +20,7 @@ import {
   rotaryFrequencies,
   rotaryTables,
 } from "../../nn/rotary.js";
+import type { ForwardOptions, TokenBatch } from "./model.js";
 
 export interface LlamaConfig {
   vocabSize: number;
@@ -103,7 +105,7 @@ class Attention extends Module {
     this.headDim = headDim;
   }
 
-  forward(x: Tensor, tables: RotaryTables, layer: number, cache?: KeyValueCache): Tensor {
+  forward(x: Tensor, tables: RotaryTables, layer: number, { cache, segments }: ForwardOptions): Tensor {
     const [batch, time] = x.shape as [number, number];
     const perHead = (y: Tensor): Tensor => reshape(y, [batch, time, -1, this.headDim]);
     const q = applyRotary(perHead(this.qProj.forward(x)), tables);
@@ -111,8 +113,12 @@ class Attention extends Module {
     const v = perHead(this.vProj.forward(x));
     const mixed =
       cache === undefined
-        ? attention(q, k, v)
-        : attention(q, ...cache.append(layer, k, v), { offset: cache.position });
+        ? attention(q, k, v, { segments })
+        : attention(q, ...cache.append(layer, k, v), {
+            segments,
+            offset: cache.position,
+            keyStart: cache.keyStart ?? undefined,
+          });
     return this.oProj.forward(reshape(mixed, [batch, time, -1]));
   }
 }
@@ -158,8 +164,8 @@ class Block extends Module {
     this.postAttentionLayernorm = new RMSNorm(config.hiddenSize, { epsilon });
   }
 
-  forward(x: Tensor, tables: RotaryTables, layer: number, cache?: KeyValueCache): Tensor {
-    const attended = add(x, this.selfAttn.forward(this.inputLayernorm.forward(x), tables, layer, cache));
+  forward(x: Tensor, tables: RotaryTables, layer: number, options: ForwardOptions): Tensor {
+    const attended = add(x, this.selfAttn.forward(this.inputLayernorm.forward(x), tables, layer, options));
     return add(attended, this.mlp.forward(this.postAttentionLayernorm.forward(attended)));
   }
 }
@@ -197,27 +203,36 @@ export class Llama extends Module {
         });
   }
 
-  /**
-   * Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize].
-   *
-   * @param cache - of the tokens before these; their keys and values are added to it, its position is not moved
-   */
-  forward(tokens: Tensor, cache?: KeyValueCache): Tensor {
-    const { headDim, ropeTheta, ropeScaling } = this.config;
-    const counted = iota([tokens.shape[1]!], 0);
-    const positions = cache === undefined ? counted : add(counted, cache.position);
-    const tables = rotaryTables(positions, rotaryFrequencies(headDim, ropeTheta, ropeScaling));
-    let x = this.model.embedTokens.forward(tokens);
-    for (const [i, layer] of this.model.layers.entries()) x = layer.forward(x, tables, i, cache);
-    const normed = this.model.norm.forward(x);
-    return this.lmHead === null ? this.model.embedTokens.attend(normed) : this.lmHead.forward(normed);
+  /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
+  forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
+    const x = this.hidden(tokens, options);
+    return this.lmHead === null ? this.model.embedTokens.attend(x) : this.lmHead.forward(x);
   }
 
-  /** An empty cache for `batch` texts of up to `length` tokens. */
-  newCache(batch: number, length: number): KeyValueCache {
+  /** The states that the output layer reads: integer [batch, time] to [batch, time, hiddenSize], normalized. */
+  hidden(tokens: Tensor, { cache, segments, positions }: ForwardOptions = {}): Tensor {
+    const { headDim, ropeTheta, ropeScaling } = this.config;
+    const [, time] = tokens.shape as [number, number];
+    const at = positions ?? cache?.positions(time) ?? iota([time], 0);
+    const tables = rotaryTables(at, rotaryFrequencies(headDim, ropeTheta, ropeScaling));
+    let x = this.model.embedTokens.forward(tokens);
+    for (const [i, layer] of this.model.layers.entries())
+      x = layer.forward(x, tables, i, { cache, segments });
+    return this.model.norm.forward(x);
+  }
+
+  /** Mean cross-entropy of the next token in nats, a scalar; the logits never exist for the whole batch. */
+  loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+    const output = this.lmHead ?? this.model.embedTokens;
+    const hidden = this.hidden(inputs, { segments, positions });
+    return linearCrossEntropy(hidden, output.weight, targets, { weights });
+  }
+
+  /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */
+  newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache {
     const { layers, keyValueHeads: heads, headDim } = this.config;
     const { dtype } = this.model.embedTokens.weight;
-    return new KeyValueCache({ layers, batch, length, heads, headDim, dtype });
+    return new KeyValueCache({ layers, batch, length, heads, headDim, dtype, keyStart });
   }
 
   /** Floating-point operations a trained token costs (forward and backward), at sequences of `time`: 6 a weight, and the attention. */

@@ -1,0 +1,32 @@
+/** What every language model here offers. */
+import type { Tensor } from "../../array/tensor.js";
+import type { KeyValueCache } from "../../nn/cache.js";
+
+export interface ForwardOptions {
+  /** Of the tokens before these; their keys and values are added to it, its position is not moved. */
+  cache?: KeyValueCache;
+  /** Integer [batch, time]: a token sees only tokens of its own number (packed documents). */
+  segments?: Tensor;
+  /** Integer [time] or [batch, time]: positions within the document. Default counted from 0, or from the cache's position. */
+  positions?: Tensor;
+}
+
+/** A batch of token sequences to learn. */
+export interface TokenBatch {
+  /** Integer [batch, time]. */
+  readonly inputs: Tensor;
+  /** Integer [batch, time]: the token after each. */
+  readonly targets: Tensor;
+  /** [batch, time]: the share of each position in the loss; default 1 each. */
+  readonly weights?: Tensor;
+  readonly segments?: Tensor;
+  readonly positions?: Tensor;
+}
+
+/** A model of the next token. */
+export interface LanguageModel {
+  /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
+  forward(tokens: Tensor, options?: ForwardOptions): Tensor;
+  /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */
+  newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache;
+}
