@@ -8,6 +8,7 @@ export type ToMain =
   | { type: "execute"; run: CellRun }
   | { type: "interrupt"; second: boolean }
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
+  | { type: "telemetry"; wanted: boolean }
   | { type: "exit"; code: number };
 
 /** One cell, ready to run. */
@@ -64,6 +65,7 @@ export type ToMessaging =
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
   | { type: "targets"; names: string[] }
   | { type: "metrics"; event: unknown }
+  | { type: "telemetry"; event: unknown }
   | { type: "broadcast"; messageType: string; content: Json; metadata: Json; buffers: Uint8Array[] }
   | { type: "exit"; code: number };
 

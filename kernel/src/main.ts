@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { CellSources } from "./engine/cells.js";
 import { Comms } from "./engine/comms.js";
+import { DevicesWatch } from "./engine/devices-hub.js";
 import { Displays } from "./engine/displays.js";
 import { formatError } from "./engine/errors.js";
 import { installGlobals } from "./engine/globals.js";
@@ -77,6 +78,7 @@ installGlobals({
   tell,
 });
 metricsHub().subscribe((event) => tell({ type: "metrics", event }));
+const telemetry = new DevicesWatch((event) => tell({ type: "telemetry", event }));
 
 // What goes wrong behind a cell's back is shown, and never ends the kernel.
 process.on("unhandledRejection", report);
@@ -109,6 +111,9 @@ messaging.on("message", (message: ToMain) => {
       } catch (error) {
         report(error);
       }
+      return;
+    case "telemetry":
+      telemetry.wanted = message.wanted;
       return;
     case "exit":
       exitProcess(message.code);

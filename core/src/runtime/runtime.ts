@@ -10,6 +10,7 @@ import { BufferDeleted, InvalidArgument, type RuntimeLost } from "./errors.js";
 import { attach, type LaunchOptions } from "./launch.js";
 import { joinParts } from "./nodes.js";
 import { donatedArguments } from "./signature.js";
+import { offerTelemetry } from "./telemetry.js";
 import type {
   BufferOptions,
   BufferTag,
@@ -49,7 +50,10 @@ export class Runtime {
 
   /** The runtime of this process: attached to, or started, on first use. After it is lost the next call starts another. */
   static default(): Runtime {
-    if (shared === undefined || shared.lost !== undefined) shared = new Runtime();
+    if (shared === undefined || shared.lost !== undefined) {
+      shared = new Runtime();
+      offerTelemetry(shared);
+    }
     return shared;
   }
 

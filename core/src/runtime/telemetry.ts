@@ -1,5 +1,6 @@
 /** Telemetry of the host and the devices, and profiles of what the devices do. */
 import path from "node:path";
+import { devicesHub } from "./devices-hub.js";
 import type { Runtime } from "./runtime.js";
 import type { TelemetrySample } from "./types.js";
 
@@ -27,6 +28,39 @@ export async function subscribeTelemetry(
     throw error;
   }
   return end;
+}
+
+let withdraw: (() => void) | undefined;
+
+/**
+ * Offers the telemetry of the process's runtime to whoever watches `aronnax.devices` (docs/contracts.md, section 2), in the place
+ * of an earlier runtime's. Nothing is sampled while nobody watches, nor before the runtime is attached.
+ */
+export function offerTelemetry(runtime: Runtime): void {
+  withdraw?.();
+  withdraw = devicesHub().provide((publish) => {
+    let stopped = false;
+    let end: (() => void) | undefined;
+    runtime.whenReady(async ({ platform, devices }) => {
+      if (stopped) return;
+      const nodeOf = new Map(devices.map(({ id, process }) => [id, process]));
+      const listener = (sample: TelemetrySample) => {
+        const node = nodeOf.get(sample.devices[0]?.id ?? 0) ?? 0;
+        const own = devices.filter(({ process }) => process === node).map(({ id, kind }) => ({ id, kind }));
+        publish({ node, platform, devices: own, sample });
+      };
+      try {
+        end = await subscribeTelemetry(runtime, listener);
+      } catch {
+        return; // The runtime is gone; the next one brings its own.
+      }
+      if (stopped) end();
+    });
+    return () => {
+      stopped = true;
+      end?.();
+    };
+  });
 }
 
 /** Starts a profile into a folder; one at a time in a runtime. XProf, TensorBoard and Perfetto read it. */

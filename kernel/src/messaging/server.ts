@@ -4,8 +4,10 @@ import { CellDebugger } from "../debugger/debugger.js";
 import { isComplete } from "../language/completeness.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
 import { log } from "../log.js";
-import { MetricsComms } from "../metrics/comm.js";
-import { isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
+import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
+import { DevicesComms } from "../metrics/hosts.js";
+import { MetricsComms } from "../metrics/runs.js";
+import type { SeriesComms } from "../metrics/series-comms.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
 import { Executor } from "./executor.js";
 import { helpBundle } from "./help.js";
@@ -36,6 +38,9 @@ export class KernelServer {
   readonly #interrupter: Interrupter;
   readonly #history = new History();
   readonly #metrics: MetricsComms;
+  readonly #devices: DevicesComms;
+  /** Comm targets that the kernel itself answers, from this thread. */
+  readonly #served: Record<string, SeriesComms<never>>;
   readonly #comms = new Map<string, string>();
   readonly #subshells = new Set<string>();
   readonly #debugger = new CellDebugger(
@@ -57,9 +62,11 @@ export class KernelServer {
     this.#input = input;
     this.#version = version;
     this.#interrupter = new Interrupter(shared, (message) => this.#tell(message));
-    this.#metrics = new MetricsComms((comm_id, data, buffers) => {
-      this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
-    });
+    const send = (comm_id: string, data: Json, buffers: Uint8Array[]) =>
+      void this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
+    this.#metrics = new MetricsComms(send);
+    this.#devices = new DevicesComms(send, (wanted) => this.#tell({ type: "telemetry", wanted }));
+    this.#served = { [METRICS_TARGET]: this.#metrics, [DEVICES_TARGET]: this.#devices };
     this.#executor = new Executor({
       checker,
       run: (run) => this.#tell({ type: "execute", run }),
@@ -224,9 +231,9 @@ export class KernelServer {
   #commOpened({ content, metadata, buffers, header }: Message): undefined {
     const id = String(content.comm_id);
     const target = String(content.target_name);
-    if (target === METRICS_TARGET) {
+    if (Object.hasOwn(this.#served, target)) {
       this.#comms.set(id, target);
-      this.#metrics.open(id);
+      this.#served[target]!.open(id);
     } else if (this.#targets.has(target)) {
       this.#comms.set(id, target);
       this.#tell({ type: "comm", kind: "open", content, metadata, buffers });
@@ -238,15 +245,19 @@ export class KernelServer {
 
   #commMessage({ content, metadata, buffers }: Message): undefined {
     const id = String(content.comm_id);
-    if (this.#metrics.has(id)) this.#metrics.message(id, (content.data ?? {}) as Json);
-    else if (this.#comms.has(id)) this.#tell({ type: "comm", kind: "msg", content, metadata, buffers });
+    const target = this.#comms.get(id);
+    const served = this.#served[target ?? ""];
+    if (served) served.message(id, (content.data ?? {}) as Json);
+    else if (target !== undefined) this.#tell({ type: "comm", kind: "msg", content, metadata, buffers });
   }
 
   #commClosed({ content, metadata, buffers }: Message): undefined {
     const id = String(content.comm_id);
-    const known = this.#comms.delete(id);
-    if (this.#metrics.has(id)) this.#metrics.close(id);
-    else if (known) this.#tell({ type: "comm", kind: "close", content, metadata, buffers });
+    const target = this.#comms.get(id);
+    this.#comms.delete(id);
+    const served = this.#served[target ?? ""];
+    if (served) served.close(id);
+    else if (target !== undefined) this.#tell({ type: "comm", kind: "close", content, metadata, buffers });
   }
 
   #inputReply({ content }: Message): void {
@@ -309,6 +320,9 @@ export class KernelServer {
         return;
       case "metrics":
         if (isMetricsEvent(message.event)) this.#metrics.publish(message.event);
+        return;
+      case "telemetry":
+        if (isDevicesEvent(message.event)) this.#devices.publish(message.event);
         return;
       case "broadcast":
         this.#publish(message.messageType, this.#parent, message.content, message.metadata, message.buffers);

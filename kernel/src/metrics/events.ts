@@ -1,6 +1,6 @@
 import type { Json } from "../protocol/wire.js";
 
-/** The events of `globalThis[Symbol.for("aronnax.metrics")]`, as docs/contracts.md §2 has them. */
+/** What passes through the hubs of docs/contracts.md §2; these are the events of `Symbol.for("aronnax.metrics")`. */
 export type MetricsEvent =
   | {
       type: "start";
@@ -35,6 +35,28 @@ export interface MetricsHub {
   publish(event: MetricsEvent): void;
 }
 
+/** One sample of the runtime's telemetry. Figures that are not to be had are absent. */
+export interface DevicesEvent {
+  node: number;
+  platform: "cpu" | "cuda";
+  devices: { id: number; kind: string }[];
+  sample: { time: number; host: Figures; devices: ({ id: number } & Figures)[] };
+}
+
+type Figures = Record<string, number | undefined>;
+
+/** Starts to sample; the result stops it. */
+export type DevicesSource = (publish: (event: DevicesEvent) => void) => () => void;
+
+export interface DevicesHub {
+  readonly version: 1;
+  subscribe(listener: (event: DevicesEvent) => void): () => void;
+  provide(source: DevicesSource): () => void;
+}
+
+export const DEVICES_HUB = Symbol.for("aronnax.devices");
+export const DEVICES_TARGET = "aronnax.devices";
+
 export const METRICS_HUB = Symbol.for("aronnax.metrics");
 export const METRICS_TARGET = "aronnax.metrics";
 
@@ -43,5 +65,18 @@ export function isMetricsEvent(event: unknown): event is MetricsEvent {
   return (
     typeof id === "string" &&
     (type === "start" || type === "status" || (type === "rows" && Array.isArray(rows)))
+  );
+}
+
+export function isDevicesEvent(event: unknown): event is DevicesEvent {
+  const { node, devices, sample } = (event ?? {}) as Json;
+  const { time, host, devices: figures } = (sample ?? {}) as Json;
+  return (
+    typeof node === "number" &&
+    Array.isArray(devices) &&
+    typeof time === "number" &&
+    typeof host === "object" &&
+    host !== null &&
+    Array.isArray(figures)
   );
 }

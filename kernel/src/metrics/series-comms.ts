@@ -1,15 +1,16 @@
 import { log } from "../log.js";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
-import type { MetricsEvent } from "./events.js";
 
 /** Least time between two messages of one comm, in ms: 10 messages a second. */
 const INTERVAL = 100;
 
-interface Run {
-  record: Extract<MetricsEvent, { type: "start" }> & { status: string; message?: string };
-  store: ColumnStore;
-  /** Grows with every change, so that a client knows whether it has seen the run as it is. */
+/** Something whose rows are sent: a run, or a host with its devices. */
+export interface Series {
+  readonly store: ColumnStore;
+  /** What to say of it beside its rows. */
+  describe(): Json;
+  /** Grows with every change, so that a client knows whether it has seen the series as it is. */
   revision: number;
 }
 
@@ -21,50 +22,42 @@ interface Client {
   seen: Map<string, { rows: number; revision: number }>;
 }
 
+type Send = (commId: string, data: Json, buffers: Uint8Array[]) => void;
+
 /**
- * The kernel's end of the `aronnax.metrics` comms (docs/contracts.md §2). It lives in the messaging thread: it keeps
- * the history of every run and answers while a cell keeps the main thread busy.
+ * The kernel's end of the comms of docs/contracts.md §2: snapshots, numbered batches, rows as Arrow. It lives in the
+ * messaging thread: it keeps the history and answers while a cell keeps the main thread busy.
  */
-export class MetricsComms {
-  readonly #runs = new Map<string, Run>();
+export abstract class SeriesComms<Event> {
+  protected readonly series = new Map<string, Series>();
   readonly #clients = new Map<string, Client>();
   // Arrow is loaded with the first event or comm, not when the kernel starts.
   #columns: Promise<typeof import("./columns.js")> | undefined;
   #queue: Promise<void> = Promise.resolve();
 
-  constructor(private readonly send: (commId: string, data: Json, buffers: Uint8Array[]) => void) {}
+  /** @param field - the name of the list of series in a message. */
+  constructor(
+    private readonly field: string,
+    private readonly send: Send,
+  ) {}
 
-  publish(event: MetricsEvent): void {
+  /** Takes an event into `series`. */
+  protected abstract apply(event: Event, Store: typeof ColumnStore): void;
+
+  publish(event: Event): void {
     this.#queue = this.#queue
       .then(async () => {
         this.#columns ??= import("./columns.js");
-        this.#apply(event, (await this.#columns).ColumnStore);
+        this.apply(event, (await this.#columns).ColumnStore);
         for (const [id, client] of this.#clients) this.#schedule(id, client);
       })
       .catch((error) => {
-        log(`metrics: ${error}`);
+        log(`${this.field}: ${error}`);
       });
   }
 
-  #apply(event: MetricsEvent, Store: typeof ColumnStore): void {
-    let run = this.#runs.get(event.id);
-    if (!run) {
-      const record =
-        event.type === "start"
-          ? event
-          : { type: "start" as const, id: event.id, name: event.id, startedAt: Date.now() };
-      run = { record: { ...record, status: "running" }, store: new Store(), revision: 0 };
-      this.#runs.set(event.id, run);
-    } else if (event.type === "start") {
-      run.record = { ...event, status: "running" };
-    }
-    run.revision += 1;
-    if (event.type === "rows") run.store.append(event.rows);
-    if (event.type === "status") {
-      run.record.status = event.status;
-      if (event.message === undefined) delete run.record.message;
-      else run.record.message = event.message;
-    }
+  get isWatched(): boolean {
+    return this.#clients.size > 0;
   }
 
   open(commId: string): void {
@@ -83,10 +76,6 @@ export class MetricsComms {
     if (!client || data.type !== "snapshot") return;
     client.snapshotDue = true;
     this.#later(commId);
-  }
-
-  has(commId: string): boolean {
-    return this.#clients.has(commId);
   }
 
   close(commId: string): void {
@@ -116,36 +105,26 @@ export class MetricsComms {
 
   #flush(commId: string, client: Client): void {
     const snapshot = client.snapshotDue;
-    const runs: Json[] = [];
+    const parts: Json[] = [];
     const buffers: Uint8Array[] = [];
-    for (const [id, run] of this.#runs) {
+    for (const [id, series] of this.series) {
       const seen = snapshot ? undefined : client.seen.get(id);
-      if (seen?.revision === run.revision) continue;
-      const { store, record } = run;
+      if (seen?.revision === series.revision) continue;
+      const { store, revision } = series;
       const firstRow = Math.max(seen?.rows ?? 0, store.firstRow);
       let buffer: number | null = null;
       if (store.rowCount > firstRow) {
         buffer = buffers.length;
         buffers.push(store.toArrow(firstRow));
       }
-      runs.push({
-        id,
-        name: record.name,
-        startedAt: record.startedAt,
-        totalSteps: record.totalSteps ?? null,
-        status: record.status,
-        message: record.message ?? null,
-        path: record.path ?? null,
-        rowCount: store.rowCount,
-        firstRow,
-        buffer,
-      });
-      client.seen.set(id, { rows: store.rowCount, revision: run.revision });
+      parts.push({ id, ...series.describe(), rowCount: store.rowCount, firstRow, buffer });
+      client.seen.set(id, { rows: store.rowCount, revision });
     }
-    if (runs.length === 0 && !snapshot) return;
+    if (parts.length === 0 && !snapshot) return;
     client.snapshotDue = false;
     client.sentAt = performance.now();
-    this.send(commId, { version: 1, type: snapshot ? "snapshot" : "batch", seq: client.seq, runs }, buffers);
+    const type = snapshot ? "snapshot" : "batch";
+    this.send(commId, { version: 1, type, seq: client.seq, [this.field]: parts }, buffers);
     client.seq += 1;
   }
 }
