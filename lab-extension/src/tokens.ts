@@ -1,5 +1,6 @@
 import type { ISessionContext } from "@jupyterlab/apputils";
 import { Token } from "@lumino/coreutils";
+import type { IDisposable } from "@lumino/disposable";
 import type { RunSource } from "./model/source.js";
 import type { ViewEnvironment } from "./widgets/environment.js";
 
@@ -7,6 +8,8 @@ import type { ViewEnvironment } from "./widgets/environment.js";
 export interface IRunFeeds {
   /** The runs of the session's kernel, live, through restarts and changes of the kernel. */
   of(context: ISessionContext): RunSource;
+  /** The hosts and devices of the kernel's runtime, sampled until the result is disposed. */
+  devicesOf(context: ISessionContext): RunSource & IDisposable;
 }
 
 export const IRunFeeds = new Token<IRunFeeds>(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SLOWEST, _FASTEST = 0.1, 10.0
+# Before the first sample, for the processors' load is measured over an interval.
+_FIRST_INTERVAL = 0.1
 
 
 class Telemetry:
@@ -36,9 +38,10 @@ class Telemetry:
         with self._changed:
             if not any(listener is session for listener, _ in self._listeners):
                 session.closers.append(lambda: self._drop(session))
-            self._listeners[session, number] = [1 / hertz, 0.0]
+            if not self._listeners:
+                psutil.cpu_percent()  # Sets the start of the interval.
+            self._listeners[session, number] = [1 / hertz, time.monotonic() + _FIRST_INTERVAL]
             if self._thread is None:
-                psutil.cpu_percent()  # The first call only sets the start of the interval.
                 self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
                 self._thread.start()
             self._changed.notify()

@@ -1,5 +1,7 @@
 import type { ISessionContext } from "@jupyterlab/apputils";
+import type { IDisposable } from "@lumino/disposable";
 import { KernelFeed } from "./kernelFeed.js";
+import { DEVICES } from "./protocol.js";
 import type { RunSource } from "./source.js";
 
 /** One feed a session, however many views show it: the kernel sends each batch to this page once. */
@@ -17,12 +19,25 @@ export class RunFeeds {
     return feed;
   }
 
+  /** A feed of the caller's own: telemetry is sampled for as long as it is not disposed. */
+  devicesOf(context: ISessionContext): RunSource & IDisposable {
+    const feed = new KernelFeed(context, DEVICES);
+    for (const other of this.#devices) {
+      if (other.isDisposed) {
+        this.#devices.delete(other);
+      }
+    }
+    this.#devices.add(feed);
+    return feed;
+  }
+
   /** Closes every comm: the page goes away, and the kernel should not go on sending to it. */
   close(): void {
-    for (const feed of this.#feeds.values()) {
+    for (const feed of [...this.#feeds.values(), ...this.#devices]) {
       feed.close();
     }
   }
 
+  readonly #devices = new Set<KernelFeed>();
   readonly #feeds = new Map<ISessionContext, KernelFeed>();
 }

@@ -4,7 +4,7 @@ import { UUID } from "@lumino/coreutils";
 import type { IDisposable } from "@lumino/disposable";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { decodeRows } from "./decode.js";
-import { COMM_TARGET, PROTOCOL_VERSION, parseMetricsMessage } from "./protocol.js";
+import { METRICS, PROTOCOL_VERSION, type RowsChannel } from "./protocol.js";
 import type { ColumnBatch } from "./run.js";
 import { RunStore } from "./runStore.js";
 import type { RunSource, SourceState } from "./source.js";
@@ -25,7 +25,7 @@ const FIRST_RETRY_MS = 3_000;
 const LAST_RETRY_MS = 30_000;
 
 /**
- * The runs of the kernel of a session, live.
+ * The runs of the kernel of a session, or its hosts, live.
  *
  * The feed opens a comm of its own with plain shell messages and reads what comes back from `iopubMessage`, by comm id.
  * It never registers with the kernel connection: the first connection of a page owns the comms (`handleComms`), and
@@ -33,7 +33,10 @@ const LAST_RETRY_MS = 30_000;
  * to ask the kernel for a snapshot.
  */
 export class KernelFeed implements RunSource, IDisposable {
-  constructor(host: KernelHost) {
+  constructor(
+    host: KernelHost,
+    private readonly channel: RowsChannel = METRICS,
+  ) {
     this.#host = host;
     host.kernelChanged.connect(this.#onKernelChanged, this);
     host.statusChanged.connect(this.#onStatusChanged, this);
@@ -157,7 +160,7 @@ export class KernelFeed implements RunSource, IDisposable {
     this.#commId = UUID.uuid4();
     const content = {
       comm_id: this.#commId,
-      target_name: COMM_TARGET,
+      target_name: this.channel.target,
       data: { version: PROTOCOL_VERSION },
     };
     this.#post((envelope) =>
@@ -230,7 +233,7 @@ export class KernelFeed implements RunSource, IDisposable {
       this.#setState("unsupported");
       return;
     }
-    const message = parseMetricsMessage(kernelMessage.content.data);
+    const message = this.channel.parse(kernelMessage.content.data);
     if (message.type === "batch" && !this.#follows(message.seq)) {
       return;
     }

@@ -1,6 +1,5 @@
-/** The messages of the `aronnax.metrics` comm (docs/contracts.md §2). */
+/** The messages of the `aronnax.metrics` and `aronnax.devices` comms (docs/contracts.md §2). */
 
-export const COMM_TARGET = "aronnax.metrics";
 export const PROTOCOL_VERSION = 1;
 
 export type RunStatus = "running" | "interrupted" | "finished" | "failed";
@@ -18,6 +17,14 @@ export interface RunInfo {
   readonly message?: string;
   /** The folder or file of the run, as the kernel sees it. */
   readonly path?: string;
+  /** Of a host, whose telemetry comes as a run's metrics do: its devices. */
+  readonly devices?: readonly Device[];
+}
+
+export interface Device {
+  readonly id: number;
+  /** As its driver names it. */
+  readonly kind: string;
 }
 
 /** One run's part of a message. */
@@ -71,27 +78,54 @@ function parseRun(value: unknown): RunUpdate {
   };
 }
 
-/**
- * Reads the data of a `comm_msg`.
- *
- * @throws Error when it is not a metrics message of a version that this extension reads.
- */
-export function parseMetricsMessage(data: unknown): MetricsMessage {
-  if (!isRecord(data)) {
-    throw new Error("The kernel sent metrics that are not an object.");
-  }
-  if (data.version !== PROTOCOL_VERSION) {
-    throw new Error(
-      `The kernel sent metrics of version ${String(data.version)}, this extension reads version ${PROTOCOL_VERSION}: ` +
-        "install the kernel and the extension from the same release.",
-    );
-  }
-  if (data.type !== "snapshot" && data.type !== "batch") {
-    throw new Error(`The kernel sent metrics of the unknown type ${JSON.stringify(data.type)}.`);
-  }
-  const seq = optionalNumber(data.seq);
-  if (seq === undefined || !Array.isArray(data.runs)) {
-    throw new Error("The kernel sent metrics without a sequence number or runs.");
-  }
-  return { type: data.type, seq, runs: data.runs.map(parseRun) };
+function parseHost(value: unknown): RunUpdate {
+  const update = parseRun(value);
+  const { devices } = value as Record<string, unknown>;
+  return {
+    ...update,
+    devices: (Array.isArray(devices) ? devices : []).filter(isRecord).map((device) => ({
+      id: optionalNumber(device.id) ?? 0,
+      kind: optionalString(device.kind) ?? "",
+    })),
+  };
 }
+
+/** A comm that sends rows of numbers: its target, and how its messages read. */
+export interface RowsChannel {
+  readonly target: string;
+  /**
+   * Reads the data of a `comm_msg`.
+   *
+   * @throws Error when it is not a message of a version that this extension reads.
+   */
+  readonly parse: (data: unknown) => MetricsMessage;
+}
+
+function parser(field: string, parsePart: (value: unknown) => RunUpdate): RowsChannel["parse"] {
+  return (data) => {
+    if (!isRecord(data)) {
+      throw new Error("The kernel sent metrics that are not an object.");
+    }
+    if (data.version !== PROTOCOL_VERSION) {
+      throw new Error(
+        `The kernel sent metrics of version ${String(data.version)}, this extension reads version ${PROTOCOL_VERSION}: ` +
+          "install the kernel and the extension from the same release.",
+      );
+    }
+    if (data.type !== "snapshot" && data.type !== "batch") {
+      throw new Error(`The kernel sent metrics of the unknown type ${JSON.stringify(data.type)}.`);
+    }
+    const seq = optionalNumber(data.seq);
+    const parts = data[field];
+    if (seq === undefined || !Array.isArray(parts)) {
+      throw new Error(`The kernel sent metrics without a sequence number or ${field}.`);
+    }
+    return { type: data.type, seq, runs: parts.map(parsePart) };
+  };
+}
+
+/** The training runs of a kernel. */
+export const METRICS: RowsChannel = { target: "aronnax.metrics", parse: parser("runs", parseRun) };
+
+/** The telemetry of the hosts that a kernel's runtime runs on, each as a run whose rows are samples. */
+export const DEVICES: RowsChannel = { target: "aronnax.devices", parse: parser("hosts", parseHost) };

@@ -46,7 +46,8 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
     const follow = (panel: RunPanel) => {
       const notebook = notebooks.find(({ context }) => context.path === panel.path);
       if (notebook) {
-        panel.follow(notebook.context, feeds.of(notebook.sessionContext));
+        const { context, sessionContext } = notebook;
+        panel.follow(context, feeds.of(sessionContext), () => feeds.devicesOf(sessionContext));
       }
     };
     notebooks.widgetAdded.connect(() => {

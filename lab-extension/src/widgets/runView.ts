@@ -5,7 +5,7 @@ import { toCsv } from "../model/csv.js";
 import type { Run } from "../model/run.js";
 import type { RunSource } from "../model/source.js";
 import type { ViewOptions } from "../model/viewOptions.js";
-import { Chart } from "./chart.js";
+import { ChartGrid } from "./chartGrid.js";
 import { ControlsWidget } from "./controls.js";
 import { download } from "./download.js";
 import type { ViewEnvironment } from "./environment.js";
@@ -24,7 +24,7 @@ export class RunView extends Panel {
     this.#header = new RunHeaderWidget(environment.trans);
     this.#controls = new ControlsWidget(options, environment.trans, () => this.exportCsv());
     this.#notice.addClass("aronnax-Empty");
-    this.#grid.addClass("aronnax-Grid");
+    this.#grid = new ChartGrid(options, environment);
     this.addWidget(this.#header);
     this.addWidget(this.#controls);
     this.addWidget(this.#notice);
@@ -80,10 +80,6 @@ export class RunView extends Panel {
     }
     this.source = null;
     this.options.changed.disconnect(this.#refresh, this);
-    for (const chart of this.#charts.values()) {
-      chart.dispose();
-    }
-    this.#charts.clear();
     super.dispose();
   }
 
@@ -103,29 +99,7 @@ export class RunView extends Panel {
     this.#header.showRun(shown[0], interrupt && (() => void interrupt()));
     this.#controls.showRuns(this.runId === undefined ? (this.#source?.store.runs ?? []) : shown, shown);
     this.#showNotice(shown[0]);
-    const specs = chartsOf(shown, this.environment.trans);
-    const wanted = new Map(
-      specs.map((spec) => [`${spec.id} ${spec.lines.map((line) => line.column)}`, spec]),
-    );
-    for (const [key, chart] of this.#charts) {
-      if (!wanted.has(key)) {
-        chart.dispose();
-        this.#charts.delete(key);
-      }
-    }
-    let position = 0;
-    for (const [key, spec] of wanted) {
-      let chart = this.#charts.get(key);
-      if (!chart) {
-        chart = new Chart(spec, this.options, this.environment);
-        this.#charts.set(key, chart);
-      }
-      if (this.#grid.node.children[position] !== chart.node) {
-        this.#grid.node.insertBefore(chart.node, this.#grid.node.children[position] ?? null);
-      }
-      position += 1;
-      chart.update(shown);
-    }
+    this.#grid.showCharts(chartsOf(shown, this.environment.trans), shown);
   }
 
   #showNotice(run: Run | undefined): void {
@@ -141,8 +115,7 @@ export class RunView extends Panel {
   readonly #header: RunHeaderWidget;
   readonly #controls: ControlsWidget;
   readonly #notice = new Widget();
-  readonly #grid = new Widget();
-  readonly #charts = new Map<string, Chart>();
+  readonly #grid: ChartGrid;
 }
 
 type Trans = ViewEnvironment["trans"];

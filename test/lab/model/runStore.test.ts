@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { decodeRows } from "../../../lab-extension/src/model/decode.js";
-import { parseMetricsMessage, type RunUpdate } from "../../../lab-extension/src/model/protocol.js";
+import { METRICS, type RunUpdate } from "../../../lab-extension/src/model/protocol.js";
 import { RunStore } from "../../../lab-extension/src/model/runStore.js";
 import { arrowStream, type Row, trainingRows } from "../support/arrow.js";
 
@@ -11,7 +11,7 @@ async function send(
   rows: readonly Row[],
   run: Partial<RunUpdate> = {},
 ): Promise<boolean> {
-  const message = parseMetricsMessage({
+  const message = METRICS.parse({
     version: 1,
     type,
     seq: 0,
@@ -89,19 +89,17 @@ describe("RunStore", () => {
   });
 });
 
-describe("parseMetricsMessage", () => {
+describe("METRICS.parse", () => {
   it("refuses another version and says what to do", () => {
-    expect(() => parseMetricsMessage({ version: 2, type: "batch", seq: 0, runs: [] })).toThrow(
+    expect(() => METRICS.parse({ version: 2, type: "batch", seq: 0, runs: [] })).toThrow(
       /version 2.*version 1.*same release/,
     );
   });
 
   it("refuses what is not a metrics message", () => {
-    expect(() => parseMetricsMessage(null)).toThrow();
-    expect(() => parseMetricsMessage({ version: 1, type: "hello", seq: 0, runs: [] })).toThrow(/"hello"/);
-    expect(() => parseMetricsMessage({ version: 1, type: "batch", runs: [] })).toThrow(/sequence number/);
-    expect(() => parseMetricsMessage({ version: 1, type: "batch", seq: 0, runs: [{}] })).toThrow(
-      /without an id/,
-    );
+    expect(() => METRICS.parse(null)).toThrow();
+    expect(() => METRICS.parse({ version: 1, type: "hello", seq: 0, runs: [] })).toThrow(/"hello"/);
+    expect(() => METRICS.parse({ version: 1, type: "batch", runs: [] })).toThrow(/sequence number/);
+    expect(() => METRICS.parse({ version: 1, type: "batch", seq: 0, runs: [{}] })).toThrow(/without an id/);
   });
 });
