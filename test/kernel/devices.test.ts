@@ -50,7 +50,11 @@ it("answers before there is a runtime, and starts none by being watched", async 
 });
 
 it("sends the runtime's figures once a cell has attached it, absent where there are none", async () => {
-  const cell = await kernel.execute("import { ones } from 'aronnax';\nawait ones([2]).sum().item()", {}, 60_000);
+  const cell = await kernel.execute(
+    "import { ones } from 'aronnax';\nawait ones([2]).sum().item()",
+    {},
+    60_000,
+  );
   expect(cell.error).toBeUndefined();
   await message("d0", (data) => (data.hosts[0]?.rowCount ?? 0) >= 3);
   const received = messages("d0");
