@@ -132,9 +132,14 @@ export const windows: readonly Operation[] = [
   ),
   pooled(
     "maxPool",
-    a.maxPool,
-    (n, w, s, p) => `lambda x: lax.reduce_window(x, -jnp.inf, lax.max, ${all(n, w)}, ${all(n, s)}, "${p}")`,
-    { firstOnly: true },
+    (...given) =>
+      a
+        .maxPool(...given)
+        .pow(3)
+        .div(3),
+    (n, w, s, p) =>
+      `lambda x: lax.reduce_window(x, -jnp.inf, lax.max, ${all(n, w)}, ${all(n, s)}, "${p}") ** 3 / 3`,
+    {},
   ),
   pooled(
     "avgPool",

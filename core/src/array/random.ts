@@ -115,7 +115,7 @@ function asKey(k: Key | number): Key {
   if (!(k instanceof Tensor) || k.dtype !== "uint32" || k.shape.length !== 1 || k.shape[0] !== 2) {
     throw new ArgumentError(
       `a random key is a uint32[2], not ${k}`,
-      "make one with random.key(seed), random.split() or random.foldIn()",
+      "make one with random.key(seed), random.splitKeys() or random.foldIn()",
     );
   }
   return k;

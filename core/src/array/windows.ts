@@ -2,23 +2,30 @@
 import { isFloat } from "../graph/dtype.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType } from "../graph/lowering.js";
-import { bind, type Op } from "./bind.js";
-import { addBatchAxis, onesLike } from "./broadcast.js";
+import type { Shape } from "../graph/node.js";
+import { bind, type Op, placeholder } from "./bind.js";
+import { ones, onesLike, zeros } from "./broadcast.js";
 import { resolvePadding } from "./convolution.js";
 import { literal, scalar } from "./creation.js";
 import {
   abs,
   add,
+  and,
   cast,
   div,
   equal,
   exp,
+  greaterEqual,
+  lessEqual,
   log1p,
   maximum,
   minimum,
   mul,
   neg,
+  not,
+  or,
   sub,
+  uniform,
   where,
 } from "./elementwise.js";
 import { limits } from "./hostdata.js";
@@ -118,14 +125,20 @@ function identity(kind: WindowReduction["kind"], dtype: Tensor["dtype"]): number
   return isFloat(dtype) ? sign * Number.POSITIVE_INFINITY : limits(dtype)[sign < 0 ? "min" : "max"];
 }
 
+type Selection = Windows & { readonly kind: "maximum" | "minimum" };
+
 /** Adds each window's cotangent to the element that is the window's extremum, the first of equal ones. */
-const selectAndScatterPrimitive: Op<Windows & { kind: "maximum" | "minimum" }> = {
+const selectAndScatterPrimitive: Op<Selection> = {
   name: "select_and_scatter",
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
-  batch: ([x, g], [xBatched, gBatched], attributes, size) => {
-    const both = [x!, g!].map((t, i) => ([xBatched, gBatched][i] ? t : addBatchAxis(t, size)));
-    return [bind(selectAndScatterPrimitive, both, below(attributes))];
-  },
+  // Where the extremum stands does not change.
+  vjp: ({ inputs: [x, g], attributes }, [h]) => [
+    undefined,
+    h && bind(selectAndGatherPrimitive, [x!, h], { ...attributes, results: g!.shape }),
+  ],
+  batch: (inputs, batched, attributes, size) => [
+    bind(selectAndScatterPrimitive, uniform(inputs, batched, size), below(attributes)),
+  ],
   lower(lowering, { inputs: [x, g], outputs: [y], attributes: a }, [operand, source]) {
     const { dtype } = x!;
     const s = scalarType(dtype);
@@ -154,6 +167,65 @@ const selectAndScatterPrimitive: Op<Windows & { kind: "maximum" | "minimum" }> =
     );
   },
 };
+
+/** The reverse: of each window the element of the second operand that stands where the first has its extremum. */
+const selectAndGatherPrimitive: Op<Selection & { readonly results: Shape }> = {
+  name: "select_and_gather",
+  shape: ([x], { results }) => [{ shape: results, dtype: x!.dtype }],
+  vjp: ({ inputs: [x], attributes }, [g]) => [
+    undefined,
+    g && bind(selectAndScatterPrimitive, [x!, g], attributes),
+  ],
+  batch: (inputs, batched, attributes, size) => [
+    bind(selectAndGatherPrimitive, uniform(inputs, batched, size), {
+      ...below(attributes),
+      results: [size, ...attributes.results],
+    }),
+  ],
+  lower(lowering, { inputs, attributes }, operands) {
+    const parameters = inputs.map(placeholder);
+    const outputs = [gathered(parameters[0]!, parameters[1]!, attributes)];
+    return lowering.inline({ parameters, outputs }, operands);
+  },
+};
+
+/** Goes through the places of a window, all windows side by side, and keeps the best so far: the compiler makes one loop of it. */
+function gathered(x: Tensor, values: Tensor, a: Selection & { readonly results: Shape }): Tensor {
+  if (a.results.includes(0)) return zeros(a.results, { dtype: x.dtype });
+  const interior = a.window.map(() => 0);
+  const [low, high] = [a.padding.map(([before]) => before), a.padding.map(([, after]) => after)];
+  const padded = (t: Tensor, value: number | boolean): Tensor =>
+    padWith(t, scalar(value, t.dtype), { low, high, interior });
+  const [keys, tangents, inside] = [
+    padded(x, 0),
+    padded(values, 0),
+    padded(ones(x.shape, { dtype: "bool" }), false),
+  ];
+  const before = a.kind === "maximum" ? greaterEqual : lessEqual;
+  let best: { key: Tensor; tangent: Tensor; inside: Tensor } | undefined;
+  for (let place = 0; place < a.window.reduce((n, w) => n * w, 1); place++) {
+    let rest = place;
+    const offset = a.window.map(() => 0);
+    for (let axis = a.window.length - 1; axis >= 0; axis--) {
+      offset[axis] = rest % a.window[axis]!;
+      rest = Math.floor(rest / a.window[axis]!);
+    }
+    const stop = offset.map((o, i) => o + (a.results[i]! - 1) * a.strides[i]! + 1);
+    const at = (t: Tensor): Tensor => sliceRanges(t, offset, stop, a.strides);
+    const next = { key: at(keys), tangent: at(tangents), inside: at(inside) };
+    if (best === undefined) {
+      best = next;
+      continue;
+    }
+    const stays = or(not(next.inside), and(best.inside, before(best.key, next.key)));
+    best = {
+      key: where(stays, best.key, next.key),
+      tangent: where(stays, best.tangent, next.tangent),
+      inside: or(best.inside, next.inside),
+    };
+  }
+  return best!.tangent;
+}
 
 export interface PoolingOptions {
   /** Default: the window itself. */
