@@ -400,7 +400,7 @@ def _force_cpu_devices(count: int) -> None:
         if not flag.startswith("--xla_force_host_platform_device_count")
     ]
     os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
-    os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 2 * count))
+    os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 4 * count))
 
 
 def _shard_to_host(array: Any) -> np.ndarray:

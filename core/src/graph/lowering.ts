@@ -304,7 +304,9 @@ export class Lowering {
 
   /** Writes the whole module. */
   module(graph: Graph, options: LoweringOptions): LoweredModule {
-    for (const given of options.parameters ?? []) if (given !== undefined) this.useMesh(given.mesh);
+    for (const given of [...(options.parameters ?? []), ...(options.outputs ?? [])]) {
+      if (given !== undefined) this.useMesh(given.mesh);
+    }
     const operands = graph.parameters.map((_, i) => `%arg${i}`);
     const names = this.inline(graph, operands);
     const mesh = this.#mesh;

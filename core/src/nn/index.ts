@@ -8,7 +8,6 @@ export {
   checkpointName,
   initialize,
   Module,
-  type ParameterLayout,
   type ParameterOptions,
   type ParameterSpec,
   parameterLayout,

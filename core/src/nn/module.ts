@@ -6,7 +6,7 @@ import { type DType, isFloat } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
 import { type Mesh, type Placement, placementKey } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
-import { constrain } from "../sharding/constraint.js";
+import type { Layout } from "../sharding/layout.js";
 import { defaultRules, placeAxes, type Rules } from "../sharding/rules.js";
 import { jit } from "../transform/jit.js";
 import { flatten, mapNamed, treeNode } from "../transform/tree.js";
@@ -99,30 +99,25 @@ export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
   return found;
 }
 
-const draw = jit(
-  (
-    init: Initializer,
-    base: Key,
-    path: Tensor,
-    shape: Shape,
-    dtype: DType,
-    place: () => Placement | undefined,
-  ) => {
-    const drawn = init(foldIn(base, path), shape, dtype);
-    const to = place();
-    return to === undefined ? drawn : constrain(drawn, to);
-  },
-  { name: "initialize", tag: () => "parameter" },
-);
+type Draw = (base: Key, path: Tensor) => Tensor;
 
-/** One function for equal placements, so that a program that draws a parameter serves all layers. */
-const places = new Map<string, () => Placement | undefined>();
+const draws = new WeakMap<Initializer, Map<string, Draw>>();
 
-function placer(to: Placement | undefined): () => Placement | undefined {
-  const key = to === undefined ? "" : placementKey(to);
-  const known = places.get(key) ?? (() => to);
-  places.set(key, known);
-  return known;
+/** The program that draws parameters of a kind; one serves all layers. */
+function drawing({ init, shape, dtype }: ParameterSpec, to: Placement | undefined): Draw {
+  const kinds = draws.get(init) ?? new Map<string, Draw>();
+  draws.set(init, kinds);
+  const kind = `${dtype}[${shape}]${to === undefined ? "" : placementKey(to)}`;
+  let draw = kinds.get(kind);
+  if (draw === undefined) {
+    draw = jit((base: Key, path: Tensor) => init(foldIn(base, path), shape, dtype), {
+      name: "initialize",
+      tag: () => "parameter",
+      place: () => to,
+    });
+    kinds.set(kind, draw);
+  }
+  return draw;
 }
 
 /**
@@ -133,22 +128,18 @@ function placer(to: Placement | undefined): () => Placement | undefined {
  * @param seed - a random key or an integer
  * @param layout - where each parameter is drawn: no device holds more than its part at any time. Default the first device
  */
-export function initialize<M extends Module>(model: M, seed: Key | number = 0, layout?: ParameterLayout): M {
+export function initialize<M extends Module>(model: M, seed: Key | number = 0, layout?: Layout): M {
   const declaredSpecs = parameterSpecs(model);
   const base = typeof seed === "number" ? makeKey(seed) : seed;
   return mapNamed((leaf, path) => {
     const spec = declaredSpecs.get(path);
     if (spec === undefined) return leaf;
-    const at = tensor(Uint32Array.of(hash(path)), { shape: [] });
-    return draw(spec.init, base, at, spec.shape, spec.dtype, placer(layout?.get(path)));
+    return drawing(spec, layout?.get(path))(base, tensor(Uint32Array.of(hash(path)), { shape: [] }));
   }, model);
 }
 
-/** Where each parameter of a model lies, by path. */
-export type ParameterLayout = ReadonlyMap<string, Placement>;
-
 /** The layout that rules give to the logical axes of a model's parameters. */
-export function parameterLayout(root: unknown, mesh: Mesh, rules: Rules = defaultRules): ParameterLayout {
+export function parameterLayout(root: unknown, mesh: Mesh, rules: Rules = defaultRules): Layout {
   return new Map(
     [...parameterSpecs(root)].map(([path, spec]) => [path, placeAxes(spec.axes, spec, mesh, rules)]),
   );

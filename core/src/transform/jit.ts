@@ -92,7 +92,10 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
       donated: donatedLeaves(args, options.donate ?? []),
       tags: out.paths.map((path) => options.tag?.(path)),
       parameters: [...flat.leaves, ...graph.captured].map(placementOf),
-      outputs: out.paths.map((path, i) => options.place?.(path, out.leaves[i]!)),
+      outputs: out.paths.map((path, i) => {
+        const to = options.place?.(path, out.leaves[i]!);
+        return to === undefined || to.mesh.count === 1 ? undefined : to;
+      }),
     });
     return {
       compiled,
