@@ -46,6 +46,7 @@ class Compiler:
 
     def _make(self, job: CompileJob, level: int, flags: dict[str, Any], cached: bool) -> Program:
         start = time.perf_counter()
+        self._backend.prepare(job.text)
         source: str | bool = False
         if cached:
             executable, source = self._cached(job, level, flags)

@@ -75,7 +75,7 @@ def compile_fault(error: Exception, name: str) -> Fault:
 
 
 def _compile_fix(text: str) -> str:
-    if "custom call" in text and ("No registered implementation" in text or "NOT_FOUND" in text):
+    if "No registered implementation" in text or "No FFI handler registered" in text:
         return "This custom call does not exist on this platform: lower the operation another way here."
     if "flag" in text.lower() or "DebugOptions" in text:
         return "Flag names differ between releases of jaxlib: check the names in `options.flags`."

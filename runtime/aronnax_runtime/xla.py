@@ -20,6 +20,7 @@ import jax
 import ml_dtypes
 import numpy as np
 from jax._src.interpreters.mlir import make_ir_context
+from jax._src.lax.linalg import initialize_lapack
 from jax._src.sharding_impls import GSPMDSharding
 from jax.extend.backend import get_backend
 from jaxlib import _jax, xla_client
@@ -157,6 +158,7 @@ class Backend:
         # Programs must reach all devices in one order: two interleaved collectives would wait for each other.
         self._run_lock = threading.Lock()
         self._mlir_lock = threading.Lock()
+        self._lapack_lock = threading.Lock()
         self._mlir_context: ir.Context | None = None
 
     # Placement
@@ -297,6 +299,15 @@ class Backend:
         return array.is_fully_addressable or array.is_fully_replicated
 
     # Programs
+
+    def prepare(self, text: str) -> None:
+        """To be called before the program of this text is compiled or loaded.
+
+        jax registers LAPACK's kernels when it is imported, and has SciPy fill in their functions only when it lowers to
+        one, since that takes a while. A call before would end the process."""
+        if self.platform == "cpu" and "lapack_" in text:
+            with self._lapack_lock:
+                initialize_lapack()
 
     def compile(self, text: str, devices: tuple[Any, ...], level: int, flags: dict[str, Any], name: str) -> Executable:
         """Raises CompileError."""
