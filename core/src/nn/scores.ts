@@ -132,8 +132,10 @@ export function plainAttention(
     return moveAxis(reshape(whole, [batch, chunks, size, ...tail]), 1, 0);
   };
   const { offset = 0, segments } = options;
+  // Wide outside the loop, so that the chunks' shares of their gradients are summed in float32.
+  const [wideK, wideV] = [cast(k, "float32"), cast(v, "float32")];
   const chunk = remat((x: Chunk) =>
-    attend(x.q, k, v, {
+    attend(x.q, cast(wideK, k.dtype), cast(wideV, v.dtype), {
       ...options,
       offset: add(x.start, offset),
       segments: segments && [x.segments!, segments[1]],
