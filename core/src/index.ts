@@ -78,6 +78,8 @@ export * as metrics from "./metrics/index.js";
 export * as llm from "./models/llm/index.js";
 export * as nn from "./nn/index.js";
 export {
+  adafactor,
+  adam,
   adamw,
   constant,
   cosine,
@@ -85,7 +87,10 @@ export {
   inverseSquareRoot,
   linear,
   lion,
+  muon,
   type Optimizer,
+  type ParameterGroup,
+  previewSchedule,
   type Schedule,
   sgd,
   warmupStableDecay,

@@ -1,8 +1,12 @@
-export { type AdamWOptions, type AdamWState, adamw } from "./adamw.js";
-export { type DescentOptions, descent, type Method } from "./descent.js";
+export { type AdafactorOptions, type AdafactorState, adafactor } from "./adafactor.js";
+export { type AdamOptions, type AdamWOptions, type AdamWState, adam, adamw } from "./adamw.js";
+export { type DescentOptions, type DirectionContext, descent, type Method } from "./descent.js";
+export { type Leaves, type ParameterGroup, type Part, partitioned } from "./groups.js";
 export { type LionOptions, type LionState, lion } from "./lion.js";
+export { type MuonOptions, type MuonState, muon } from "./muon.js";
 export {
   clipByNorm,
+  clipByValue,
   globalNorm,
   type Optimizer,
   type UpdateContext,
@@ -14,6 +18,7 @@ export {
   cosine,
   inverseSquareRoot,
   linear,
+  previewSchedule,
   type Schedule,
   type WarmupStableDecayOptions,
   warmupStableDecay,

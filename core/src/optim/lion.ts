@@ -2,8 +2,9 @@
 import { zerosLike } from "../array/broadcast.js";
 import { add, mul, sign } from "../array/elementwise.js";
 import { map } from "../transform/tree.js";
-import { checkDecays, type DescentOptions, descent } from "./descent.js";
-import type { Optimizer } from "./optimizer.js";
+import { checkDecays, checkNames, type DescentOptions, descent } from "./descent.js";
+import type { Leaves } from "./groups.js";
+import { type Optimizer, withOptions } from "./optimizer.js";
 
 export interface LionOptions extends DescentOptions {
   /** Share of the momentum in the direction. Default 0.9. */
@@ -12,15 +13,17 @@ export interface LionOptions extends DescentOptions {
   beta2?: number;
 }
 
-/** The momentum, a tree like the parameters. */
+/** The momentum, by path. */
 export interface LionState {
-  readonly mean: unknown;
+  readonly mean: Leaves;
 }
 
 /** Its learning rate is a third to a tenth of AdamW's, its weight decay three to ten times AdamW's. */
-export function lion({ beta1 = 0.9, beta2 = 0.99, ...options }: LionOptions): Optimizer<LionState> {
+export function lion(options: LionOptions): Optimizer {
+  checkNames("lion", options, ["beta1", "beta2"]);
+  const { beta1 = 0.9, beta2 = 0.99, ...rest } = options;
   checkDecays("lion", { beta1, beta2 });
-  return descent<LionState>(options, {
+  const optimizer = descent<LionState>(rest, {
     name: "lion",
     init: (parameters) => ({ mean: map(zerosLike, parameters) }),
     direction: (gradients, state) => [
@@ -28,4 +31,5 @@ export function lion({ beta1 = 0.9, beta2 = 0.99, ...options }: LionOptions): Op
       { mean: map((g, m) => add(mul(m, beta2), mul(g, 1 - beta2)), gradients, state.mean) },
     ],
   });
+  return withOptions(optimizer, lion, options);
 }

@@ -1,13 +1,13 @@
 /** What the Trainer asks of an optimizer. */
 import { reduceSum } from "../array/broadcast.js";
-import { add, cast, minimum, mul, sqrt, square } from "../array/elementwise.js";
+import { add, cast, clip, minimum, mul, sqrt, square } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { leaves, map } from "../transform/tree.js";
 
 /** What an update did, as float32 scalars. */
 export interface UpdateReport {
   readonly learningRate: Tensor;
-  /** Euclidean norm of all gradients, before clipping. */
+  /** Euclidean norm of all gradients of trained parameters, before clipping. */
   readonly gradientNorm: Tensor;
 }
 
@@ -15,6 +15,8 @@ export interface UpdateContext {
   /** Updates done before this one, int32 scalar. */
   readonly step: Tensor;
   readonly totalSteps: number;
+  /** Norm of the gradients of all parameters, for an optimizer that is given a part of them; default that of those given. */
+  readonly gradientNorm?: Tensor;
 }
 
 /** A rule that turns gradients into new parameters. States and parameters are trees; nothing is changed in place. */
@@ -27,6 +29,12 @@ export interface Optimizer<S = unknown> {
     parameters: P,
     context: UpdateContext,
   ): [parameters: P, state: S, report: UpdateReport];
+  /** Whether the parameter at a path is trained; without this all are. The gradient of one that is not is never computed. */
+  trains?(path: string, parameter: Tensor): boolean;
+  /** The same optimizer with some options changed, where it has options. */
+  with?(changes: Readonly<Record<string, unknown>>): Optimizer<S>;
+  /** What it was made with. */
+  readonly options?: object;
 }
 
 /** Euclidean norm of all leaves together, in float32. */
@@ -44,4 +52,21 @@ export function globalNorm(tree: unknown): Tensor {
 export function clipByNorm<P>(gradients: P, norm: Tensor, limit: number): P {
   const factor = minimum(mul(limit, norm.add(1e-6).pow(-1)), 1);
   return map((g) => mul(g, cast(factor, g.dtype)), gradients);
+}
+
+/** Limits each element of the gradients to [-`limit`, `limit`]. */
+export function clipByValue<P>(gradients: P, limit: number): P {
+  return map((g) => clip(g, -limit, limit), gradients);
+}
+
+/** Gives `value` the options that it was made with, and `with(changes)`, which makes another by `make`. */
+export function withOptions<T extends object, O extends object>(
+  value: T,
+  make: (options: O) => T,
+  options: O,
+): T {
+  return Object.assign(value, {
+    options,
+    with: (changes: Partial<O>) => make({ ...options, ...changes }),
+  });
 }

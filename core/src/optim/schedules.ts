@@ -1,16 +1,39 @@
 /** Learning-rate schedules: functions of the step, computed on the device. */
 
 import { full } from "../array/broadcast.js";
+import { iota } from "../array/creation.js";
 import { add, cast, cos, div, less, maximum, minimum, mul, rsqrt, sub, where } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
+import { vmap } from "../transform/vmap.js";
+import { withOptions } from "./optimizer.js";
 
 /** The learning rate of a step (int32 scalar, the first is 0), a float32 scalar. */
-export type Schedule = (step: Tensor, totalSteps: number) => Tensor;
+export interface Schedule {
+  (step: Tensor, totalSteps: number): Tensor;
+  /** The same schedule with some options changed, where it has options. */
+  with?(changes: Readonly<Record<string, unknown>>): Schedule;
+  /** What it was made with. */
+  readonly options?: object;
+}
 
-export function constant(learningRate: number): Schedule {
-  check("constant", { learningRate });
-  return () => full([], learningRate, { dtype: "float32" });
+/** The learning rate of every step of a training, float32 [steps]: to be drawn before it begins. */
+export async function previewSchedule(schedule: Schedule, steps: number): Promise<Float32Array> {
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ArgumentError(`previewSchedule: steps is ${steps}`, "give a positive integer");
+  // An own float32 scalar for each step, also where a schedule does not look at it.
+  const rates = vmap((step: Tensor) => add(schedule(step, steps), mul(cast(step, "float32"), 0)));
+  return (await rates(iota([steps], 0)).data()) as Float32Array;
+}
+
+/** The same rate for every step, after a linear warm-up if one is asked for. */
+export function constant(learningRate: number, { warmup = 0 }: { warmup?: number } = {}): Schedule {
+  check("constant", { learningRate, warmup });
+  return (step) => {
+    const rate = full([], learningRate, { dtype: "float32" });
+    const t = cast(step, "float32");
+    return warmup === 0 ? rate : where(less(t, warmup), rising(t, warmup, learningRate), rate);
+  };
 }
 
 export interface CosineOptions {
@@ -25,24 +48,28 @@ export interface CosineOptions {
 }
 
 /** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017). */
-export function cosine({ peak, warmup = 0, final = peak / 10, steps }: CosineOptions): Schedule {
+export function cosine(options: CosineOptions): Schedule {
+  const { peak, warmup = 0, final = peak / 10, steps } = options;
   check("cosine", { peak, warmup, final });
-  return (step, totalSteps) => {
+  const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const t = cast(step, "float32");
     const progress = share(t, warmup, steps ?? totalSteps);
     const falling = add(mul(add(cos(mul(progress, Math.PI)), 1), (peak - final) / 2), final);
     return where(less(t, warmup), rising(t, warmup, peak), falling);
   };
+  return withOptions<Schedule, CosineOptions>(schedule, cosine, options);
 }
 
 /** Linear warm-up, then a straight line down to `final` (default 0). */
-export function linear({ peak, warmup = 0, final = 0, steps }: CosineOptions): Schedule {
+export function linear(options: CosineOptions): Schedule {
+  const { peak, warmup = 0, final = 0, steps } = options;
   check("linear", { peak, warmup, final });
-  return (step, totalSteps) => {
+  const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const t = cast(step, "float32");
     const falling = add(mul(share(t, warmup, steps ?? totalSteps), final - peak), peak);
     return where(less(t, warmup), rising(t, warmup, peak), falling);
   };
+  return withOptions<Schedule, CosineOptions>(schedule, linear, options);
 }
 
 export interface WarmupStableDecayOptions {
@@ -60,22 +87,25 @@ export interface WarmupStableDecayOptions {
 export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
   const { peak, warmup = 0, final = 0 } = options;
   check("warmupStableDecay", { peak, warmup, final });
-  return (step, totalSteps) => {
+  const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const end = options.steps ?? totalSteps;
     const decay = options.decay ?? Math.max(1, Math.round(end / 10));
     const t = cast(step, "float32");
     const falling = add(mul(share(t, end - decay, end), final - peak), peak);
     return where(less(t, warmup), rising(t, warmup, peak), falling);
   };
+  return withOptions<Schedule, WarmupStableDecayOptions>(schedule, warmupStableDecay, options);
 }
 
 /** Warm-up, then the peak times sqrt(warmup / step) (Vaswani et al. 2017). */
-export function inverseSquareRoot({ peak, warmup }: { peak: number; warmup: number }): Schedule {
+export function inverseSquareRoot(options: { peak: number; warmup: number }): Schedule {
+  const { peak, warmup } = options;
   check("inverseSquareRoot", { peak, warmup: warmup - 1 });
-  return (step) => {
+  const schedule = (step: Tensor): Tensor => {
     const t = cast(step, "float32");
     return where(less(t, warmup), rising(t, warmup, peak), mul(rsqrt(div(add(t, 1), warmup)), peak));
   };
+  return withOptions<Schedule, typeof options>(schedule, inverseSquareRoot, options);
 }
 
 /** The part of a warm-up: linear, and `peak` at its last step. */

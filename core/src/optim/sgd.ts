@@ -2,8 +2,9 @@
 import { zerosLike } from "../array/broadcast.js";
 import { add, mul } from "../array/elementwise.js";
 import { map } from "../transform/tree.js";
-import { checkDecays, type DescentOptions, descent } from "./descent.js";
-import type { Optimizer } from "./optimizer.js";
+import { checkDecays, checkNames, type DescentOptions, descent } from "./descent.js";
+import type { Leaves } from "./groups.js";
+import { type Optimizer, withOptions } from "./optimizer.js";
 
 export interface SgdOptions extends DescentOptions {
   /** Share of the last direction that is kept. Default 0. */
@@ -12,14 +13,16 @@ export interface SgdOptions extends DescentOptions {
   nesterov?: boolean;
 }
 
-/** The running direction, a tree like the parameters; empty without momentum. */
+/** The running direction, by path; empty without momentum. */
 export interface SgdState {
-  readonly momentum: unknown;
+  readonly momentum: Leaves;
 }
 
-export function sgd({ momentum = 0, nesterov = false, ...options }: SgdOptions): Optimizer<SgdState> {
+export function sgd(options: SgdOptions): Optimizer {
+  checkNames("sgd", options, ["momentum", "nesterov"]);
+  const { momentum = 0, nesterov = false, ...rest } = options;
   checkDecays("sgd", { momentum });
-  return descent<SgdState>(options, {
+  const optimizer = descent<SgdState>(rest, {
     name: "sgd",
     init: (parameters) => ({ momentum: momentum === 0 ? {} : map(zerosLike, parameters) }),
     direction(gradients, state) {
@@ -29,4 +32,5 @@ export function sgd({ momentum = 0, nesterov = false, ...options }: SgdOptions):
       return [directions, { momentum: running }];
     },
   });
+  return withOptions(optimizer, sgd, options);
 }

@@ -1,10 +1,10 @@
 /** What a training is told, and the check of every field before anything starts. */
 import type { BatchSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
+import { nearestName } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import type { TrainerCallback } from "./callbacks.js";
-import { nearestName } from "./spelling.js";
 import type { Loss, TrainableModel } from "./step.js";
 
 /** When a loss counts as a spike: more than `deviations` standard deviations above the mean of about `window` steps before. */

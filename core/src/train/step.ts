@@ -1,5 +1,5 @@
 /** One update as a function of the state and a batch: what the Trainer compiles. */
-import { sum, zeros } from "../array/broadcast.js";
+import { full, sum, zeros, zerosLike } from "../array/broadcast.js";
 import { scalar } from "../array/creation.js";
 import {
   abs,
@@ -21,11 +21,12 @@ import {
 } from "../array/elementwise.js";
 import { stack } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
 import { crossEntropy } from "../nn/losses.js";
 import { castTree, type Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { scan } from "../transform/scan.js";
-import { map } from "../transform/tree.js";
+import { flatten, map } from "../transform/tree.js";
 import { valueAndGrad } from "../transform/vjp.js";
 import type { SpikeOptions } from "./config.js";
 import type { DeviceBatch } from "./placement.js";
@@ -80,7 +81,7 @@ export function update<M extends TrainableModel>(
   options: StepOptions<M>,
 ): [TrainState<M>, Tensor] {
   const { optimizer, totalSteps, averageDecay, spikes, skip } = options;
-  const [value, gradients] = lossAndGradients(options.loss, state.model, batch, options.microbatches);
+  const [value, gradients] = lossAndGradients(options.loss, state.model, batch, options);
   const loss = cast(value, "float32");
   const [model, optimizerState, report] = optimizer.update(gradients, state.optimizer, state.model, {
     step: state.step,
@@ -111,35 +112,66 @@ export function update<M extends TrainableModel>(
 /**
  * Loss and gradients of a batch, or of one that comes in microbatches: then one after another in a scan, with the result of the whole:
  * the sum of the losses over the sum of the weights. For that a microbatch's loss must be the mean over its weights, as the default is.
+ * Gradients of parameters that are not trained are zeros.
  */
 function lossAndGradients<M extends TrainableModel>(
   loss: Loss<M>,
   model: M,
   batch: DeviceBatch,
-  microbatches: number,
+  { microbatches, optimizer }: StepOptions<M>,
 ): [Tensor, M] {
-  if (microbatches === 1) return valueAndGrad(loss)(model, batch);
-  const { weights } = batch;
+  const flat = flatten(model);
+  const isTrained = flat.leaves.map((p, i) => optimizer.trains?.(flat.paths[i]!, p) ?? true);
+  const trained = flat.leaves.filter((_, i) => isTrained[i]);
+  if (trained.length === 0) {
+    throw new ArgumentError("Trainer: the optimizer trains no parameter", "leave one of the groups unfrozen");
+  }
+  /** The model with other tensors in the places of the trained parameters. */
+  const merge = (own: readonly Tensor[], rest: (p: Tensor) => Tensor): M => {
+    let next = 0;
+    return flat.rebuild(flat.leaves.map((p, i) => (isTrained[i] ? own[next++]! : rest(p)))) as M;
+  };
+  const lossAt = (own: readonly Tensor[], part: DeviceBatch): Tensor =>
+    loss(
+      merge(own, (p) => p),
+      part,
+    );
+  const [value, gradients] =
+    microbatches === 1
+      ? valueAndGrad(lossAt)(trained, batch)
+      : accumulated(lossAt, trained, batch, microbatches);
+  return [value, merge(gradients, zerosLike)];
+}
+
+function accumulated(
+  loss: (parameters: readonly Tensor[], batch: DeviceBatch) => Tensor,
+  parameters: readonly Tensor[],
+  batch: DeviceBatch,
+  microbatches: number,
+): [Tensor, readonly Tensor[]] {
   // A microbatch whose weights sum to less than 1 is divided by 1: see crossEntropy.
-  const totals = weights === undefined ? undefined : sum(weights, [1, 2]);
+  const totals = batch.weights === undefined ? undefined : sum(batch.weights, [1, 2]);
   const shares =
     totals === undefined
-      ? mul(add(zeros([microbatches]), 1), 1 / microbatches)
+      ? full([microbatches], 1 / microbatches)
       : div(maximum(totals, 1), maximum(sum(totals), 1));
   const start = {
     loss: scalar(0, "float32"),
-    gradients: map((p) => zeros(p.shape, { dtype: "float32" }), model),
+    gradients: parameters.map((p) => zeros(p.shape)),
   };
   const [total] = scan(
     (sums: typeof start, part: { batch: DeviceBatch; share: Tensor }): [typeof start, null] => {
-      const [value, gradients] = valueAndGrad(loss)(model, part.batch);
+      const [value, gradients] = valueAndGrad(loss)(parameters, part.batch);
       const weigh = (to: Tensor, x: Tensor): Tensor => add(to, mul(cast(x, "float32"), part.share));
-      return [{ loss: weigh(sums.loss, value), gradients: map(weigh, sums.gradients, gradients) }, null];
+      return [
+        { loss: weigh(sums.loss, value), gradients: sums.gradients.map((g, i) => weigh(g, gradients[i]!)) },
+        null,
+      ];
     },
     start,
     { batch, share: shares },
   );
-  return [total.loss, map((g, p) => cast(g, p.dtype), total.gradients, model)];
+  return [total.loss, total.gradients.map((g, i) => cast(g, parameters[i]!.dtype))];
 }
 
 /**

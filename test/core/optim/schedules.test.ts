@@ -1,5 +1,14 @@
 import "../../support/runtime.js";
-import { adamw, constant, cosine, inverseSquareRoot, linear, tensor, warmupStableDecay } from "aronnax";
+import {
+  adamw,
+  constant,
+  cosine,
+  inverseSquareRoot,
+  linear,
+  previewSchedule,
+  tensor,
+  warmupStableDecay,
+} from "aronnax";
 import { expect, it } from "vitest";
 
 async function at(schedule: ReturnType<typeof cosine>, step: number, total: number): Promise<number> {
@@ -33,4 +42,11 @@ it("refuses values that make no sense, naming them", () => {
   expect(() => constant(-1)).toThrow(/learningRate is -1/);
   expect(() => adamw({ learningRate: 1, beta2: 1 })).toThrow(/beta2 is 1/);
   expect(() => adamw({ learningRate: 1, clipNorm: 0 })).toThrow(/clipNorm is 0/);
+});
+
+it("is drawn for every step before a training begins", async () => {
+  const rates = await previewSchedule(linear({ peak: 1, warmup: 2 }), 4);
+  expect([...rates].map((x) => x.toFixed(3))).toEqual(["0.500", "1.000", "1.000", "0.500"]);
+  expect([...(await previewSchedule(constant(0.5, { warmup: 2 }), 3))]).toEqual([0.25, 0.5, 0.5]);
+  expect([...(await previewSchedule(constant(0.5), 2))]).toEqual([0.5, 0.5]);
 });
