@@ -70,7 +70,7 @@ const triangular = (lower: boolean, transpose: boolean, right: boolean, unitDiag
     (x, b) => linalg.triangularSolve(regular(x), b, { lower, transpose, right, unitDiagonal }),
     `lambda x, b: lax.linalg.triangular_solve(${python.regular}(x), b, left_side=${flag(!right)}, lower=${flag(lower)}, transpose_a=${flag(transpose)}, unit_diagonal=${flag(unitDiagonal)})`,
     right ? (n, k) => [k, n] : undefined,
-    { firstOnly: right || unitDiagonal },
+    { linear: right || unitDiagonal },
   );
 };
 
@@ -108,7 +108,7 @@ export const linear: readonly Operation[] = [
     "cholesky of what is not symmetric",
     (x) => linalg.cholesky(positive(x).add(x.mul(0.1))),
     `lambda x: jnp.linalg.cholesky(${python.positive}(x) + x * 0.1)`,
-    { firstOnly: true },
+    { linear: true },
   ),
   triangular(true, false, false, false),
   triangular(false, false, false, false),
@@ -126,10 +126,10 @@ export const linear: readonly Operation[] = [
     (x, b) => linalg.solve(regular(x), b),
     `lambda x, b: jnp.linalg.solve(${python.regular}(x), b)`,
     (n) => [n],
-    { firstOnly: true },
+    { linear: true },
   ),
   ofSquare("inv", (x) => linalg.inv(regular(x)), `lambda x: jnp.linalg.inv(${python.regular}(x))`, {
-    firstOnly: true,
+    linear: true,
   }),
   ofSquare("det", (x) => linalg.det(x), "lambda x: jnp.linalg.det(x)"),
   ofSquare("slogdet", (x) => a.stack([...linalg.slogdet(x)]), "lambda x: jnp.stack(jnp.linalg.slogdet(x))"),
@@ -141,7 +141,7 @@ export const linear: readonly Operation[] = [
       return flat(q.mul(a.expandDims(signs, -2)), r.mul(a.expandDims(signs, -1)));
     },
     `lambda x: (lambda q, r: (lambda s: ${python.flat}(q * s[..., None, :], r * s[..., None]))(jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))))(*jnp.linalg.qr(x))`,
-    { firstOnly: true },
+    { linear: true },
   ),
   ofSquare(
     "eigh",
@@ -156,7 +156,7 @@ export const linear: readonly Operation[] = [
     "eigvalsh",
     (x) => linalg.eigvalsh(x.add(diagonal(x.shape.at(-1)!, x.shape.at(-1)!))),
     `lambda x: jnp.linalg.eigvalsh(x + ${pythonDiagonal})`,
-    { firstOnly: true },
+    { linear: true },
   ),
   decomposed(
     "svd",
@@ -166,7 +166,7 @@ export const linear: readonly Operation[] = [
       return flat(u.mul(signs), s, vt.mul(transposed(signs)));
     },
     `lambda x: (lambda u, s, vt: (lambda t: ${python.flat}(u * t, s, vt * ${python.t}(t)))(jnp.sign(u.sum(-2, keepdims=True))))(*jnp.linalg.svd(x, full_matrices=False))`,
-    { firstOnly: true },
+    { linear: true },
   ),
   decomposed(
     "svdvals",

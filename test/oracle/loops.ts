@@ -113,7 +113,7 @@ export const differentiableLoops: readonly Operation[] = [
       ours: (x) => a.foriLoop(2, 2, (_, s: Tensor) => s.mul(2), x!),
       theirs: "lambda x: x * 1",
     }),
-    { ...once, runs: 1, firstOnly: true },
+    { ...once, runs: 1, linear: true },
   ),
   operation(
     "cond",

@@ -5,7 +5,7 @@ import * as a from "../../core/src/index.js";
 import { filledShapes, type Palette } from "./arrays.js";
 import { type Operation, operation } from "./operations.js";
 
-const first = { firstOnly: true, runs: 3 } as const;
+const first = { linear: true, runs: 3 } as const;
 const only = { forwardOnly: true, runs: 3 } as const;
 
 const axial = filledShapes(1, 3, 5).chain((shape) =>

@@ -27,7 +27,9 @@ export interface Operation {
   readonly tolerance?: number;
   /** No derivative, or none worth comparing. */
   readonly forwardOnly?: boolean;
-  /** The second derivative is zero everywhere or not defined. */
+  /** The second derivative is zero everywhere: that of its square is compared instead, which goes through the same rules. */
+  readonly linear?: boolean;
+  /** jax has no second derivative of it. */
   readonly firstOnly?: boolean;
 }
 
@@ -147,10 +149,26 @@ function place(arrays: readonly Tensor[], positions: readonly number[], values: 
   return result;
 }
 
-/** The gradient of a projection of the gradient equals jax's. */
-export function secondDerivative({ name, cases, runs, tolerance }: Operation): Property {
+/** Something of which the second derivative says something about the operation. */
+const curved = (c: Case): Case => ({
+  ...c,
+  ours: (...arrays) => {
+    const y = c.ours(...arrays);
+    return y.mul(y);
+  },
+  theirs: `(lambda *arrays: (lambda y: y * y)((${c.theirs})(*arrays)))`,
+});
+
+/** The gradient of a projection of the gradient equals jax's, for all operations that have one. */
+export function secondDerivatives(operations: readonly Operation[], runs = 1): Property[] {
+  return operations
+    .filter(({ forwardOnly, firstOnly }) => !forwardOnly && !firstOnly)
+    .map((o) => secondDerivative({ ...o, runs, cases: o.linear ? o.cases.map(curved) : o.cases }));
+}
+
+function secondDerivative({ name, cases, runs, tolerance, linear }: Operation): Property {
   return {
-    name: `second derivative of ${name}`,
+    name: `second derivative of ${name}${linear ? ", squared" : ""}`,
     runs,
     trials: fc.tuple(cases, seeds).map(([c, seed]) => {
       const i = differentiated(c)[0]!;

@@ -125,48 +125,48 @@ export const elementwise: readonly Operation[] = [
   unary("erfinv", a.erfinv, "lax.erf_inv", "unit", { tolerance: 1e-4 }),
   unary("lgamma", a.lgamma, "lax.lgamma", "positive", { runs: 1, tolerance: 1e-4 }),
   unary("digamma", a.digamma, "lax.digamma", "positive", { runs: 1, tolerance: 1e-4 }),
-  unary("neg", a.neg, "jnp.negative", "moderate", { firstOnly: true }),
-  unary("abs", a.abs, "jnp.abs", "rough", { firstOnly: true }),
-  unary("floor", a.floor, "jnp.floor", "rough", { firstOnly: true }),
-  unary("sign", a.sign, "jnp.sign", "rough", { firstOnly: true }),
+  unary("neg", a.neg, "jnp.negative", "moderate", { linear: true }),
+  unary("abs", a.abs, "jnp.abs", "rough", { linear: true }),
+  unary("floor", a.floor, "jnp.floor", "rough", { linear: true }),
+  unary("sign", a.sign, "jnp.sign", "rough", { linear: true }),
   unary("square", a.square, "jnp.square", "moderate"),
   unary("reciprocal", a.reciprocal, "jnp.reciprocal", "positive"),
-  unary("relu", a.relu, "nn.relu", "rough", { firstOnly: true }),
+  unary("relu", a.relu, "nn.relu", "rough", { linear: true }),
   unary("silu", a.silu, "nn.silu", "moderate"),
   unary("gelu", a.gelu, "lambda a: nn.gelu(a, approximate=False)", "moderate"),
   unary("gelu by tanh", (x) => a.gelu(x, { approximate: true }), "nn.gelu", "moderate"),
   unary("softplus", a.softplus, "nn.softplus", "rough"),
   unary("cast to bfloat16", (x) => a.cast(x, "bfloat16"), "lambda a: a.astype(jnp.bfloat16)", "moderate", {
-    firstOnly: true,
+    linear: true,
   }),
   unary(
     "stopGradient",
     (x) => a.mul(x, a.stopGradient(x)),
     "lambda a: a * lax.stop_gradient(a)",
     "moderate",
-    { firstOnly: true },
+    { linear: true },
   ),
   ...[-2, -1, 0, 1, 2, 3, 0.5, -0.5, 2.5].map((n) =>
     unary(`power ${n}`, (x) => a.pow(x, n), `lambda a: jnp.power(a, ${n})`, "positive", { runs: 2 }),
   ),
   unary("power of a number", (x) => a.pow(2.5, x), "lambda a: jnp.power(2.5, a)", "moderate"),
-  binary("add", a.add, "jnp.add", undefined, { firstOnly: true }),
-  binary("sub", a.sub, "jnp.subtract", undefined, { firstOnly: true }),
+  binary("add", a.add, "jnp.add", undefined, { linear: true }),
+  binary("sub", a.sub, "jnp.subtract", undefined, { linear: true }),
   binary("mul", a.mul, "jnp.multiply"),
   binary("div", a.div, "jnp.divide", ["rough", "positive"]),
   binary("pow", a.pow, "jnp.power", ["positive", "rough"]),
   binary("atan2", a.atan2, "jnp.atan2"),
-  binary("mod", a.mod, "jnp.mod", ["rough", "rough"], { firstOnly: true }),
-  binary("rem", a.rem, "jnp.fmod", ["rough", "rough"], { firstOnly: true }),
-  binary("maximum", a.maximum, "jnp.maximum", undefined, { firstOnly: true }),
-  binary("minimum", a.minimum, "jnp.minimum", undefined, { firstOnly: true }),
-  binary("maximum of equals", a.maximum, "jnp.maximum", ["small", "small"], { firstOnly: true }),
+  binary("mod", a.mod, "jnp.mod", ["rough", "rough"], { linear: true }),
+  binary("rem", a.rem, "jnp.fmod", ["rough", "rough"], { linear: true }),
+  binary("maximum", a.maximum, "jnp.maximum", undefined, { linear: true }),
+  binary("minimum", a.minimum, "jnp.minimum", undefined, { linear: true }),
+  binary("maximum of equals", a.maximum, "jnp.maximum", ["small", "small"], { linear: true }),
   binary(
     "where",
     (x, y) => a.where(a.less(x, y), a.sin(x), y),
     "lambda a, b: jnp.where(a < b, jnp.sin(a), b)",
   ),
-  binary("clip", (x, y) => a.clip(x, y, 2), "lambda a, b: jnp.clip(a, b, 2)", undefined, { firstOnly: true }),
+  binary("clip", (x, y) => a.clip(x, y, 2), "lambda a, b: jnp.clip(a, b, 2)", undefined, { linear: true }),
 ];
 
 const permutations = filledShapes(0, 4).chain((shape) =>
@@ -207,7 +207,7 @@ const joined = filledShapes(1, 3).chain((shape) =>
   }),
 );
 
-const first = { firstOnly: true, runs: 4 } as const;
+const first = { linear: true, runs: 4 } as const;
 
 export const shaping: readonly Operation[] = [
   operation(
@@ -333,13 +333,13 @@ export const shaping: readonly Operation[] = [
 ];
 
 export const reduced: readonly Operation[] = [
-  reduction("sum", a.sum, "jnp.sum", "moderate", { firstOnly: true }),
-  reduction("mean", a.mean, "jnp.mean", "moderate", { firstOnly: true }),
-  reduction("max", a.max, "jnp.max", "rough", { firstOnly: true }),
-  reduction("min", a.min, "jnp.min", "rough", { firstOnly: true }),
-  reduction("max of equals", a.max, "jnp.max", "small", { firstOnly: true }),
+  reduction("sum", a.sum, "jnp.sum", "moderate", { linear: true }),
+  reduction("mean", a.mean, "jnp.mean", "moderate", { linear: true }),
+  reduction("max", a.max, "jnp.max", "rough", { linear: true }),
+  reduction("min", a.min, "jnp.min", "rough", { linear: true }),
+  reduction("max of equals", a.max, "jnp.max", "small", { linear: true }),
   reduction("prod", a.prod, "jnp.prod", "rough", { tolerance: 1e-4 }),
-  reduction("prod with zeros", a.prod, "jnp.prod", "small", { firstOnly: true }),
+  reduction("prod with zeros", a.prod, "jnp.prod", "small", { linear: true }),
   reduction("variance", a.variance, "jnp.var"),
   reduction(
     "std",

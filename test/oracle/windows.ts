@@ -146,12 +146,12 @@ export const windows: readonly Operation[] = [
     a.avgPool,
     (n, w, s, p) =>
       `lambda x: lax.reduce_window(x, 0., lax.add, ${all(n, w)}, ${all(n, s)}, "${p}") / lax.reduce_window(jnp.ones_like(x), 0., lax.add, ${all(n, w)}, ${all(n, s)}, "${p}")`,
-    { firstOnly: true },
+    { linear: true },
   ),
-  running("cumsum", a.cumsum, "lax.cumsum", { firstOnly: true }),
+  running("cumsum", a.cumsum, "lax.cumsum", { linear: true }),
   running("cumprod", a.cumprod, "lax.cumprod"),
-  running("cummax", a.cummax, "lax.cummax", { firstOnly: true }),
-  running("cummin", a.cummin, "lax.cummin", { firstOnly: true }),
+  running("cummax", a.cummax, "lax.cummax", { linear: true }),
+  running("cummin", a.cummin, "lax.cummin", { linear: true }),
   running("logcumsumexp", a.logcumsumexp, "lax.cumlogsumexp"),
   operation(
     "logaddexp",

@@ -3,15 +3,12 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { randomArray } from "../../oracle/arrays.js";
 import { fourier } from "../../oracle/fourier.js";
-import { derivative, forward, secondDerivative, vectorised } from "../../oracle/operations.js";
+import { derivative, forward, secondDerivatives, vectorised } from "../../oracle/operations.js";
 import { checkProperties, type Property } from "../../oracle/properties.js";
 
 checkProperties("Fourier transforms", fourier.map(forward));
 checkProperties("derivatives of Fourier transforms", fourier.map(derivative));
-checkProperties(
-  "second derivatives of Fourier transforms",
-  fourier.filter((o) => !o.firstOnly).map((o) => secondDerivative({ ...o, runs: 1 })),
-);
+checkProperties("second derivatives of Fourier transforms", secondDerivatives(fourier));
 checkProperties("Fourier transforms, vectorised", fourier.map(vectorised));
 
 const frequencies = (length: number, spacing: number): Property => ({
