@@ -1,21 +1,24 @@
 /**
- * Primitives of the linear algebra, with leading batch axes. Cholesky factors and triangular systems are StableHLO's own operations. QR and
- * symmetric eigenvalues are expanded by XLA on CPUs, which needs no LAPACK, and are calls of cuSOLVER on GPUs.
+ * Primitives of the linear algebra, with leading batch axes: calls of LAPACK on CPUs. On GPUs Cholesky factors and triangular systems are
+ * StableHLO's own operations, for which XLA calls cuSOLVER and cuBLAS, and the others are calls of cuSOLVER.
  */
 import { ShapeError } from "../graph/errors.js";
-import { functionType, type Lowering, tensorType } from "../graph/lowering.js";
-import type { Aval, Shape } from "../graph/node.js";
-import { bind, bindAll, type Op, placeholder } from "./bind.js";
-import { matrixTranspose, onesLike, zerosLike } from "./broadcast.js";
-import { literal } from "./creation.js";
-import { abs, add, div, less, mul, neg, sub, uniform, where } from "./elementwise.js";
-import { concatenate } from "./joining.js";
-import { diagonalMatrices, diagonals, dimensions, onDiagonal, product, squareSide } from "./matrices.js";
+import { functionType } from "../graph/lowering.js";
+import type { Aval } from "../graph/node.js";
+import { bind, bindAll, type Op } from "./bind.js";
+import { matrixTranspose, zerosLike } from "./broadcast.js";
+import { add, div, mul, neg, sub, uniform, where } from "./elementwise.js";
+import { diagonalMatrices, dimensions, onDiagonal, product, squareSide } from "./matrices.js";
 import { tril, triu } from "./ranges.js";
-import { expandDims, flip, sliceRanges } from "./shaping.js";
+import { expandDims } from "./shaping.js";
+import { callSolver, nanWhereFailed, type Routine, routine } from "./solvers.js";
 import type { Tensor } from "./tensor.js";
 
 type None = Record<string, never>;
+
+const letterOf = (name: string): string => `${name.charCodeAt(0)} : ui8`;
+/** The lower triangle. */
+const potrf = routine("potrf", `uplo = ${letterOf("L")}`);
 
 /** Lower factors; what lies above the diagonal is not specified. */
 export const choleskyPrimitive: Op<None> = {
@@ -35,8 +38,13 @@ export const choleskyPrimitive: Op<None> = {
     return [matrixTranspose(solveTriangular(l, matrixTranspose(left), back))];
   },
   batch: ([x]) => [bind(choleskyPrimitive, [x!], {})],
-  lower: (lowering, { inputs, outputs }, [x]) =>
-    lowering.emit(`stablehlo.cholesky ${x}, lower = true : ${functionType(inputs, outputs)}`),
+  lower(lowering, { inputs: [x], outputs: [y] }, [operand]) {
+    if (lowering.platform !== "cpu")
+      return lowering.emit(`stablehlo.cholesky ${operand}, lower = true : ${functionType([x!], [y!])}`);
+    const info: Aval = { shape: x!.shape.slice(0, -2), dtype: "int32" };
+    const [l, failed] = callSolver(lowering, potrf, [[operand!, x!]], [y!, info]);
+    return [nanWhereFailed(lowering, failed!, l!, y!, info.shape)];
+  },
 };
 
 export interface Triangle {
@@ -74,66 +82,24 @@ export const triangularSolvePrimitive: Op<Triangle> = {
   batch: (inputs, batched, attributes, size) => [
     bind(triangularSolvePrimitive, uniform(inputs, batched, size), attributes),
   ],
-  lower: (lowering, { inputs, outputs, attributes: { lower, transpose, unitDiagonal } }, [a, b]) =>
-    lowering.emit(
+  lower(lowering, { inputs, outputs, attributes: { lower, transpose, unitDiagonal } }, [a, b]) {
+    if (lowering.platform === "cpu") {
+      const letters = [unitDiagonal ? "U" : "N", "L", transpose ? "T" : "N", lower ? "L" : "U"].map(letterOf);
+      const config = ["diag", "side", "trans_x", "uplo"].map((key, i) => `${key} = ${letters[i]}`).join(", ");
+      const operands = [
+        [a!, inputs[0]!],
+        [b!, inputs[1]!],
+      ] as const;
+      return callSolver(lowering, routine("trsm", config), operands, outputs, 1);
+    }
+    return lowering.emit(
       `"stablehlo.triangular_solve"(${a}, ${b}) <{left_side = true, lower = ${lower}, transpose_a = #stablehlo<transpose ${transpose ? "TRANSPOSE" : "NO_TRANSPOSE"}>, unit_diagonal = ${unitDiagonal}}> : ${functionType(inputs, outputs)}`,
-    ),
+    );
+  },
 };
 
 export function solveTriangular(a: Tensor, b: Tensor, triangle: Triangle): Tensor {
   return bind(triangularSolvePrimitive, [a, b], triangle);
-}
-
-/** A call of cuSOLVER through XLA's foreign function interface. Results in `matrices` are stored column by column, as the operand is. */
-function callSolver(
-  lowering: Lowering,
-  routine: string,
-  config: string,
-  operands: readonly (readonly [name: string, aval: Aval])[],
-  results: readonly Aval[],
-  matrices: readonly number[],
-): readonly string[] {
-  const rank = operands[0]![1].shape.length;
-  const descending = (n: number): number[] => Array.from({ length: n }, (_, i) => n - 1 - i);
-  const layout = (order: readonly number[]): string =>
-    `dense<${order.length > 1 ? `[${order.join(", ")}]` : order.join()}> : tensor<${order.length}xindex>`;
-  const layouts = (avals: readonly Aval[], columns: readonly number[]): string =>
-    avals
-      .map(({ shape }, i) =>
-        layout(
-          columns.includes(i) ? [rank - 2, rank - 1, ...descending(rank - 2)] : descending(shape.length),
-        ),
-      )
-      .join(", ");
-  const avals = operands.map(([, aval]) => aval);
-  // The first result takes the place of the first operand.
-  const alias = `#stablehlo.output_operand_alias<output_tuple_indices = [${results.length > 1 ? 0 : ""}], operand_index = 0, operand_tuple_indices = []>`;
-  return lowering.emit(
-    `stablehlo.custom_call @cusolver_${routine}_ffi(${operands.map(([name]) => name).join(", ")}) {api_version = 4 : i32, backend_config = {${config}}, operand_layouts = [${layouts(avals, [0])}], output_operand_aliases = [${alias}], result_layouts = [${layouts(results, matrices)}]} : ${functionType(avals, results)}`,
-    results.length,
-  );
-}
-
-/** `value` where cuSOLVER reported success (0), NaN elsewhere. */
-function nanWhereFailed(lowering: Lowering, failed: string, value: string, aval: Aval, batch: Shape): string {
-  const { shape, dtype } = aval;
-  const integers: Aval = { shape: batch, dtype: "int32" };
-  const flags: Aval = { shape: batch, dtype: "bool" };
-  const spread = (name: string, from: Aval, to: Aval): string => {
-    const dims = from.shape.map((_, i) => i).join(", ");
-    return lowering.emit(
-      `stablehlo.broadcast_in_dim ${name}, dims = [${dims}] : ${functionType([from], [to])}`,
-    )[0]!;
-  };
-  const zero = spread(lowering.constant("0", "int32"), { shape: [], dtype: "int32" }, integers);
-  const [ok] = lowering.emit(
-    `stablehlo.compare EQ, ${failed}, ${zero}, SIGNED : ${functionType([integers, integers], [flags])}`,
-  );
-  const everywhere: Aval = { shape, dtype: "bool" };
-  const nan = spread(lowering.constant(literal(Number.NaN, dtype), dtype), { shape: [], dtype }, aval);
-  return lowering.emit(
-    `stablehlo.select ${spread(ok!, flags, everywhere)}, ${value}, ${nan} : ${tensorType(everywhere)}, ${tensorType(aval)}`,
-  )[0]!;
 }
 
 /** Of m × n matrices, m >= n: Q (m × n), R (n × n, with other things below the diagonal) and the scales of the reflections in Q. */
@@ -164,26 +130,12 @@ export const householderPrimitive: Op<None> = {
   },
   batch: ([x]) => bindAll(householderPrimitive, [x!], {}),
   lower(lowering, { inputs: [x], outputs: [q, r, scales] }, [operand]) {
-    const [packed, taus] =
-      lowering.platform === "cpu"
-        ? lowering.emit(`stablehlo.custom_call @Qr(${operand}) : ${functionType([x!], [x!, scales!])}`, 2)
-        : callSolver(lowering, "geqrf", "", [[operand!, x!]], [x!, scales!], [0]);
-    const [orthogonal] =
-      lowering.platform === "cpu"
-        ? lowering.emit(
-            `stablehlo.custom_call @ProductOfElementaryHouseholderReflectors(${packed}, ${taus}) : ${functionType([x!, scales!], [q!])}`,
-          )
-        : callSolver(
-            lowering,
-            "orgqr",
-            "",
-            [
-              [packed!, x!],
-              [taus!, scales!],
-            ],
-            [q!],
-            [0],
-          );
+    const [packed, taus] = callSolver(lowering, routine("geqrf"), [[operand!, x!]], [x!, scales!]);
+    const factored = [
+      [packed!, x!],
+      [taus!, scales!],
+    ] as const;
+    const [orthogonal] = callSolver(lowering, routine("orgqr"), factored, [q!]);
     const ranges = r!.shape.map((d) => `0:${d}`).join(", ");
     const [top] = lowering.emit(`stablehlo.slice ${packed} [${ranges}] : ${functionType([x!], [r!])}`);
     return [orthogonal!, top!, taus!];
@@ -196,6 +148,11 @@ function reciprocalDifferences(x: Tensor, difference: (row: Tensor, column: Tens
   const diagonal = onDiagonal(gaps);
   return where(diagonal, 0, div(1, where(diagonal, 1, gaps)));
 }
+
+const syevd: Routine = {
+  cpu: { name: "syevd", config: `mode = ${letterOf("V")}, uplo = ${letterOf("L")}` },
+  cuda: { name: "syevd", config: "algorithm = 0 : ui8, lower = true" },
+};
 
 /** Of symmetric matrices, whose lower triangle is read: eigenvectors (columns) and eigenvalues (ascending). */
 export const symmetricPrimitive: Op<None> = {
@@ -219,24 +176,9 @@ export const symmetricPrimitive: Op<None> = {
   },
   batch: ([x]) => bindAll(symmetricPrimitive, [x!], {}),
   lower(lowering, { inputs: [x], outputs: [v, w] }, [operand]) {
-    if (lowering.platform === "cpu") {
-      // Lower triangle, sorted, at most 100 sweeps of Jacobi's rotations, relative size of what they may leave.
-      const config = `1,1,100,${x!.dtype === "float64" ? "1e-14" : "1e-7"}`;
-      return lowering.emit(
-        `stablehlo.custom_call @Eigh(${operand}) {backend_config = "${config}"} : ${functionType([x!], [v!, w!])}`,
-        2,
-      );
-    }
     const batch = x!.shape.slice(0, -2);
     const info: Aval = { shape: batch, dtype: "int32" };
-    const [vectors, values, failed] = callSolver(
-      lowering,
-      "syevd",
-      "algorithm = 0 : ui8, lower = true",
-      [[operand!, x!]],
-      [v!, w!, info],
-      [0],
-    );
+    const [vectors, values, failed] = callSolver(lowering, syevd, [[operand!, x!]], [v!, w!, info]);
     return [
       nanWhereFailed(lowering, failed!, vectors!, v!, batch),
       nanWhereFailed(lowering, failed!, values!, w!, batch),
@@ -244,29 +186,11 @@ export const symmetricPrimitive: Op<None> = {
   },
 };
 
-/**
- * Singular values by the eigenvalues ±s of [[0, Rᵀ], [R, 0]], where x = Q R: as exact as rounding in x allows, where those of xᵀ x would
- * lose half of the digits. Two more QRs make the vectors orthonormal also where singular values are 0 and the eigenvectors any mixture.
- */
-function singularByEigenvalues(x: Tensor): readonly Tensor[] {
-  const n = x.shape.at(-1)!;
-  const factor = (matrix: Tensor): { q: Tensor; r: Tensor } => {
-    const [q, r] = bindAll(householderPrimitive, [matrix], {});
-    return { q: q!, r: triu(r!) };
-  };
-  const { q, r } = factor(x);
-  const none = zerosLike(r);
-  const doubled = concatenate([concatenate([none, matrixTranspose(r)], -1), concatenate([r, none], -1)], -2);
-  const [vectors] = bindAll(symmetricPrimitive, [doubled], {});
-  // The upper half of the eigenvectors of the n largest eigenvalues, largest first.
-  const start = doubled.shape.map(() => 0);
-  const upper = sliceRanges(vectors!, start.with(-1, n), doubled.shape.with(-2, n));
-  const { q: v } = factor(flip(upper, -1));
-  const { q: u, r: nearlyDiagonal } = factor(product(r, v));
-  const signed = diagonals(nearlyDiagonal);
-  const signs = where(less(signed, 0), -1, onesLike(signed));
-  return [mul(product(q, u), expandDims(signs, -2)), abs(signed), matrixTranspose(v)];
-}
+/** LAPACK divides and conquers; its mode "S" is the reduced form. */
+const singular: Routine = {
+  cpu: { name: "gesdd", config: `mode = ${letterOf("S")}` },
+  cuda: { name: "gesvd", config: "compute_uv = true, full_matrices = false, transposed = false" },
+};
 
 /** Of m × n matrices, m >= n: U (m × n), the singular values (descending) and Vᵀ (n × n). */
 export const singularPrimitive: Op<None> = {
@@ -301,20 +225,12 @@ export const singularPrimitive: Op<None> = {
   },
   batch: ([x]) => bindAll(singularPrimitive, [x!], {}),
   lower(lowering, { inputs: [x], outputs: [u, s, vt] }, [operand]) {
-    if (lowering.platform === "cpu") {
-      const parameter = placeholder(x!);
-      return lowering.inline({ parameters: [parameter], outputs: singularByEigenvalues(parameter) }, [
-        operand!,
-      ]);
-    }
     const batch = x!.shape.slice(0, -2);
     const [, values, left, right, failed] = callSolver(
       lowering,
-      "gesvd",
-      "compute_uv = true, full_matrices = false, transposed = false",
+      singular,
       [[operand!, x!]],
       [x!, s!, u!, vt!, { shape: batch, dtype: "int32" }],
-      [0, 2, 3],
     );
     return [
       nanWhereFailed(lowering, failed!, left!, u!, batch),

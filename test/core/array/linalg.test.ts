@@ -124,39 +124,47 @@ it("larger matrices", async () => {
   expect(await largest(v.mul(w).matmul(v.transpose()).sub(symmetric))).toBeLessThan(1e-2);
 });
 
-/** The calls of cuSOLVER in a module: what is called, with which settings and layouts, on which types. */
+/** The calls of solvers in a module: what is called, with which settings and layouts, on which types. */
 function solverCalls(text: string): string[] {
   const pattern =
-    /custom_call @(cusolver_\w+)\(.*?[ .]backend_config = \{(.*?)\}.*?operand_layouts = (.*?), output_operand_aliases = (.*?), result_layouts = (.*?tensor<\d+xindex>)\].*? : (\(tensor.*)$/gm;
+    /custom_call @((?:cusolver|lapack)_\w+)\(.*?[ .]backend_config = \{(.*?)\}.*?operand_layouts = (.*?), output_operand_aliases = (.*?), result_layouts = (.*?tensor<\d+xindex>)\].*? : (\(tensor.*)$/gm;
   return [...text.matchAll(pattern)].map((match) => match.slice(1).join(" | "));
 }
 
-describe("on GPUs", () => {
-  const square = "jax.ShapeDtypeStruct((2, 3, 3), jnp.float32)";
-  const tall = "jax.ShapeDtypeStruct((5, 3), jnp.float32)";
-  const factors = "lax.linalg.SvdAlgorithm.QR";
-  for (const [name, shape, ours, theirs] of [
-    ["qr", [5, 3], linalg.qr, `lambda x: lax.linalg.qr(x, full_matrices=False), ${tall}`],
-    ["eigh", [2, 3, 3], linalg.eigh, `lambda x: lax.linalg.eigh(x), ${square}`],
-    [
-      "svd",
-      [5, 3],
-      linalg.svd,
-      `lambda x: lax.linalg.svd(x, full_matrices=False, algorithm=${factors}), ${tall}`,
-    ],
-  ] as const) {
-    it(`${name} calls cuSOLVER as jax does`, async () => {
-      const x = placeholder({ shape, dtype: "float32" });
-      const { key } = lower(close([...ours(x)], [x]), { platform: "cuda" });
+const tall = { shape: [5, 3], dtype: "float32" } as const;
+const batched = { shape: [2, 3, 3], dtype: "float64" } as const;
+const decompositions = [
+  ["qr", tall, linalg.qr, "lambda x: lax.linalg.qr(x, full_matrices=False)"],
+  ["eigh", batched, linalg.eigh, "lax.linalg.eigh"],
+  ["svd", tall, linalg.svd, "lambda x: lax.linalg.svd(x, full_matrices=False, algorithm=algorithm)"],
+  ["cholesky", batched, (x: a.Tensor) => [linalg.cholesky(x)], "lax.linalg.cholesky"],
+  [
+    "triangularSolve",
+    batched,
+    (x: a.Tensor) => [linalg.triangularSolve(x, x, { lower: false, transpose: true, unitDiagonal: true })],
+    "lambda x: lax.linalg.triangular_solve(x, x, left_side=True, lower=False, transpose_a=True, unit_diagonal=True)",
+  ],
+] as const;
+
+for (const [platform, algorithm] of [
+  ["cpu", "DEFAULT"],
+  ["cuda", "QR"],
+] as const) {
+  const own = platform === "cuda" ? ["cholesky", "triangularSolve"] : [];
+  it.each(decompositions.filter(([name]) => !own.includes(name)))(
+    `%s calls the solver of ${platform} as jax does`,
+    async (_, aval, ours, theirs) => {
+      const x = placeholder(aval);
+      const { key } = lower(close([...ours(x)], [x]), { platform });
       expect(await verifyModules([key])).toEqual([null]);
-      const code = `(lambda f, x: jnp.asarray(np.frombuffer(jax.jit(f).trace(x).lower(lowering_platforms=("cuda",)).as_text().encode(), np.uint8)))(${theirs})`;
-      const [text] = await askOne(code, {}, { jit: false });
+      const code = `(lambda f, x: jnp.asarray(np.frombuffer(jax.jit(f).trace(x).lower(lowering_platforms=("${platform}",)).as_text().encode(), np.uint8)))((lambda algorithm: ${theirs})(lax.linalg.SvdAlgorithm.${algorithm}), jax.ShapeDtypeStruct((${aval.shape}), jnp.${aval.dtype}))`;
+      const [text] = await askOne(code, {}, { jit: false, x64: true });
       const calls = solverCalls(key);
       expect(calls.length).toBeGreaterThan(0);
       expect(calls).toEqual(solverCalls(new TextDecoder().decode(text!.data)));
-    });
-  }
-});
+    },
+  );
+}
 
 describe("linear algebra refuses", () => {
   it("vectors", () => {
