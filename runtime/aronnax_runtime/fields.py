@@ -16,10 +16,13 @@ _MAX_NAME = 4096
 Header = dict[str, Any]
 
 
+def _whole(value: Any) -> Any:
+    """MessagePack of a JavaScript integer over 32 bits is a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def handle(value: Any) -> int:
-    """A handle; MessagePack of JavaScript numbers over 32 bits is a float."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = _whole(value)
     if type(value) is not int or not 0 < value < _MAX_HANDLE:
         raise InvalidArgument(f"{value!r:.100} is no handle")
     return value
@@ -32,6 +35,7 @@ def handles(value: Any) -> list[int]:
 
 
 def integer(value: Any, what: str, low: int, high: int) -> int:
+    value = _whole(value)
     if type(value) is not int or not low <= value <= high:
         raise InvalidArgument(f"{what} must be an integer in {low}..{high}, not {value!r:.100}")
     return value

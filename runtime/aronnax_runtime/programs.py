@@ -194,6 +194,12 @@ class PendingProgram:
         self.outputs = outputs
         self._program: Program | None = None
 
+    @classmethod
+    def failed(cls, fault: Fault, outputs: int) -> "PendingProgram":
+        future: Future[Program] = Future()
+        future.set_exception(fault)
+        return cls(future, outputs)
+
     def program(self) -> Program:
         if self._program is None:
             self._program = self.future.result()

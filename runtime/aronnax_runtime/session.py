@@ -136,6 +136,8 @@ class Session:
     def _failed(self, header: Header, error: Exception) -> None:
         """Answers with the error, or poisons the outputs of a request that wants no answer."""
         fault = self.fault(error, str(header.get("op")))
+        if header.get("op") == "compile":
+            self._poison_program(header, fault)
         if "id" in header:
             self.writer.send({"id": header["id"], "error": fault.to_wire()})
             return
@@ -147,6 +149,15 @@ class Session:
         elif op == "execute":
             pending = lookup(self.programs, header.get("program"))
             self._poison(header.get("outputs"), pending.outputs if pending else 0, fault)
+
+    def _poison_program(self, header: Header, fault: Fault) -> None:
+        """Runs of a program that was refused are queued already: they fail with its error."""
+        outputs = header.get("outputs")
+        try:
+            number = fields.handle(header.get("program"))
+        except InvalidArgument:
+            return
+        self.programs.setdefault(number, PendingProgram.failed(fault, len(outputs) if isinstance(outputs, list) else 0))
 
     def _poison(self, first: Any, count: int, fault: Fault) -> None:
         try:

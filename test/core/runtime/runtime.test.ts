@@ -238,6 +238,25 @@ describe("the runtime's client", () => {
     expect((await runtime.get(kept)).length).toBe(4 << 20);
   });
 
+  it("gives the error of a program that was refused to the runs queued on it", async () => {
+    const refused = runtime.compile({
+      text: "func.func @main() { return }",
+      outputs: [{ shape: [2.5], dtype: "float32" }],
+      name: "refused",
+    });
+    const [output] = runtime.execute(refused, []);
+    await expect(runtime.sync([output!])).rejects.toThrow(/size of a shape must be an integer.*2\.5/);
+  });
+
+  it("takes sizes over 32 bits: what is too large is refused for its memory", async () => {
+    const shape = [2 ** 36];
+    const text = `func.func @main() -> tensor<${shape}xf32> {
+      %0 = stablehlo.constant dense<0.0> : tensor<${shape}xf32>
+      return %0 : tensor<${shape}xf32> }`;
+    const [output] = runtime.execute(runtime.compile({ text, outputs: [f32(shape)], name: "huge" }), []);
+    await expect(runtime.sync([output!])).rejects.toThrow(OutOfDeviceMemory);
+  });
+
   it("takes memory up again that was freed, up to its limit", async () => {
     process.env.ARONNAX_RUNTIME_HOST_BYTES = String(1.25 * 2 ** 30);
     const { runtime: small, directory } = await startRuntime();
