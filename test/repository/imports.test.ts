@@ -86,7 +86,7 @@ const LAYERS: Record<string, readonly string[]> = {
   transform: ["array", "graph", "runtime"],
   sharding: ["array", "graph", "transform"],
   nn: ["array", "graph", "transform", "sharding"],
-  models: ["array", "graph", "transform", "sharding", "nn"],
+  models: ["array", "graph", "transform", "sharding", "nn", "data"],
   optim: ["array", "graph", "transform", "sharding", "nn"],
   data: ["array", "graph", "transform", "sharding"],
   train: ["array", "graph", "transform", "sharding", "nn", "optim", "data", "runtime"],

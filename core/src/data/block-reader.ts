@@ -96,7 +96,7 @@ class WorkerReader implements BlockReader {
     this.ready.shift();
     this.worker.postMessage(1);
     const { broken } = reply.block;
-    if (broken !== undefined && "broken" in this.source) Object.assign(this.source.broken as object, broken);
+    if (broken !== undefined && this.source.broken !== undefined) Object.assign(this.source.broken, broken);
     return reply.block;
   }
 

@@ -1,7 +1,7 @@
 import { GrowingTokens, pieces, type TokenArray } from "./corpus.js";
 import { DataError } from "./errors.js";
 import { sequenceCount } from "./sequences.js";
-import type { BrokenLine, TextSource } from "./sources.js";
+import type { BrokenLines, TextSource } from "./sources.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
 
 /** A place in a text source: this many documents, and of the next one this many tokens (its end token included). */
@@ -18,7 +18,7 @@ export interface TokenBlock {
   tokens: TokenArray;
   start: ReaderPosition;
   /** Broken lines so far, of a source that skips them. */
-  broken?: { count: number; lines: BrokenLine[] };
+  broken?: BrokenLines;
 }
 
 export interface BlockOptions {
@@ -41,7 +41,7 @@ export async function* readBlocks(
 ): AsyncGenerator<TokenBlock, never> {
   const { sequenceLength, blockSequences, eosId, special } = options;
   const blockTokens = sequenceLength * blockSequences;
-  const broken = () => ("broken" in source ? { broken: source.broken as TokenBlock["broken"] } : {});
+  const broken = () => (source.broken === undefined ? {} : { broken: source.broken });
   let start = from;
   for (;;) {
     const tokens = new GrowingTokens(tokenizer.vocabSize);

@@ -59,7 +59,7 @@ export async function trainBpe(
       `specialTokens must be distinct and not empty; got ${JSON.stringify(specialTokens)}.`,
     );
   }
-  const pace = pacer(options.signal);
+  using pace = pacer("the training of a tokenizer", options.signal);
   const progress: BpeTrainingProgress = {
     phase: "counting",
     characters: 0,

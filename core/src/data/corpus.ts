@@ -1,7 +1,7 @@
 import { DataError } from "./errors.js";
 import { pacer } from "./pacer.js";
 import { tokenizingLine } from "./progress-line.js";
-import type { TextSource } from "./sources.js";
+import type { BrokenLines, TextSource } from "./sources.js";
 import { type TextInput, textSource } from "./text-input.js";
 import { cacheFile, defaultTokenCache, readCache, writeCache } from "./token-cache.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
@@ -16,6 +16,8 @@ export interface Corpus {
   /** Where each document ends in `tokens` (after its end token), ascending. */
   readonly documentEnds: Float64Array;
   readonly vocabSize: number;
+  /** Of a source that leaves broken lines out. */
+  readonly broken?: BrokenLines;
 }
 
 export interface TokenizeProgress {
@@ -70,6 +72,10 @@ export async function tokenize(input: TextInput, options: TokenizeOptions): Prom
       seconds: 0,
       done: true,
     });
+    if (cached.broken !== undefined) {
+      if (source.broken !== undefined) Object.assign(source.broken, cached.broken);
+      warnOfBroken(cached);
+    }
     return cached;
   }
   const corpus = await tokenizeAll(source, eosId, special, options);
@@ -95,7 +101,7 @@ async function tokenizeAll(
   options: TokenizeOptions,
 ): Promise<Corpus> {
   const { tokenizer } = options;
-  const pace = pacer(options.signal);
+  using pace = pacer(`tokenizing ${source.name}`, options.signal);
   const started = performance.now();
   const tokens = new GrowingTokens(tokenizer.vocabSize);
   const ends: number[] = [];
@@ -125,12 +131,27 @@ async function tokenizeAll(
     throw new DataError(`The corpus ${source.name} is empty: it has no document with text.`);
   }
   report(source.size ?? 0, true);
-  return {
+  const corpus: Corpus = {
     name: source.name,
     tokens: tokens.take(),
     documentEnds: Float64Array.from(ends),
     vocabSize: tokenizer.vocabSize,
+    ...(source.broken?.count && { broken: { ...source.broken } }),
   };
+  warnOfBroken(corpus);
+  return corpus;
+}
+
+/** Lines that were left out are said, with the first numbers: a corpus must not shrink unseen. */
+function warnOfBroken({ broken, documentEnds }: Corpus): void {
+  if (broken === undefined) return;
+  const shown = broken.lines
+    .slice(0, 5)
+    .map(({ path, line, reason }) => `  ${path}, line ${line}: ${reason}`);
+  const more = broken.count > shown.length ? `\n  and ${broken.count - shown.length} more` : "";
+  console.warn(
+    `${broken.count} broken lines were left out beside ${documentEnds.length} documents:\n${shown.join("\n")}${more}`,
+  );
 }
 
 // Some tokenizers take a piece as one word, whose cost grows faster than its length.

@@ -1,5 +1,7 @@
 import type { DecodeOptions, Tokenizer } from "./tokenizer.js";
 
+const precedingIds = 8;
+
 /**
  * Text from ids that arrive one by one. A token can hold part of a UTF-8 character, and some decoders treat the first
  * token of a text differently, so a short window of ids is decoded with and without the new ones, and only the
@@ -16,6 +18,14 @@ export class DecodeStream {
     private readonly tokenizer: Tokenizer,
     private readonly options: DecodeOptions,
   ) {}
+
+  /** Begins after these ids, which are not given out again: only the last few of them can matter. */
+  after(ids: readonly number[]): this {
+    this.ids = ids.slice(-precedingIds);
+    this.windowStart = 0;
+    this.emitted = this.ids.length;
+    return this;
+  }
 
   /** Takes the next ids; returns the text that they complete, possibly none. */
   push(...ids: number[]): string {

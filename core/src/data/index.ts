@@ -1,4 +1,4 @@
-export type { Batch, BatchSource, DataPosition, PrepareOptions } from "./batch.js";
+export type { Batch, BatchSource, DataPosition, PrepareOptions, SourceProgress } from "./batch.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";
@@ -18,6 +18,7 @@ export { permutation, Sfc32 } from "./random.js";
 export { loadSentencePiece } from "./sentencepiece.js";
 export {
   type BrokenLine,
+  type BrokenLines,
   documents,
   type JsonLinesOptions,
   type JsonLinesSource,

@@ -1,8 +1,25 @@
 import { createHash } from "node:crypto";
-import { type Batch, type BatchSource, batchOf, type DataPosition, type PrepareOptions } from "./batch.js";
+import {
+  type Batch,
+  type BatchSource,
+  batchOf,
+  batchOfPieces,
+  type DataPosition,
+  type PrepareOptions,
+  type SourceProgress,
+} from "./batch.js";
+import { type Bins, bestFit } from "./best-fit.js";
 import { type Corpus, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
-import { gather, Sampler, sequence, sequenceCount, splitCorpus } from "./sequences.js";
+import {
+  gather,
+  gatherEnds,
+  Sampler,
+  sequence,
+  sequenceCount,
+  splitCorpus,
+  type TokenRange,
+} from "./sequences.js";
 import type { TextInput } from "./text-input.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";
 
@@ -25,10 +42,15 @@ export interface PackedOptions {
   /** Default true. */
   shuffle?: boolean;
   /**
-   * For one of several hosts: `batchSize` is then each host's, and host `index` of `count` gets its rows of the common
-   * batch. A position is the same on all of them, and holds for another number of hosts as well.
+   * For one of several data-parallel ranks: `batchSize` is then each rank's, and rank `rank` of `count` gets its rows of the common
+   * batch. A position is the same on all of them, and holds for another number of ranks as well.
    */
   shard?: Shard;
+  /**
+   * `"concatenate"` (default) cuts the stream of all documents every `sequenceLength` tokens. `"best-fit"` keeps documents whole where they
+   * fit (see `bestFit`), fills up what is left with weight 0, and implies `segments`.
+   */
+  packing?: "concatenate" | "best-fit";
   /** Gives `segments`, `positions` and `weights` with each batch. Default false. */
   segments?: boolean;
   /** Follows each document. Default: the tokenizer's own. */
@@ -40,7 +62,7 @@ export interface PackedOptions {
 }
 
 export interface Shard {
-  index: number;
+  rank: number;
   count: number;
 }
 
@@ -58,11 +80,20 @@ export function mixtureParts(source: TextInput | readonly MixturePart[]): readon
   return mixture ? (source as readonly MixturePart[]) : [{ source: source as TextInput, weight: 1 }];
 }
 
+/** Tokens, and the sequences that they are cut into. */
+interface Sequences {
+  tokens: TokenArray;
+  count: number;
+  /** With packing by best fit. */
+  bins?: Bins;
+}
+
 interface Prepared {
-  /** The training tokens of each part. */
-  streams: TokenArray[];
+  /** The names of the parts, and the training split of each. */
+  names: string[];
+  parts: Sequences[];
   sampler: Sampler;
-  validation: TokenArray;
+  validation: Sequences;
   eosId: number;
   /** Names the data and all that decides their order. */
   fingerprint: string;
@@ -88,6 +119,10 @@ export class PackedText implements BatchSource {
     }
     checkShard(options.shard);
     checkWeights(parts);
+    const { packing } = options;
+    if (packing !== undefined && packing !== "concatenate" && packing !== "best-fit") {
+      throw new DataError(`packing must be "concatenate" or "best-fit"; it is ${JSON.stringify(packing)}.`);
+    }
     this.batchSize = options.batchSize;
     this.sequenceLength = options.sequenceLength;
     this.vocabSize = options.tokenizer.vocabSize;
@@ -106,24 +141,24 @@ export class PackedText implements BatchSource {
   }
 
   async next(): Promise<Batch> {
-    const { streams, sampler, eosId } = await this.ready();
-    const rows: TokenArray[] = [];
-    const { index: host, count: hosts } = this.options.shard ?? { index: 0, count: 1 };
-    for (let i = 0; i < this.batchSize * hosts; i++) {
+    const { parts, sampler } = await this.ready();
+    const rows: Row[] = [];
+    const { rank, count } = this.options.shard ?? { rank: 0, count: 1 };
+    for (let i = 0; i < this.batchSize * count; i++) {
       const { component, index } = sampler.next();
-      if (Math.floor(i / this.batchSize) === host) rows.push(this.row(streams[component]!, index));
+      if (Math.floor(i / this.batchSize) === rank) rows.push({ of: parts[component]!, index });
     }
-    return this.batch(rows, eosId);
+    return this.batch(rows);
   }
 
   async *validation(maxBatches = Number.POSITIVE_INFINITY): AsyncIterable<Batch> {
-    const { validation, eosId } = await this.ready();
-    const batches = Math.floor(sequenceCount(validation, this.sequenceLength) / this.batchSize);
+    const { validation } = await this.ready();
+    const batches = Math.floor(validation.count / this.batchSize);
     for (let b = 0; b < Math.min(batches, maxBatches); b++) {
-      const rows = Array.from({ length: this.batchSize }, (_, i) =>
-        this.row(validation, b * this.batchSize + i),
+      const first = b * this.batchSize;
+      yield this.batch(
+        Array.from({ length: this.batchSize }, (_, i) => ({ of: validation, index: first + i })),
       );
-      yield this.batch(rows, eosId);
     }
   }
 
@@ -137,6 +172,16 @@ export class PackedText implements BatchSource {
     return { version: 1, kind: "packed", samples, taken: [...taken], fingerprint };
   }
 
+  progress(): SourceProgress[] {
+    if (this.prepared === undefined) return [];
+    const { names, parts, sampler } = this.prepared;
+    return names.map((name, i) => {
+      const sequences = sampler.blend.taken[i]!;
+      const { weight } = this.parts[i]!;
+      return { name, weight, sequences, epochs: sequences / parts[i]!.count };
+    });
+  }
+
   async restore(position: DataPosition): Promise<void> {
     const { sampler, fingerprint } = await this.ready();
     const taken = position.taken;
@@ -146,7 +191,7 @@ export class PackedText implements BatchSource {
     if (position.fingerprint !== fingerprint) {
       throw new DataError(
         `The position belongs to other data (${position.fingerprint}; these are ${fingerprint}): the text, the tokenizer, ` +
-          "sequenceLength, seed, shuffle or validation differ.",
+          "sequenceLength, seed, shuffle, packing or validation differ.",
         "Use the same ones to continue a run, or start a new run from the checkpoint's weights.",
       );
     }
@@ -155,12 +200,12 @@ export class PackedText implements BatchSource {
 
   /** The tokens of the training split, part after part. */
   async trainTokens(): Promise<TokenArray> {
-    return concatenate((await this.ready()).streams);
+    return concatenate((await this.ready()).parts.map(({ tokens }) => tokens));
   }
 
   /** The tokens of the validation split. */
   async validationTokens(): Promise<TokenArray> {
-    return (await this.ready()).validation;
+    return (await this.ready()).validation.tokens;
   }
 
   private async ready(): Promise<Prepared> {
@@ -172,37 +217,61 @@ export class PackedText implements BatchSource {
     const { tokenizer, eosId, special, cache, validation = 0, shuffle = true } = this.options;
     const read = (input: TextInput): Promise<Corpus> =>
       tokenize(input, { tokenizer, eosId, special, cache, ...options });
-    const streams: TokenArray[] = [];
-    const validationStreams: TokenArray[] = [];
+    const parts: Sequences[] = [];
+    const names: string[] = [];
+    const held: { corpus: Corpus; ranges: TokenRange[] }[] = [];
     for (const { source } of this.parts) {
       const corpus = await read(source);
       const split = splitCorpus(corpus, typeof validation === "number" ? validation : 0, this.seed);
-      streams.push(gather(corpus, split.train));
-      validationStreams.push(gather(corpus, split.validation));
-      this.check(corpus.name, "training", streams[streams.length - 1]!, 1);
+      const part = this.sequences([{ corpus, ranges: split.train }]);
+      this.check(corpus.name, "training", part, 1);
+      parts.push(part);
+      names.push(corpus.name);
+      held.push({ corpus, ranges: split.validation });
     }
-    if (typeof validation !== "number") validationStreams.push((await read(validation)).tokens);
-    const validationTokens = concatenate(validationStreams);
-    if (validation !== 0) this.check("the data", "validation", validationTokens, this.batchSize);
+    if (typeof validation !== "number") {
+      const corpus = await read(validation);
+      held.push({ corpus, ranges: [{ start: 0, end: corpus.tokens.length }] });
+    }
+    const heldOut = this.sequences(held);
+    if (validation !== 0) this.check("the data", "validation", heldOut, this.batchSize);
 
     const hash = createHash("sha256");
-    for (const stream of [...streams, validationTokens]) {
-      hash.update(new Uint8Array(stream.buffer, stream.byteOffset, stream.byteLength));
+    for (const { tokens } of [...parts, heldOut]) {
+      hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
     }
     const weights = this.parts.map((part) => part.weight);
-    hash.update(JSON.stringify([this.sequenceLength, this.seed, shuffle, weights]));
-    const lengths = streams.map((stream) => sequenceCount(stream, this.sequenceLength));
+    const { packing = "concatenate" } = this.options;
+    const order = [this.sequenceLength, this.seed, shuffle, weights];
+    hash.update(JSON.stringify(packing === "concatenate" ? order : [...order, packing]));
+    const lengths = parts.map(({ count }) => count);
     return {
-      streams,
+      names,
+      parts,
       sampler: new Sampler(lengths, weights, this.seed, shuffle),
-      validation: validationTokens,
+      validation: heldOut,
       eosId: (eosId ?? tokenizer.eosId)!,
       fingerprint: hash.digest("hex").slice(0, 16),
     };
   }
 
-  private check(name: string, split: string, tokens: TokenArray, atLeast: number): void {
-    const count = sequenceCount(tokens, this.sequenceLength);
+  /** The sequences of parts of corpora, one after another. */
+  private sequences(of: readonly { corpus: Corpus; ranges: readonly TokenRange[] }[]): Sequences {
+    const tokens = concatenate(of.map(({ corpus, ranges }) => gather(corpus, ranges)));
+    if (this.options.packing !== "best-fit") {
+      return { tokens, count: sequenceCount(tokens, this.sequenceLength) };
+    }
+    let before = 0;
+    const ends = of.flatMap(({ corpus, ranges }) => {
+      const shifted = gatherEnds(corpus, ranges).map((end) => before + end);
+      before = shifted.at(-1) ?? before;
+      return shifted;
+    });
+    const bins = bestFit(ends, this.sequenceLength);
+    return { tokens, count: bins.count, bins };
+  }
+
+  private check(name: string, split: string, { tokens, count }: Sequences, atLeast: number): void {
     if (count >= atLeast) return;
     throw new DataError(
       `The ${split} split of ${name} has ${tokens.length} tokens: ${count} sequences of ${this.sequenceLength}, and ` +
@@ -213,13 +282,24 @@ export class PackedText implements BatchSource {
     );
   }
 
-  private row(stream: TokenArray, index: number): TokenArray {
-    return sequence(stream, index, this.sequenceLength);
+  private batch(rows: readonly Row[]): Batch {
+    const { eosId } = this.prepared!;
+    const length = this.sequenceLength;
+    if (this.options.packing === "best-fit") {
+      const pieces = rows.map(({ of, index }) =>
+        of.bins!.pieces(index).map(({ start, end }) => of.tokens.subarray(start, end)),
+      );
+      return batchOfPieces(pieces, length, this.position());
+    }
+    const tokens = rows.map(({ of, index }) => sequence(of.tokens, index, length));
+    return batchOf(tokens, this.position(), this.options.segments ? eosId : undefined);
   }
+}
 
-  private batch(rows: readonly TokenArray[], eosId: number): Batch {
-    return batchOf(rows, this.position(), this.options.segments ? eosId : undefined);
-  }
+/** A sequence of a batch. */
+interface Row {
+  of: Sequences;
+  index: number;
 }
 
 export function checkWeights(parts: readonly MixturePart[]): void {
@@ -232,9 +312,9 @@ export function checkWeights(parts: readonly MixturePart[]): void {
 
 export function checkShard(shard: Shard | undefined): void {
   if (shard === undefined) return;
-  const { index, count } = shard;
-  if (!Number.isInteger(index) || !Number.isInteger(count) || index < 0 || index >= count) {
-    throw new DataError(`shard must be an index below a count; it is ${index} of ${count}.`);
+  const { rank, count } = shard;
+  if (!Number.isInteger(rank) || !Number.isInteger(count) || rank < 0 || rank >= count) {
+    throw new DataError(`shard must be a rank below a count; it is ${rank} of ${count}.`);
   }
 }
 

@@ -60,6 +60,20 @@ export function gather(corpus: Corpus, ranges: readonly TokenRange[]): TokenArra
   return out;
 }
 
+/** Where each document, or the part of it that is in the ranges, ends in the gathered tokens. */
+export function gatherEnds({ documentEnds }: Corpus, ranges: readonly TokenRange[]): number[] {
+  const ends: number[] = [];
+  let document = 0;
+  let before = 0;
+  for (const { start, end } of ranges) {
+    while (documentEnds[document]! <= start) document++;
+    for (; documentEnds[document]! < end; document++) ends.push(before + documentEnds[document]! - start);
+    before += end - start;
+    ends.push(before);
+  }
+  return ends;
+}
+
 /** Sequences in a token stream: number i holds tokens i*T to i*T + T inclusive, so that each token is a target once. */
 export function sequenceCount(tokens: TokenArray, sequenceLength: number): number {
   return Math.max(0, Math.floor((tokens.length - 1) / sequenceLength));

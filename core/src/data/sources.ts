@@ -20,6 +20,8 @@ export interface TextSource {
   documents(): AsyncIterable<TextDocument>;
   /** Text that is equal only for equal documents; sources without it are not cached. */
   fingerprint?(): Promise<string>;
+  /** Of a source that leaves broken lines out: those found so far. */
+  readonly broken?: BrokenLines;
   /** The source as plain data, so that another thread can read it; sources without it are read on the main thread. */
   readonly recipe?: SourceRecipe;
 }
@@ -116,6 +118,12 @@ export interface BrokenLine {
   reason: string;
 }
 
+/** Broken lines found so far in a reading, the first 100 of them in full. */
+export interface BrokenLines {
+  count: number;
+  lines: BrokenLine[];
+}
+
 export interface JsonLinesOptions {
   /** The field that holds the text, or a function from the record to the text. Default `"text"`. */
   text?: string | ((record: Record<string, unknown>) => string);
@@ -125,8 +133,7 @@ export interface JsonLinesOptions {
 }
 
 export interface JsonLinesSource extends TextSource {
-  /** Broken lines found so far in a reading, the first 100 of them in full. */
-  readonly broken: { count: number; lines: BrokenLine[] };
+  readonly broken: BrokenLines;
 }
 
 /** JSON lines: an object a line, UTF-8, plain or compressed as `.gz`. Blank lines are no records and no errors. */
@@ -136,7 +143,7 @@ export function jsonLines(
 ): JsonLinesSource {
   const list = pathList(paths);
   const field = options.text ?? "text";
-  const broken = { count: 0, lines: [] as BrokenLine[] };
+  const broken: BrokenLines = { count: 0, lines: [] };
   return {
     name: list.join(", "),
     size: totalBytes(list),

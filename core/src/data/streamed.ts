@@ -1,5 +1,12 @@
 import { createHash } from "node:crypto";
-import { type Batch, type BatchSource, batchOf, type DataPosition, type PrepareOptions } from "./batch.js";
+import {
+  type Batch,
+  type BatchSource,
+  batchOf,
+  type DataPosition,
+  type PrepareOptions,
+  type SourceProgress,
+} from "./batch.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
 import { checkShard, checkWeights, type MixturePart, mixtureParts, type PackedOptions } from "./packed.js";
@@ -7,7 +14,7 @@ import { SequenceStream, type StreamPosition } from "./sequence-stream.js";
 import { Blend, sequence, sequenceCount } from "./sequences.js";
 import { type TextInput, textSource } from "./text-input.js";
 
-export interface StreamedOptions extends Omit<PackedOptions, "validation" | "cache"> {
+export interface StreamedOptions extends Omit<PackedOptions, "validation" | "cache" | "packing"> {
   /** A source of its own; it is held in memory. */
   validation?: TextInput;
   /** Sequences of each source that are held in memory and shuffled among each other. Default 4096. */
@@ -30,6 +37,7 @@ export class StreamedText implements BatchSource {
   private readonly eosId: number;
   private readonly fingerprint: string;
   private readonly streams: readonly SequenceStream[];
+  private readonly weights: readonly number[];
   private readonly blend: Blend;
   private held: TokenArray | undefined;
 
@@ -57,6 +65,7 @@ export class StreamedText implements BatchSource {
         new SequenceStream(textSource(source), tokenizer, blocks, shuffle ? [seed, i] : undefined),
     );
     const weights = parts.map(({ weight }) => weight);
+    this.weights = weights;
     this.blend = new Blend(weights);
     const names = this.streams.map(({ source }) => [source.name, source.size]);
     this.fingerprint = createHash("sha256")
@@ -83,10 +92,10 @@ export class StreamedText implements BatchSource {
 
   async next(): Promise<Batch> {
     const rows: TokenArray[] = [];
-    const { index: host, count: hosts } = this.options.shard ?? { index: 0, count: 1 };
-    for (let i = 0; i < this.batchSize * hosts; i++) {
+    const { rank, count } = this.options.shard ?? { rank: 0, count: 1 };
+    for (let i = 0; i < this.batchSize * count; i++) {
       const row = await this.streams[this.blend.next()]!.next();
-      if (Math.floor(i / this.batchSize) === host) rows.push(row);
+      if (Math.floor(i / this.batchSize) === rank) rows.push(row);
     }
     return this.batch(rows);
   }
@@ -120,6 +129,15 @@ export class StreamedText implements BatchSource {
       within: of("within"),
       fingerprint: this.fingerprint,
     };
+  }
+
+  progress(): SourceProgress[] {
+    return this.streams.map(({ source, position }, i) => ({
+      name: source.name,
+      weight: this.weights[i]!,
+      sequences: this.blend.taken[i]!,
+      epochs: position.epoch,
+    }));
   }
 
   async restore(position: DataPosition): Promise<void> {

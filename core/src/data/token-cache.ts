@@ -10,6 +10,7 @@ import {
   writeSafetensors,
 } from "../checkpoint/index.js";
 import type { Corpus, TokenArray } from "./corpus.js";
+import type { BrokenLines } from "./sources.js";
 import type { Tokenizer } from "./tokenizer.js";
 
 /** Counts up when the same text and options give other tokens. */
@@ -44,7 +45,14 @@ export async function readCache(path: string, name: string, vocabSize: number): 
       const ends = await file.read("document_ends");
       const narrow = file.tensors.get("tokens")?.dtype === "uint16";
       const tokens: TokenArray = narrow ? new Uint16Array(bytes.buffer) : new Int32Array(bytes.buffer);
-      return { name, tokens, documentEnds: new Float64Array(ends.buffer), vocabSize };
+      const broken = file.header.metadata.broken;
+      return {
+        name,
+        tokens,
+        documentEnds: new Float64Array(ends.buffer),
+        vocabSize,
+        ...(broken !== undefined && { broken: JSON.parse(broken) as BrokenLines }),
+      };
     } finally {
       await file.close();
     }
@@ -57,7 +65,7 @@ export async function readCache(path: string, name: string, vocabSize: number): 
 /** Writes a cache file. A cache is a convenience: where it cannot be written, a warning is all. */
 export async function writeCache(path: string, folder: string, corpus: Corpus): Promise<void> {
   const temporary = `${path}.tmp-${process.pid}`;
-  const { tokens, documentEnds } = corpus;
+  const { tokens, documentEnds, broken } = corpus;
   const tensors: NamedTensor[] = [
     tensor("tokens", tokens instanceof Uint16Array ? "uint16" : "int32", tokens),
     tensor("document_ends", "float64", documentEnds),
@@ -65,7 +73,10 @@ export async function writeCache(path: string, folder: string, corpus: Corpus): 
   try {
     await mkdir(folder, { recursive: true });
     await rm(temporary, { force: true });
-    await writeSafetensors(temporary, tensors, { source: corpus.name });
+    await writeSafetensors(temporary, tensors, {
+      source: corpus.name,
+      ...(broken !== undefined && { broken: JSON.stringify(broken) }),
+    });
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});

@@ -1,3 +1,4 @@
+export { Interrupted } from "../host/interrupt.js";
 export type {
   CheckpointEvent,
   EndEvent,
@@ -7,6 +8,5 @@ export type {
   ValidationEvent,
 } from "./callbacks.js";
 export type { SpikeOptions, TrainerConfig } from "./config.js";
-export { Interrupted } from "./interrupt.js";
 export type { DeviceBatch } from "./placement.js";
 export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";

@@ -160,17 +160,15 @@ describe("packed text", () => {
   test.each([
     ["packed", packed],
     ["streamed", streamed],
-  ] as const)("gives several hosts the rows of one batch: %s", async (_, make) => {
+  ] as const)("gives several ranks the rows of one batch: %s", async (_, make) => {
     const whole = await take(make(texts, { ...base, batchSize: 6 }), 10);
-    const hosts = [0, 1, 2].map((index) =>
-      make(texts, { ...base, batchSize: 2, shard: { index, count: 3 } }),
-    );
+    const ranks = [0, 1, 2].map((rank) => make(texts, { ...base, batchSize: 2, shard: { rank, count: 3 } }));
     for (const batch of whole) {
-      const parts = await Promise.all(hosts.map((host) => host.next()));
+      const parts = await Promise.all(ranks.map((rank) => rank.next()));
       expect(parts.flatMap(rows)).toEqual(rows(batch));
       for (const part of parts) expect(part.after).toEqual(batch.after);
     }
-    expect(() => make(texts, { ...base, shard: { index: 2, count: 2 } })).toThrow(/shard .* 2 of 2/);
+    expect(() => make(texts, { ...base, shard: { rank: 2, count: 2 } })).toThrow(/shard .* 2 of 2/);
   });
 
   test("numbers the documents in a sequence and leaves out targets across their border", async () => {

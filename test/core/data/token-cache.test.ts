@@ -85,6 +85,24 @@ describe("the token cache", () => {
     expect((await read(jsonLines(path))).cached).toBe(true);
   });
 
+  test("keeps what is known of broken lines, which are said each time", async () => {
+    const path = join(folder, "some.jsonl");
+    await writeFile(path, '{"text": "one"}\n{"text": 2}\n{"text": "three"}\nfour\n');
+    const warned = vi.spyOn(console, "warn").mockImplementation(() => {});
+    for (const cached of [false, true]) {
+      const source = jsonLines(path, { broken: "skip" });
+      const found = await read(source);
+      expect(found.cached).toBe(cached);
+      expect(source.broken).toMatchObject({ count: 2, lines: [{ line: 2 }, { line: 4 }] });
+      expect(found.corpus.broken).toEqual(source.broken);
+      expect(warned.mock.calls.at(-1)![0]).toMatch(
+        /^2 broken lines .* 2 documents:\n.*some\.jsonl, line 2: /s,
+      );
+    }
+    expect(warned).toHaveBeenCalledTimes(2);
+    warned.mockRestore();
+  });
+
   test("is passed over when it is damaged", async () => {
     const { corpus } = await read(texts);
     const [name] = await readdir(cache);

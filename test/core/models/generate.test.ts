@@ -1,109 +1,222 @@
 import "../../support/runtime.js";
-import { llm, nn, tensor, text } from "aronnax";
-import { expect, it } from "vitest";
+import { jit, llm, nn, random, type Tensor, tensor, text } from "aronnax";
+import { describe, expect, it } from "vitest";
+import {
+  type Draw,
+  nextTokens,
+  type Sampling,
+  samplingOf,
+  withSeen,
+} from "../../../core/src/models/llm/sampling.js";
 
 const tokenizer = text.byteTokenizer();
 const model = nn.initialize(
   llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, initStd: 0.5 }),
   1,
 );
+// Nothing ends a text but its length, unless a test says so.
+const endless = { tokenizer, stopIds: [] };
 
-/** The likeliest next token of a text, computed without a cache. */
-async function likeliest(ids: readonly number[]): Promise<number> {
-  const logits = model.forward(tensor(Int32Array.from(ids), { shape: [1, ids.length] }));
-  return logits.slice(0, -1).argmax().item();
+const longest = 16;
+
+/** One step without a cache: `window` [1, longest] is filled up on the right, where a causal model does not look. */
+const step = jit(
+  (of: llm.Llama, window: Tensor, last: Tensor, sampling: Sampling, draw: Draw, seen: Tensor) => {
+    const logits = of.forward(window).take(last, 1);
+    const next = nextTokens(logits, sampling, draw, { seen, vocabulary: 257 });
+    return { next, seen: withSeen(seen, next) };
+  },
+);
+
+/** What `complete` must draw, computed without a cache, a whole window for each token. */
+async function uncached(
+  prompt: string,
+  row: number,
+  options: llm.SamplingOptions & { seed?: number; maxTokens: number; context: number },
+): Promise<number[]> {
+  const { seed = 0, maxTokens, context } = options;
+  const sampling = samplingOf(options);
+  const ids = [...tokenizer.encode(prompt)];
+  let from = Math.max(0, ids.length - context);
+  let seen = tensor([Array.from({ length: 257 }, (_, id) => ids.includes(id))]);
+  const drawn: number[] = [];
+  for (let made = 0; made < maxTokens; made++) {
+    if (ids.length - from > context) from = ids.length - Math.ceil(context / 2);
+    const window = new Int32Array(longest);
+    window.set(ids.slice(from));
+    const draw = { key: random.key(seed), rows: tensor([row]), step: tensor(made) };
+    const last = tensor(ids.length - from - 1);
+    const result = step(model, tensor(window, { shape: [1, longest] }), last, sampling, draw, seen);
+    seen = result.seen;
+    const [id] = (await result.next.array()) as [number];
+    ids.push(id);
+    drawn.push(id);
+  }
+  return drawn;
 }
 
-it("writes with a cache what it writes without one", async () => {
-  const written = await llm.generate(model, {
-    tokenizer,
-    prompt: "Call me",
-    maxTokens: 5,
-    temperature: 0,
-    context: 16,
-    stopId: -1,
+describe("with a cache", () => {
+  it.each<llm.SamplingOptions>([
+    { temperature: 0 },
+    { temperature: 0.7, topK: 5 },
+    { temperature: 1 },
+    { temperature: 1.2, topK: 50, topP: 0.9, minP: 0.02, repetitionPenalty: 1.2 },
+  ])("draws what it draws without one, beyond a full context too: %o", async (sampling) => {
+    const options = { ...sampling, seed: 3, maxTokens: 20, context: longest };
+    const [completion] = await llm.complete(model, ["Call me"], { ...endless, ...options, tokensPerCall: 4 });
+    expect(completion!.ids).toEqual(await uncached("Call me", 0, options));
+    expect(completion!.ended).toBe("length");
   });
-  const ids = [...tokenizer.encode("Call me")];
-  for (let i = 0; i < 5; i++) ids.push(await likeliest(ids));
-  expect(written).toBe(tokenizer.decode(ids));
+
+  it("reads the end of a prompt longer than the context", async () => {
+    const options = { temperature: 0, maxTokens: 3, context: longest };
+    const [completion] = await llm.complete(model, ["Call me Ishmael. Some"], { ...endless, ...options });
+    expect(completion!.ids).toEqual(await uncached("Call me Ishmael. Some", 0, options));
+  });
 });
 
-it("goes on from the last half of a full context", async () => {
-  const context = 8;
-  const written = await llm.generate(model, {
-    tokenizer,
-    prompt: "Call me",
-    maxTokens: 7,
-    temperature: 0,
-    context,
-    stopId: -1,
-  });
-  const ids = [...tokenizer.encode("Call me")];
-  let from = 0;
-  for (let i = 0; i < 7; i++) {
-    if (ids.length - from > context) from = ids.length - context / 2;
-    ids.push(await likeliest(ids.slice(from)));
-  }
-  expect(written).toBe(tokenizer.decode(ids));
-});
+describe("a batch of prompts", () => {
+  const prompts = ["Call me", "x", "The pale Usher", ""];
 
-it("draws nothing less likely than minP allows", async () => {
-  const draw = (minP: number) =>
-    llm.generate(model, { tokenizer, prompt: "x", maxTokens: 6, seed: 2, context: 16, minP, stopId: -1 });
-  const greedy = await llm.generate(model, {
-    tokenizer,
-    prompt: "x",
-    maxTokens: 6,
-    temperature: 0,
-    context: 16,
-    stopId: -1,
-  });
-  expect(await draw(1)).toBe(greedy);
-  expect(await draw(0)).not.toBe(greedy);
-});
-
-it("draws the same text for the same seed, another for another, and gives it out piece by piece", async () => {
-  const draw = async (seed: number): Promise<[string, string]> => {
-    let pieces = "";
-    const onText = (piece: string): void => {
-      pieces += piece;
-    };
-    const written = await llm.generate(model, {
-      tokenizer,
-      prompt: "x",
-      maxTokens: 12,
-      seed,
-      context: 16,
-      onText,
-    });
-    return [written, pieces];
-  };
-  const [first, pieces] = await draw(5);
-  expect(`x${pieces}`).toBe(first);
-  expect((await draw(5))[0]).toBe(first);
-  expect((await draw(6))[0]).not.toBe(first);
-});
-
-it("stops at the stop token", async () => {
-  const free = await llm.generate(model, {
-    tokenizer,
-    prompt: "a",
-    maxTokens: 4,
-    temperature: 0,
-    context: 8,
-    stopId: -1,
-  });
-  const [, second] = tokenizer.encode(free);
-  const stopped = await llm.generate(model, {
-    tokenizer,
-    prompt: "a",
-    maxTokens: 4,
-    temperature: 0,
-    context: 8,
-    stopId: second!,
-  });
-  expect(stopped).toBe("a");
-  await expect(llm.generate(model, { tokenizer, prompt: "a", temperature: -1 })).rejects.toThrow(
-    /temperature is -1/,
+  it.each<llm.SamplingOptions>([{ temperature: 0 }, { temperature: 0.9, topP: 0.9, repetitionPenalty: 1.3 }])(
+    "of any lengths is continued as each alone, each beyond its full context: %o",
+    async (sampling) => {
+      const options = { ...sampling, seed: 8, maxTokens: 17, context: longest };
+      const together = await llm.complete(model, prompts, { ...endless, ...options });
+      const apart = await llm.complete(model, prompts, { ...endless, ...options, batchSize: 3 });
+      for (const [row, prompt] of prompts.entries()) {
+        const alone = await uncached(prompt === "" ? "<|endoftext|>" : prompt, row, options);
+        expect(together[row]!.ids).toEqual(alone);
+        expect(apart[row]!.ids).toEqual(alone);
+      }
+    },
   );
+
+  it("ends each text by itself", async () => {
+    const [free] = await llm.complete(model, ["x"], { ...endless, temperature: 0, maxTokens: 9 });
+    const stopIds = [free!.ids[2]!];
+    const [a, b] = await llm.complete(model, ["x", "Call me"], {
+      tokenizer,
+      stopIds,
+      temperature: 0,
+      maxTokens: 9,
+    });
+    expect(a!.ids).toEqual(free!.ids.slice(0, free!.ids.indexOf(stopIds[0]!) + 1));
+    expect(a!.ended).toBe("stop-id");
+    const [alone] = await llm.complete(model, ["Call me"], {
+      tokenizer,
+      stopIds,
+      temperature: 0,
+      maxTokens: 9,
+    });
+    expect(b).toEqual(alone);
+  });
+
+  it("has nothing to do without prompts or tokens", async () => {
+    expect(await llm.complete(model, [], endless)).toEqual([]);
+    expect(await llm.generate(model, { ...endless, prompt: ["a", "b"], maxTokens: 0 })).toEqual(["a", "b"]);
+  });
+});
+
+describe("text", () => {
+  it("is the same for the same seed, another for another, however many tokens a call decodes", async () => {
+    const draw = (seed: number, tokensPerCall: number): Promise<string> =>
+      llm.generate(model, { ...endless, prompt: "x", maxTokens: 13, seed, tokensPerCall });
+    const first = await draw(5, 1);
+    expect(await draw(5, 1)).toBe(first);
+    expect(await draw(5, 6)).toBe(first);
+    expect(await draw(6, 6)).not.toBe(first);
+  });
+
+  it("comes in pieces that make up the whole", async () => {
+    const pieces = ["a", "bc"].map((prompt) => prompt);
+    const onText = (piece: string, prompt: number): void => {
+      pieces[prompt] += piece;
+    };
+    const written = await llm.generate(model, { ...endless, prompt: ["a", "bc"], maxTokens: 20, onText });
+    expect(pieces).toEqual(written);
+  });
+
+  it("ends before a stop string, of which no part is shown", async () => {
+    const greedy = { ...endless, temperature: 0, maxTokens: 40 };
+    const [free] = await llm.complete(model, ["Call me"], greedy);
+    // Letters in the middle, a stop that is met within a call and spans several tokens.
+    const at = free!.text.length >> 1;
+    const stop = free!.text.slice(at, at + 4);
+    const before = free!.text.slice(0, free!.text.indexOf(stop));
+    let shown = "";
+    const onText = (piece: string): void => {
+      shown += piece;
+      expect(before.startsWith(shown)).toBe(true);
+    };
+    const [stopped] = await llm.complete(model, ["Call me"], { ...greedy, stop, onText, tokensPerCall: 3 });
+    expect(stopped).toMatchObject({ text: before, ended: "stop-string" });
+    expect(shown).toBe(before);
+    expect(stopped!.ids.length).toBeLessThan(40);
+  });
+
+  it("goes on after a prompt with the spaces of a tokenizer that drops them at the beginning", async () => {
+    const pieces = await text.loadSentencePiece("test/fixtures/sentencepiece/unigram.model");
+    const ids = [...pieces.encode("The whale swims")];
+    const first = pieces.encode("The").length;
+    const stream = pieces.stream().after(ids.slice(0, first));
+    expect(
+      ids
+        .slice(first)
+        .map((id) => stream.push(id))
+        .join("") + stream.end(),
+    ).toBe(" whale swims");
+  });
+
+  it("ends with what was written when the signal is aborted", async () => {
+    const controller = new AbortController();
+    const [completion] = await llm.complete(model, ["x"], {
+      ...endless,
+      tokensPerCall: 2,
+      maxTokens: 60,
+      signal: controller.signal,
+      onText: () => controller.abort(),
+    });
+    expect(completion!.ended).toBe("aborted");
+    expect(completion!.ids.length).toBeLessThan(10);
+    expect(completion!.text).not.toBe("");
+  });
+});
+
+describe("a conversation", () => {
+  const chat_template =
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+  const chatty = new text.HuggingFaceTokenizer(tokenizer.toJSON(), { ...tokenizer.config, chat_template });
+
+  it("is continued by the assistant, through the tokenizer's template", async () => {
+    const options = { temperature: 0, maxTokens: 6, stopIds: [] };
+    const reply = await llm.reply(model, [{ role: "user", content: "Hi" }], {
+      tokenizer: chatty,
+      ...options,
+    });
+    const [completion] = await llm.complete(model, ["<|user|>Hi<|assistant|>"], { tokenizer, ...options });
+    expect(reply).toBe(completion!.text);
+  });
+});
+
+describe("what cannot be used", () => {
+  it("is a tokenizer with more tokens than the model", async () => {
+    const small = llm.llama({ vocabSize: 50, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2 });
+    const written = llm.generate(small, { tokenizer, prompt: "x" });
+    await expect(written).rejects.toThrow(/ids up to 256, the model's vocabSize is 50/);
+  });
+
+  it.each([
+    [{ maxTokens: -1 }, /maxTokens is -1/],
+    [{ context: 1 }, /context is 1/],
+    [{ tokensPerCall: 0 }, /tokensPerCall is 0/],
+    [{ stop: [""] }, /stop holds ""/],
+    [{ topP: 1.5 }, /topP is 1.5/],
+  ])("are options out of range: %o", async (options, message) => {
+    await expect(llm.generate(model, { tokenizer, prompt: "x", ...options })).rejects.toThrow(message);
+  });
+
+  it("are tokens that the tokenizer does not have", async () => {
+    await expect(llm.complete(model, [[1, 999]], { tokenizer })).rejects.toThrow(/holds the token 999/);
+  });
 });

@@ -1,113 +1,285 @@
-/** Sampling text from a language model. */
-import { tensor } from "../../array/creation.js";
-import { cast, div, equal, greaterEqual, log, maximum, where } from "../../array/elementwise.js";
-import { dynamicSlice } from "../../array/indexing.js";
-import { categorical, foldIn, type Key, key as makeKey } from "../../array/random.js";
-import { argmax, max } from "../../array/reductions.js";
-import { reshape } from "../../array/shaping.js";
-import type { Tensor } from "../../array/tensor.js";
-import type { Tokenizer } from "../../data/tokenizer.js";
+/** Writing text with a language model. */
+import { key as makeKey } from "../../array/random.js";
+import { type ChatMessage, type ChatOptions, renderChat } from "../../data/chat-template.js";
+import type { DecodeStream } from "../../data/decode-stream.js";
+import type { HuggingFaceTokenizer, Tokenizer } from "../../data/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
-import type { KeyValueCache } from "../../nn/cache.js";
-import { jit } from "../../transform/jit.js";
+import { Interrupted, Interruption } from "../../host/interrupt.js";
+import { checkTokenizer } from "./check-tokenizer.js";
+import { Decoder } from "./decoding.js";
 import type { LanguageModel } from "./model.js";
+import { type SamplingOptions, samplingOf } from "./sampling.js";
+import { StopStrings } from "./stop-strings.js";
 
-export interface GenerateOptions {
+export interface CompletionOptions extends SamplingOptions {
   tokenizer: Tokenizer;
-  prompt: string;
-  /** Default 100. */
+  /** Tokens to add at most. Default 100. */
   maxTokens?: number;
-  /** Divides the logits before sampling; 0 takes the likeliest token. Default 1. */
-  temperature?: number;
-  /** Leaves out tokens less likely than this share of the likeliest one's probability (Nguyen et al. 2024). Default 0. */
-  minP?: number;
-  /** Default 0. */
+  /** Of the draws: the same seed, prompts and options give the same text. Default 0. */
   seed?: number;
-  /** Tokens the model sees at most: the length it was trained on. Default 128. */
+  /**
+   * Tokens the model sees at most: the length it was trained on. A text that grows beyond it goes on from its last half. Default 128.
+   */
   context?: number;
-  /** Stop at this token. Default the tokenizer's end of text. */
-  stopId?: number;
-  /** Called with each piece of text as it comes. */
-  onText?: (text: string) => void;
+  /** Strings that end a text; they are not part of it. */
+  stop?: string | readonly string[];
+  /** Tokens that end a text. Default the tokenizer's end of text. */
+  stopIds?: readonly number[];
+  /** Adds what the tokenizer puts before a text, such as a beginning-of-text token. Default true. */
+  addSpecialTokens?: boolean;
+  /** Prompts computed together; more are taken one batch after another. Default 16. */
+  batchSize?: number;
+  /** Tokens decoded between two looks at what has come, and so between two pieces of streamed text. Default 8. */
+  tokensPerCall?: number;
+  /** Called with each piece of text as it comes, and the number of its prompt. */
+  onText?: (text: string, prompt: number) => void;
+  /** Ends the writing after the tokens now being decoded; what was written is returned. */
   signal?: AbortSignal;
 }
 
-interface Sampling {
-  readonly temperature: Tensor;
-  readonly minP: Tensor;
-  readonly key: Key;
+/** What was written after a prompt. */
+export interface Completion {
+  /** The prompt is not part of it, nor is a stop string. */
+  readonly text: string;
+  /** The tokens that were drawn, stop tokens and those of a stop string included. */
+  readonly ids: readonly number[];
+  /** Why it ended: a token of `stopIds`, a string of `stop`, `maxTokens`, or `signal`. */
+  readonly ended: "stop-id" | "stop-string" | "length" | "aborted";
 }
 
-/** Reads `count` tokens of `chunk` [1, time] into the cache and draws the next one. */
-const nextToken = jit(
-  (
-    cache: KeyValueCache,
-    model: LanguageModel,
-    chunk: Tensor,
-    count: Tensor,
-    { temperature, minP, key }: Sampling,
-  ) => {
-    const logits = model.forward(chunk, { cache });
-    cache.advance(count);
-    const row = cast(
-      reshape(dynamicSlice(logits, [0, count.sub(1), 0], [1, 1, logits.shape[2]!]), [-1]),
-      "float32",
-    );
-    const heated = div(row, maximum(temperature, 1e-6));
-    const likely = greaterEqual(heated, max(heated).add(log(maximum(minP, 1e-30))));
-    const drawn = categorical(foldIn(key, cache.position), where(likely, heated, -1e30));
-    return { next: where(equal(temperature, 0), argmax(row), drawn), cache };
-  },
-  { name: "next_token", donate: [0], tag: () => "cache" },
-);
+/** A text that is being continued. */
+interface Row {
+  /** Its number among the prompts. */
+  readonly prompt: number;
+  /** All tokens so far. */
+  readonly ids: number[];
+  readonly promptLength: number;
+  /** Where the part begins that the model sees. */
+  from: number;
+  readonly decoding: DecodeStream;
+  readonly stops: StopStrings;
+  text: string;
+  ended: Completion["ended"] | undefined;
+}
 
 /**
- * Continues `prompt`, one token at a time; returns the prompt and what was added. The keys and values of earlier tokens are kept, so that
- * a token costs one position. When `context` is full, the model goes on from the last half of it.
+ * Continues prompts, texts or tokens, of any lengths, a batch at a time. The keys and values of earlier tokens are kept, so that a token
+ * costs one position. What is written after a prompt does not depend on the prompts beside it, but for rounding.
+ *
+ * @throws Interrupted when the notebook interrupts the cell
  */
-export async function generate(model: LanguageModel, options: GenerateOptions): Promise<string> {
-  const { tokenizer, prompt, maxTokens = 100, temperature = 1, minP = 0, context = 128, seed = 0 } = options;
-  if (!(temperature >= 0))
-    throw new ArgumentError(`generate: temperature is ${temperature}`, "give a number of at least 0");
-  if (!(minP >= 0 && minP <= 1))
-    throw new ArgumentError(`generate: minP is ${minP}`, "give a number from 0 to 1");
-  if (!Number.isInteger(context) || context < 2)
-    throw new ArgumentError(`generate: context is ${context}`, "give at least 2");
-  const stopId = options.stopId ?? tokenizer.eosId;
-  const ids = [...tokenizer.encode(prompt)];
-  if (ids.length === 0) ids.push(stopId ?? 0);
-  const stream = tokenizer.stream({ skipSpecialTokens: true });
-  const float = (x: number): Tensor => tensor(Float32Array.of(x), { shape: [] });
-  const sampling: Sampling = { temperature: float(temperature), minP: float(minP), key: makeKey(seed) };
-  let text = prompt;
-  const emit = (piece: string): void => {
-    if (piece === "") return;
-    text += piece;
-    options.onText?.(piece);
-  };
-  let cache = model.newCache(1, context);
-  let held = 0;
-  let unread = ids.slice(-context);
-  for (let made = 0; made < maxTokens && options.signal?.aborted !== true; made++) {
-    if (held + unread.length > context) {
-      cache = model.newCache(1, context);
-      held = 0;
-      unread = ids.slice(-Math.ceil(context / 2));
-    }
-    // Prompts are padded to a power of two, so that few lengths are compiled.
-    const room = unread.length === 1 ? 1 : Math.min(2 ** Math.ceil(Math.log2(unread.length)), context);
-    const chunk = new Int32Array(room);
-    chunk.set(unread);
-    const count = tensor(Int32Array.of(unread.length), { shape: [] });
-    const read = nextToken(cache, model, tensor(chunk, { shape: [1, room] }), count, sampling);
-    cache = read.cache;
-    held += unread.length;
-    const id = await read.next.item();
-    if (id === stopId) break;
-    ids.push(id);
-    unread = [id];
-    emit(stream.push(id));
+export async function complete(
+  model: LanguageModel,
+  prompts: readonly (string | ArrayLike<number>)[],
+  options: CompletionOptions,
+): Promise<Completion[]> {
+  const { tokenizer, batchSize = 16, stop = [] } = options;
+  checkCounts(options);
+  checkTokenizer("generate", model, tokenizer);
+  const stops = typeof stop === "string" ? [stop] : stop;
+  const rows = prompts.map((prompt, i): Row => {
+    const ids = promptIds(prompt, options);
+    return {
+      prompt: i,
+      ids,
+      promptLength: ids.length,
+      from: 0,
+      decoding: tokenizer.stream({ skipSpecialTokens: true }).after(ids),
+      stops: new StopStrings(stops),
+      text: "",
+      ended: undefined,
+    };
+  });
+  using interruption = new Interruption(options.signal);
+  for (let at = 0; at < rows.length; at += batchSize) {
+    await continueRows(model, rows.slice(at, at + batchSize), options, interruption);
   }
-  emit(stream.end());
-  return text;
+  return rows.map(({ text, ids, promptLength, ended }) => ({
+    text,
+    ids: ids.slice(promptLength),
+    ended: ended ?? "aborted",
+  }));
+}
+
+async function continueRows(
+  model: LanguageModel,
+  rows: readonly Row[],
+  options: CompletionOptions,
+  interruption: Interruption,
+): Promise<void> {
+  const { tokenizer, maxTokens = 100, context = 128, seed = 0, tokensPerCall = 8 } = options;
+  const stopIds = options.stopIds ?? (tokenizer.eosId === undefined ? [] : [tokenizer.eosId]);
+  const decoder = new Decoder(model, {
+    sampling: samplingOf(options),
+    key: makeKey(seed),
+    rows: rows.map(({ prompt }) => prompt),
+    // No token is -1: a program for no stop token would be another one.
+    stopIds: stopIds.length === 0 ? [-1] : stopIds,
+    vocabulary: tokenizer.vocabSize,
+    tokensPerCall,
+  });
+  const half = Math.ceil(context / 2);
+  let fresh = true;
+  for (let made = 0; made < maxTokens; ) {
+    const active = rows.filter((row) => row.ended === undefined);
+    if (active.length === 0 || interruption.requested) break;
+    const room = context + 1 - longestSeen(active);
+    if (fresh || room < 1) {
+      for (const row of active) {
+        if (seen(row) > context) row.from = row.ids.length - (fresh ? context : half);
+      }
+      // Few lengths are compiled: one for the prompts, and two for what begins anew after a full context.
+      const longest = longestSeen(active);
+      const time = fresh ? bucket(longest) : longest > half ? context : half;
+      const more = fresh ? Math.min(maxTokens - 1, context - longest) : context - half;
+      // A text that has ended stays in the batch, with as little as possible to read.
+      const windows = rows.map((row) => row.ids.slice(row.ended === undefined ? row.from : -1));
+      const texts = rows.map((row) => row.ids);
+      const ids = await decoder.read(windows, texts, time, bucket(time + more));
+      for (const [i, row] of rows.entries()) take(row, [ids[i]!], stopIds, options);
+      made++;
+      fresh = false;
+      continue;
+    }
+    const count = Math.min(tokensPerCall, maxTokens - made, room);
+    const ids = await decoder.decode(
+      count,
+      rows.map((row) => row.ended !== undefined),
+    );
+    for (const [i, row] of rows.entries()) take(row, ids[i]!, stopIds, options);
+    made += count;
+  }
+  for (const row of rows) {
+    if (row.ended !== undefined) continue;
+    row.ended = row.ids.length - row.promptLength === maxTokens ? "length" : "aborted";
+    finish(row, options);
+  }
+  if (interruption.byKernel) {
+    throw new Interrupted(`generate: stopped after ${rows[0]!.ids.length - rows[0]!.promptLength} tokens`);
+  }
+}
+
+/** Tokens that the model sees of a text, the newest one included. */
+function seen({ ids, from }: Row): number {
+  return ids.length - from;
+}
+
+function longestSeen(rows: readonly Row[]): number {
+  return Math.max(...rows.map(seen));
+}
+
+/** The next of 1, 2, 3, 4, 6, 8, 12, 16, ...: few lengths are compiled, and a third of one is unused at most. */
+function bucket(length: number): number {
+  const power = 2 ** Math.ceil(Math.log2(length));
+  return length <= 0.75 * power && power >= 4 ? 0.75 * power : power;
+}
+
+/** Adds drawn tokens to a text, up to what ends it. */
+function take(
+  row: Row,
+  drawn: readonly number[],
+  stopIds: readonly number[],
+  options: CompletionOptions,
+): void {
+  for (const id of drawn) {
+    if (row.ended !== undefined) return;
+    row.ids.push(id);
+    if (stopIds.includes(id)) {
+      row.ended = "stop-id";
+      finish(row, options);
+      return;
+    }
+    emit(row, row.stops.push(row.decoding.push(id)), options);
+    if (row.stops.stopped) row.ended = "stop-string";
+  }
+}
+
+/** Gives out what was held back. */
+function finish(row: Row, options: CompletionOptions): void {
+  emit(row, row.stops.push(row.decoding.end()), options);
+  if (row.stops.stopped) row.ended = "stop-string";
+  emit(row, row.stops.end(), options);
+}
+
+function emit(row: Row, text: string, { onText }: CompletionOptions): void {
+  if (text === "") return;
+  row.text += text;
+  onText?.(text, row.prompt);
+}
+
+function promptIds(prompt: string | ArrayLike<number>, options: CompletionOptions): number[] {
+  const { tokenizer, addSpecialTokens = true } = options;
+  const ids = Array.from(
+    typeof prompt === "string" ? tokenizer.encode(prompt, { addSpecialTokens }) : prompt,
+  );
+  const odd = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= tokenizer.vocabSize);
+  if (odd !== undefined) {
+    throw new ArgumentError(
+      `generate: a prompt holds the token ${odd}`,
+      `tokens are integers from 0 to ${tokenizer.vocabSize - 1}`,
+    );
+  }
+  if (ids.length > 0) return ids;
+  const start = tokenizer.bosId ?? tokenizer.eosId;
+  if (start === undefined) {
+    throw new ArgumentError(
+      "generate: an empty prompt, and the tokenizer has no token that begins a text",
+      "give a prompt",
+    );
+  }
+  return [start];
+}
+
+function checkCounts(options: CompletionOptions): void {
+  const { maxTokens = 100, context = 128, batchSize = 16, tokensPerCall = 8 } = options;
+  const least = { maxTokens: 0, context: 2, batchSize: 1, tokensPerCall: 1 };
+  for (const [name, value] of Object.entries({ maxTokens, context, batchSize, tokensPerCall })) {
+    const from = least[name as keyof typeof least];
+    if (!Number.isInteger(value) || value < from)
+      throw new ArgumentError(`generate: ${name} is ${value}`, `give an integer of at least ${from}`);
+  }
+  samplingOf(options);
+}
+
+/**
+ * Continues a prompt, or several at once; returns each prompt with what was added.
+ *
+ * @throws Interrupted when the notebook interrupts the cell
+ */
+export async function generate(
+  model: LanguageModel,
+  options: CompletionOptions & { prompt: string },
+): Promise<string>;
+export async function generate(
+  model: LanguageModel,
+  options: CompletionOptions & { prompt: readonly string[] },
+): Promise<string[]>;
+export async function generate(
+  model: LanguageModel,
+  options: CompletionOptions & { prompt: string | readonly string[] },
+): Promise<string | string[]> {
+  const { prompt } = options;
+  const prompts = typeof prompt === "string" ? [prompt] : prompt;
+  const written = await complete(model, prompts, options);
+  const texts = prompts.map((start, i) => start + written[i]!.text);
+  return typeof prompt === "string" ? texts[0]! : texts;
+}
+
+export interface ReplyOptions extends CompletionOptions {
+  tokenizer: HuggingFaceTokenizer;
+  /** How the tokenizer's chat template is filled in. */
+  chat?: Omit<ChatOptions, "addGenerationPrompt">;
+}
+
+/** The model's next message in a conversation, which is written out by the tokenizer's chat template. */
+export async function reply(
+  model: LanguageModel,
+  messages: readonly ChatMessage[],
+  options: ReplyOptions,
+): Promise<string> {
+  const { tokenizer, chat } = options;
+  const prompt = renderChat(tokenizer, messages, { ...chat, addGenerationPrompt: true });
+  // The template writes all special tokens itself.
+  const [completion] = await complete(model, [prompt], { ...options, addSpecialTokens: false });
+  return completion!.text;
 }

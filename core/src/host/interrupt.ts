@@ -1,4 +1,4 @@
-/** Stopping a training at a step boundary: by the notebook's interrupt, or by a signal of the user's (docs/contracts.md, section 3). */
+/** Stopping long work at a boundary where everything is kept: by the notebook's interrupt, or by a signal of the user's (docs/contracts.md, section 3). */
 import { AronnaxError } from "../graph/errors.js";
 
 /** What the kernel puts on `globalThis`. */
@@ -9,10 +9,10 @@ interface InterruptSource {
 
 const source: unique symbol = Symbol.for("aronnax.interrupt");
 
-/** A training stopped by the notebook's interrupt, with everything kept. */
+/** Work stopped by the notebook's interrupt, with everything kept. */
 export class Interrupted extends AronnaxError {}
 
-/** The signals that end a training, and what to call when it has ended. */
+/** The signals that end the work, and what to call when it has ended. */
 export class Interruption {
   readonly #kernel: AbortSignal | undefined;
   readonly #own: AbortSignal | undefined;
