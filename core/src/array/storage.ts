@@ -41,6 +41,8 @@ export interface StoredTensor {
   readonly shape: Shape;
   /** Converted on the way where the file has another. */
   readonly dtype: DType;
+  /** Default: whole on the first device. */
+  readonly to?: Placement;
 }
 
 /** Loads tensors of a file, an index or a folder onto the device, in the order asked for. */
@@ -49,7 +51,15 @@ export async function loadTensors(
   wanted: readonly StoredTensor[],
   tag: BufferTag,
 ): Promise<Tensor[]> {
-  const requests = wanted.map(({ name, shape, dtype }) => ({ tensor: name, shape, dtype, tag, name }));
+  if (wanted.length === 0) return [];
+  const requests = wanted.map(({ name, shape, dtype, to }) => ({
+    tensor: name,
+    shape,
+    dtype,
+    tag,
+    name,
+    ...(to !== undefined && { sharding: toSharding(to) }),
+  }));
   return (await loadSafetensors(Runtime.default(), path, requests)).map(fromBuffer);
 }
 

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, statfsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
@@ -16,11 +16,24 @@ import {
 import { layOut } from "./safetensors-header.js";
 import type { TensorFiles } from "./tensor-files.js";
 
-/** What a checkpoint holds. Tensor files are written as `<key>.safetensors`, `trainer` as `trainer.json`. */
+/** Tensors that another process writes, straight from the devices. */
+export interface TensorFolder {
+  /** Bytes that the disk must have for them. */
+  readonly bytes: number;
+  /**
+   * Writes files into a folder that is there; resolves when they are on the disk. It is called at once, and whatever it is to write are the
+   * values of that moment.
+   */
+  write(folder: string): Promise<void>;
+}
+
+/**
+ * What a checkpoint holds. Lists of tensors are written as `<key>.safetensors`, folders as `<key>/`, `trainer` as `trainer.json`.
+ */
 export interface CheckpointContent {
   step: number;
   /** For example `{ model: [...], optimizer: [...] }`. */
-  tensors: Readonly<Record<string, readonly NamedTensor[]>>;
+  tensors: Readonly<Record<string, readonly NamedTensor[] | TensorFolder>>;
   /** Everything else that a resumed run needs: data position, random keys, schedule ... */
   trainer: JsonValue;
   /** Goes into the safetensors files. */
@@ -35,7 +48,7 @@ export interface Checkpoint {
   readonly folder: string;
   readonly trainer: JsonValue;
   readonly score?: number;
-  /** Paths of the tensor files by key. */
+  /** Paths of the tensor files, or of their folders, by key. */
   readonly files: Readonly<Record<string, string>>;
 }
 
@@ -94,9 +107,20 @@ export class CheckpointStore {
     this.warn = options.onWarning ?? ((warning) => console.warn(warning));
   }
 
-  /** Saves a checkpoint; one at a time, in the order of the calls. A checkpoint of the same step is replaced. */
+  /**
+   * Saves a checkpoint; they come into their places in the order of the calls. A checkpoint of the same step is replaced. Folders begin to
+   * be written before this returns.
+   */
   save(content: CheckpointContent): Promise<Checkpoint> {
-    const saved = this.saving.then(() => this.write(content));
+    const draft = this.unfinished("tmp", content.step);
+    let begun: Promise<void>;
+    try {
+      begun = this.begin(content, draft);
+    } catch (error) {
+      begun = Promise.reject(error);
+    }
+    begun.catch(() => {});
+    const saved = this.saving.then(() => this.write(content, draft, begun));
     this.saving = saved.catch(() => {});
     return saved;
   }
@@ -147,8 +171,10 @@ export class CheckpointStore {
           `${folder} is damaged: the content of ${name} does not match its checksum.`,
         );
       }
+      const [key, ...below] = name.split("/") as [string, ...string[]];
       if (name === "trainer.json") trainer = JSON.parse(await readFile(path, "utf8")) as JsonValue;
-      else files[name.replace(/\.safetensors$/, "")] = path;
+      else if (below.length > 0) files[key] = join(folder, key);
+      else files[key.replace(/\.safetensors$/, "")] = path;
     }
     if (trainer === undefined) throw new CheckpointError(`${folder} is damaged: it has no trainer.json.`);
     return { step, folder, trainer, score: manifest.score, files };
@@ -187,24 +213,42 @@ export class CheckpointStore {
     });
   }
 
-  private async write(content: CheckpointContent): Promise<Checkpoint> {
-    const { step, score } = content;
+  /** Starts the writing of folders; lists of tensors follow when it is their turn. */
+  private begin({ step, tensors }: CheckpointContent, draft: string): Promise<void> {
     if (!Number.isSafeInteger(step) || step < 0) throw new CheckpointError(`The step ${step} is no step.`);
-    const trainer = Buffer.from(strictJson(content.trainer, "trainer", 2));
-    const parts = Object.entries(content.tensors).map(([key, tensors]) => {
-      if (!/^[\w-]+$/.test(key)) {
+    for (const key of Object.keys(tensors)) {
+      if (!/^[\w-]+$/.test(key))
         throw new CheckpointError(`A tensor file cannot be named ${JSON.stringify(key)}.`);
-      }
-      return { key, tensors, bytes: layOut(tensors, content.metadata).fileSize };
+    }
+    const folders = Object.entries(tensors).flatMap(([key, part]) =>
+      "write" in part ? [{ key, part }] : [],
+    );
+    if (folders.length === 0) return Promise.resolve();
+    mkdirSync(this.folder, { recursive: true });
+    const { bavail, bsize } = statfsSync(this.folder);
+    if (bavail * bsize < neededBytes(tensors)) throw noSpace(bavail * bsize);
+    const writes = folders.map(({ key, part }) => {
+      const folder = join(draft, key);
+      mkdirSync(folder, { recursive: true });
+      return part.write(folder);
     });
-    const needed = trainer.length + parts.reduce((sum, part) => sum + part.bytes, 0);
+    // All are waited for: what fails must not be removed while the others still write.
+    return Promise.allSettled(writes).then((results) => {
+      for (const result of results) if (result.status === "rejected") throw result.reason;
+    });
+  }
+
+  private async write(content: CheckpointContent, draft: string, begun: Promise<void>): Promise<Checkpoint> {
+    const { step, score } = content;
     const target = join(this.folder, stepName(step));
-    const temporary = this.unfinished("tmp", step);
+    let needed = 0;
     try {
-      await mkdir(this.folder, { recursive: true });
+      await begun;
+      const trainer = Buffer.from(strictJson(content.trainer, "trainer", 2));
+      needed = trainer.length + neededBytes(content.tensors, content.metadata);
+      await mkdir(draft, { recursive: true });
       const last = (await this.scan()).at(-1)?.savedAt ?? 0;
-      await this.requireSpace(needed);
-      await mkdir(temporary);
+      await this.requireSpace(trainer.length + listBytes(content.tensors, content.metadata));
       // Later than the last one, even when the clock went back.
       const savedAt = Math.max(Date.now(), last + 1);
       // A diverged run has no score; NaN would be null in the file.
@@ -215,21 +259,30 @@ export class CheckpointStore {
         score: Number.isFinite(score) ? score : undefined,
         files: {},
       };
-      for (const { key, tensors } of parts) {
+      for (const [key, part] of Object.entries(content.tensors)) {
+        if ("write" in part) {
+          Object.assign(manifest.files, await filesOf(join(draft, key), key));
+          continue;
+        }
         const name = `${key}.safetensors`;
-        manifest.files[name] = await writeSafetensors(join(temporary, name), tensors, content.metadata);
+        manifest.files[name] = await writeSafetensors(join(draft, name), part, content.metadata);
       }
-      await writeSynced(join(temporary, "trainer.json"), trainer);
+      await writeSynced(join(draft, "trainer.json"), trainer);
       manifest.files["trainer.json"] = { bytes: trainer.length, crc32: crc32(trainer) };
-      await writeSynced(join(temporary, manifestName), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
-      await syncFolder(temporary);
-      await this.putInPlace(temporary, target, step);
+      await writeSynced(join(draft, manifestName), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
+      await syncFolder(draft);
+      await this.putInPlace(draft, target, step);
     } catch (error) {
-      await rm(temporary, { recursive: true, force: true }).catch(() => {});
-      throw this.explain(error, target, needed);
+      await rm(draft, { recursive: true, force: true }).catch(() => {});
+      throw this.explain(error, target, needed || neededBytes(content.tensors, content.metadata));
     }
     await this.deleteOld();
-    const files = Object.fromEntries(parts.map(({ key }) => [key, join(target, `${key}.safetensors`)]));
+    const files = Object.fromEntries(
+      Object.entries(content.tensors).map(([key, part]) => [
+        key,
+        join(target, "write" in part ? key : `${key}.safetensors`),
+      ]),
+    );
     return { step, folder: target, trainer: content.trainer, score, files };
   }
 
@@ -275,14 +328,14 @@ export class CheckpointStore {
 
   private async requireSpace(needed: number): Promise<void> {
     const { bavail, bsize } = await statfs(this.folder);
-    if (bavail * bsize < needed) {
-      throw Object.assign(new Error(`${bavail * bsize} bytes are free`), { code: "ENOSPC" });
-    }
+    if (bavail * bsize < needed) throw noSpace(bavail * bsize);
   }
 
   private explain(error: unknown, target: string, needed: number): unknown {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG") {
+    // What another process writes fails with its system's words only.
+    const full = /No space left on device|Disk quota exceeded|File too large/.test(message);
+    if (full || code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG") {
       return new CheckpointError(
         `The checkpoint ${target} needs ${needed} bytes and the disk is full (${message}). Earlier checkpoints are intact.`,
         "Free some space, keep fewer checkpoints (`keep`), or save to another disk.",
@@ -319,6 +372,40 @@ export function tensorsOf(file: SafetensorsFile | TensorFiles): NamedTensor[] {
   }));
 }
 
+function noSpace(free: number): Error {
+  return Object.assign(new Error(`${free} bytes are free`), { code: "ENOSPC" });
+}
+
+/** Bytes of the lists of tensors as files. */
+function listBytes(
+  tensors: CheckpointContent["tensors"],
+  metadata?: Readonly<Record<string, string>>,
+): number {
+  return Object.values(tensors).reduce(
+    (sum, part) => sum + ("write" in part ? 0 : layOut(part, metadata).fileSize),
+    0,
+  );
+}
+
+function neededBytes(
+  tensors: CheckpointContent["tensors"],
+  metadata?: Readonly<Record<string, string>>,
+): number {
+  const folders = Object.values(tensors).reduce((sum, part) => sum + ("write" in part ? part.bytes : 0), 0);
+  return folders + listBytes(tensors, metadata);
+}
+
+/** What is in a folder that another process wrote, for the manifest. */
+async function filesOf(folder: string, key: string): Promise<Record<string, WrittenFile>> {
+  const files: Record<string, WrittenFile> = {};
+  for (const name of (await readdir(folder)).sort()) {
+    const path = join(folder, name);
+    files[`${key}/${name}`] = { bytes: (await stat(path)).size, crc32: await fileChecksum(path) };
+  }
+  await syncFolder(folder);
+  return files;
+}
+
 function stepName(step: number): string {
   return `step-${String(step).padStart(6, "0")}`;
 }
@@ -344,7 +431,8 @@ async function readManifest(folder: string, step: number): Promise<Manifest> {
     Number.isFinite(manifest.savedAt) &&
     typeof manifest.files === "object" &&
     Object.entries(manifest.files ?? {}).every(
-      ([name, file]) => /^[\w-]+\.\w+$/.test(name) && file?.bytes >= 0 && file?.crc32 >= 0,
+      ([name, file]) =>
+        /^(?:[\w-]+\/)?[\w-]+(?:\.[\w-]+)+$/.test(name) && file?.bytes >= 0 && file?.crc32 >= 0,
     );
   if (!wellFormed) {
     throw new CheckpointError(`${folder} is damaged: its ${manifestName} does not describe it.`);

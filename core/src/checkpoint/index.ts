@@ -3,6 +3,7 @@ export {
   type CheckpointContent,
   CheckpointStore,
   type StoreOptions,
+  type TensorFolder,
   tensorsOf,
 } from "./checkpoint-store.js";
 export { CheckpointError, SafetensorsError } from "./errors.js";

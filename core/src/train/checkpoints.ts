@@ -1,9 +1,20 @@
-/** The checkpoints of a training: what is saved of its state, and the state that comes back. */
+/**
+ * The checkpoints of a training: what is saved of its state, and the state that comes back. Tensors go between the disk and the devices
+ * without passing through this process.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { scalar } from "../array/creation.js";
-import { type Checkpoint, CheckpointStore } from "../checkpoint/index.js";
+import { listTensors, loadTensors, saveTensors } from "../array/storage.js";
+import type { Tensor } from "../array/tensor.js";
+import { type Checkpoint, CheckpointError, CheckpointStore, type TensorFolder } from "../checkpoint/index.js";
 import type { DataPosition } from "../data/batch.js";
-import type { Module } from "../nn/module.js";
-import { progressOf, restore, snapshot, type TrainState } from "./state.js";
+import { itemSize } from "../graph/dtype.js";
+import type { Placement } from "../graph/mesh.js";
+import { checkpointName, type Module } from "../nn/module.js";
+import { flatten } from "../transform/tree.js";
+import type { TrainState } from "./state.js";
+import type { TrainableModel } from "./step.js";
 
 /** Where a training stands, beside its tensors. */
 export interface Standing {
@@ -11,6 +22,21 @@ export interface Standing {
   readonly tokens: number;
   readonly position: DataPosition;
 }
+
+/** What a checkpoint that was opened in part lacked, or had too much. Names are those of the files. */
+export interface PartialReport {
+  /** Of the model, and not in the checkpoint: they keep the values that they began with. */
+  readonly missing: readonly string[];
+  /** In the checkpoint, and not of the model. */
+  readonly unexpected: readonly string[];
+  /** In both with another shape or element type, with both: they keep the values that they began with. */
+  readonly different: readonly string[];
+  /** Whether the optimizer's state began anew, since it did not fit. */
+  readonly freshOptimizer: boolean;
+}
+
+/** Where each leaf of a tree lies; default whole on the first device. */
+type Place = (path: string, leaf: Tensor) => Placement | undefined;
 
 export class TrainingCheckpoints {
   readonly #store: CheckpointStore;
@@ -29,40 +55,201 @@ export class TrainingCheckpoints {
   }
 
   /** Saves the state as it is now; later steps may take it over at once. */
-  save<M extends Module>(
-    state: TrainState<M>,
+  save<M extends TrainableModel>(
+    { model, optimizer, average, watch }: TrainState<M>,
     { step, tokens, position }: Standing,
     seed: number,
     score?: number,
   ): Promise<Checkpoint> {
-    const { model, optimizer, average, watch } = state;
     return this.#store.save({
       step,
       score,
       tensors: {
-        model: snapshot(model),
-        optimizer: snapshot(optimizer),
-        ...(average !== null && { average: snapshot(average) }),
-        ...(watch !== null && { watch: snapshot(watch) }),
+        model: folderOf(model, model.configJson?.()),
+        optimizer: folderOf(optimizer),
+        ...(average !== null && { average: folderOf(average, average.configJson?.()) }),
+        ...(watch !== null && { watch: folderOf(watch) }),
       },
       trainer: { version: 1, step, tokens, seed, data: position },
     });
   }
 
-  /** The state of a checkpoint, which must be of the same structure as `like`. */
+  /**
+   * The state of a checkpoint, of the structure of `like`.
+   *
+   * @param place - where the leaves of the state lie
+   * @throws CheckpointError if names, shapes or element types differ
+   */
   async load<M extends Module>(
     checkpoint: Checkpoint,
     like: TrainState<M>,
+    place?: Place,
   ): Promise<{ state: TrainState<M>; standing: Standing }> {
-    const { step, tokens, data } = progressOf(checkpoint);
     const { files } = checkpoint;
-    const model = await restore(like.model, files.model!, "parameter");
-    const optimizer = await restore(like.optimizer, files.optimizer!, "optimizer");
-    const average = like.average && (await restore(like.average, files.average!, "parameter"));
-    const watch = like.watch && (await restore(like.watch, files.watch!, "optimizer"));
+    const standing = standingOf(checkpoint);
+    const part = async <T>(key: keyof TrainState & string, tag: "parameter" | "optimizer"): Promise<T> => {
+      const tree = like[key] as T;
+      if (tree === null) return tree;
+      const path = files[key];
+      if (path === undefined) {
+        throw new CheckpointError(
+          `${checkpoint.folder} has no ${key}`,
+          `it was saved without: train on without it, or from the start`,
+        );
+      }
+      return restore(tree, path, tag, place);
+    };
+    const state: TrainState<M> = {
+      model: await part("model", "parameter"),
+      optimizer: await part("optimizer", "optimizer"),
+      average: await part("average", "optimizer"),
+      watch: await part("watch", "optimizer"),
+      step: scalar(standing.step, "int32"),
+    };
+    return { state, standing };
+  }
+
+  /**
+   * `start` with what of a checkpoint fits it: parameters of equal name, shape and element type, and the optimizer's state if all of it
+   * does.
+   */
+  async loadPart<M extends Module>(
+    checkpoint: Checkpoint,
+    start: TrainState<M>,
+    place?: Place,
+  ): Promise<{ state: TrainState<M>; standing: Standing; report: PartialReport }> {
+    const { files } = checkpoint;
+    const standing = standingOf(checkpoint);
+    const model = await matching(start.model, files.model!, "parameter", place);
+    const average =
+      start.average === null || files.average === undefined
+        ? start.average
+        : (await matching(start.average, files.average, "optimizer", place)).tree;
+    const optimizer = await matching(start.optimizer, files.optimizer!, "optimizer", place);
+    const { missing, unexpected, different } = optimizer;
+    const freshOptimizer = missing.length + unexpected.length + different.length > 0;
     return {
-      state: { model, optimizer, average, watch, step: scalar(step, "int32") },
-      standing: { step, tokens, position: data as DataPosition },
+      state: {
+        ...start,
+        model: model.tree,
+        average,
+        optimizer: freshOptimizer ? start.optimizer : optimizer.tree,
+        step: scalar(standing.step, "int32"),
+      },
+      standing,
+      report: { ...model, freshOptimizer },
     };
   }
+}
+
+/** The tensors of a tree as files of their folder, with `config.json` beside them for a model. */
+function folderOf(tree: unknown, config?: object): TensorFolder {
+  const flat = flatten(tree);
+  const tensors = new Map(flat.leaves.map((leaf, i) => [checkpointName(flat.paths[i]!), leaf]));
+  const bytes = flat.leaves.reduce((sum, leaf) => sum + leaf.size * itemSize(leaf.dtype) + 256, 4096);
+  return {
+    bytes,
+    write(folder) {
+      if (config !== undefined)
+        writeFileSync(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+      return saveTensors(folder, tensors, { format: "pt" });
+    },
+  };
+}
+
+interface Matched<T> {
+  readonly tree: T;
+  readonly missing: readonly string[];
+  readonly unexpected: readonly string[];
+  readonly different: readonly string[];
+}
+
+/** `tree` with those of its leaves from a checkpoint's folder that fit. */
+async function matching<T>(
+  tree: T,
+  path: string,
+  tag: "parameter" | "optimizer",
+  place: Place = () => undefined,
+): Promise<Matched<T>> {
+  const flat = flatten(tree);
+  const saved = await listTensors(path);
+  const names = flat.paths.map(checkpointName);
+  const expected = new Set(names);
+  const different: string[] = [];
+  const fitting = flat.leaves.flatMap((leaf, i) => {
+    const name = names[i]!;
+    const found = saved.get(name);
+    if (found === undefined) return [];
+    if (found.dtype === leaf.dtype && found.shape.join() === leaf.shape.join()) return [i];
+    different.push(
+      `${name} is ${found.dtype}[${found.shape.join(", ")}], the model's is ${leaf.dtype}[${leaf.shape.join(", ")}]`,
+    );
+    return [];
+  });
+  const loaded = await loadTensors(
+    path,
+    fitting.map((i) => {
+      const leaf = flat.leaves[i]!;
+      return { name: names[i]!, shape: leaf.shape, dtype: leaf.dtype, to: place(flat.paths[i]!, leaf) };
+    }),
+    tag,
+  );
+  const leaves = [...flat.leaves];
+  for (const [k, i] of fitting.entries()) leaves[i] = loaded[k]!;
+  return {
+    tree: flat.rebuild(leaves) as T,
+    missing: names.filter((name) => !saved.has(name)),
+    unexpected: [...saved.keys()].filter((name) => !expected.has(name)),
+    different,
+  };
+}
+
+/** `tree` with the values of a checkpoint's folder; every name, shape and dtype must fit. */
+async function restore<T>(tree: T, path: string, tag: "parameter" | "optimizer", place?: Place): Promise<T> {
+  const { missing, unexpected, different, tree: restored } = await matching(tree, path, tag, place);
+  if (missing.length > 0 || unexpected.length > 0 || different.length > 0) {
+    const problems = [list("missing", missing), list("unexpected", unexpected), list("different", different)];
+    throw new CheckpointError(
+      `${path} does not fit the model: ${problems.filter((each) => each !== "").join("; ")}`,
+      'load it with the configuration that it was saved from, or set resume: "partial" for what fits',
+    );
+  }
+  return restored;
+}
+
+function list(what: string, names: readonly string[]): string {
+  if (names.length === 0) return "";
+  const shown = names.slice(0, 5).join(", ");
+  return `${names.length} ${what} (${shown}${names.length > 5 ? ", …" : ""})`;
+}
+
+/** The report as one line. */
+export function describePartial({ missing, unexpected, different, freshOptimizer }: PartialReport): string {
+  const parts = [
+    list("missing", missing),
+    list("unexpected", unexpected),
+    list("different", different),
+    freshOptimizer ? "the optimizer's state begins anew" : "",
+  ].filter((each) => each !== "");
+  return parts.length === 0 ? "everything fits" : parts.join("; ");
+}
+
+/** What a checkpoint says beside the tensors. */
+interface SavedProgress {
+  readonly version: 1;
+  readonly step: number;
+  readonly tokens: number;
+  readonly seed: number;
+  readonly data: DataPosition;
+}
+
+function standingOf(checkpoint: Checkpoint): Standing {
+  const progress = checkpoint.trainer as unknown as SavedProgress;
+  if (progress?.version !== 1) {
+    throw new CheckpointError(
+      `${checkpoint.folder}/trainer.json has version ${String(progress?.version)}`,
+      "it takes version 1",
+    );
+  }
+  return { step: progress.step, tokens: progress.tokens, position: progress.data };
 }

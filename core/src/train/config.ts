@@ -52,8 +52,11 @@ export interface TrainerConfig<M extends TrainableModel> {
   callbacks?: readonly TrainerCallback<M>[];
   /** Who else gets the metrics: `metrics.csvLogger()`, `tensorBoardLogger()`, `wandbLogger()`, `mlflowLogger()`. */
   loggers?: readonly MetricsLogger[];
-  /** Goes on from the newest checkpoint of this run, if there is one. Default false: a fresh start. */
-  resume?: boolean;
+  /**
+   * Goes on from the newest checkpoint of this run, if there is one, which must fit exactly; `partial` takes what fits of the checkpoint of
+   * another model and reports the rest (`trainer.resumeReport`). Default false: a fresh start.
+   */
+  resume?: boolean | "partial";
   /** Prints a line every so many steps; default a twentieth of all; 0 for none. On a terminal one line is written over instead. */
   printEvery?: number;
   /** Folder of the runs. Default `runs`. */
@@ -138,7 +141,7 @@ const rules: Readonly<Record<string, Rule>> = {
   "spikes.window": { holds: (x) => isCount(x) && (x as number) >= 2, fix: "give an integer of at least 2" },
   callbacks: list,
   loggers: list,
-  resume: oneOf(true, false),
+  resume: oneOf(true, false, "partial"),
   printEvery: countOrNone,
   folder: { holds: (x) => typeof x === "string" && x !== "", fix: "give the path of a folder" },
 };

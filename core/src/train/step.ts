@@ -38,6 +38,8 @@ export interface TrainableModel extends Module {
   forward(tokens: Tensor): Tensor;
   /** Scalar loss of a batch: the mean over its weights. */
   loss?(batch: DeviceBatch): Tensor;
+  /** The content of Hugging Face's `config.json`, which is saved beside the parameters. */
+  configJson?(): object;
   /** Floating-point operations a trained token costs at sequences of `time`. */
   flopsPerToken?(time: number): number;
 }

@@ -12,7 +12,7 @@ import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
 import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
-import { TrainingCheckpoints } from "./checkpoints.js";
+import { describePartial, type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
 import { checkConfig, describe, type TrainerConfig } from "./config.js";
 import { Meter } from "./meter.js";
 import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
@@ -71,10 +71,13 @@ export class Trainer<M extends TrainableModel> {
   #validatedAt = -1;
   #running = false;
   #lost = false;
+  #partial: PartialReport | undefined;
   /** Why a callback ended the training. */
   #stopReason: string | undefined;
   #skips = 0;
   #rollbacks = 0;
+  /** The step whose state is on the disk already. */
+  #savedStep: number | undefined;
   /** The checkpoint that is being written; it never rejects. */
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
@@ -116,6 +119,11 @@ export class Trainer<M extends TrainableModel> {
   /** The model with the running average of the parameters, with `average` in the configuration and once `fit` has begun. */
   get averaged(): M | undefined {
     return this.#state?.average ?? undefined;
+  }
+
+  /** With `resume: "partial"`: what of the checkpoint did not fit. */
+  get resumeReport(): PartialReport | undefined {
+    return this.#partial;
   }
 
   /** Updates done. */
@@ -204,7 +212,8 @@ export class Trainer<M extends TrainableModel> {
       meter.close();
     }
     if (this.#checkpoints !== undefined) {
-      await this.#save();
+      await this.#saving;
+      if (this.#savedStep !== this.#step) await this.#save();
       await this.#tellSaved();
     }
     const finished = this.#step >= this.config.steps;
@@ -237,9 +246,13 @@ export class Trainer<M extends TrainableModel> {
     await data.prepare();
     if (this.#state !== undefined) return;
     this.#start ??= data.position();
-    const checkpoint = resume === true || this.#lost ? await this.#checkpoints?.latest() : undefined;
+    const checkpoint =
+      (resume ?? false) !== false || this.#lost ? await this.#checkpoints?.latest() : undefined;
     await this.#begin(checkpoint);
-    if (checkpoint !== undefined) console.log(`resumed "${name}" from the checkpoint of step ${this.#step}`);
+    if (checkpoint !== undefined) {
+      const part = this.#partial === undefined ? "" : `: ${describePartial(this.#partial)}`;
+      console.log(`resumed "${name}" from the checkpoint of step ${this.#step}${part}`);
+    }
     await data.restore(this.#position!);
   }
 
@@ -254,12 +267,18 @@ export class Trainer<M extends TrainableModel> {
     };
     if (checkpoint === undefined) {
       this.#state = startingState(model, options);
+      this.#savedStep = undefined;
       this.#step = 0;
       this.#tokens = 0;
       this.#position = this.#start;
       return;
     }
-    const loaded = await this.#checkpoints!.load(checkpoint, stateLike(model, options));
+    const loaded =
+      this.config.resume === "partial"
+        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options))
+        : { ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options))), report: undefined };
+    this.#partial = loaded.report;
+    this.#savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
     this.#state = loaded.state;
     this.#step = loaded.standing.step;
     this.#tokens = loaded.standing.tokens;
@@ -315,6 +334,8 @@ export class Trainer<M extends TrainableModel> {
       }
       if (validate) await this.#validate(run, meter);
       if (save) {
+        // One at a time: a disk that is slower than the training holds it up, and no states pile up in memory.
+        await this.#saving;
         const step = this.#step;
         this.#saving = this.#save().catch((error: Error) =>
           console.error(`checkpoint of step ${step}: ${error.message}`),
@@ -408,8 +429,11 @@ export class Trainer<M extends TrainableModel> {
     const step = this.#step;
     const standing = { step, tokens: this.#tokens, position: this.#position! };
     const score = this.#validatedAt === step ? this.#validationLoss : undefined;
+    // Rows up to this step must not be younger than the checkpoint.
+    this.#run?.flush();
     const { folder } = await this.#checkpoints!.save(this.#state!, standing, this.config.seed ?? 0, score);
     this.#rollbacks = 0;
+    this.#savedStep = step;
     this.#saved.push({ step, folder });
   }
 

@@ -67,7 +67,7 @@ it("returns to the last checkpoint and goes on with the data after the bad batch
   expect(Number.isFinite(losses(trainer).at(-1)!)).toBe(true);
   // From the parameters of step 5 with the batches from the ninth on.
   expect(existsSync(join(folder, "returning", "checkpoints", "step-000005"))).toBe(true);
-  const reference = new Trainer(options({ data: source(), loss: undefined, steps: 5 }));
+  const reference = new Trainer(options({ data: poisoned(99, 1)(), steps: 5 }));
   await reference.fit();
   expect(losses(trainer).slice(0, 5)).toEqual(losses(reference));
 });

@@ -21,7 +21,7 @@ import {
   valueAndGrad,
 } from "aronnax";
 import { afterAll, expect, it } from "vitest";
-import { snapshot } from "../../../core/src/train/state.js";
+import { saveTensors } from "../../../core/src/array/storage.js";
 
 const folder = mkdtempSync(join(tmpdir(), "aronnax-parity-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -41,6 +41,9 @@ const optimizer = {
   weightDecay: 0.1,
   clipNorm: 1,
 };
+
+const save = (path: string, values: object): Promise<void> =>
+  saveTensors(path, new Map([...tree.named(values)].map(([name, leaf]) => [nn.checkpointName(name), leaf])));
 
 function relative(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   expect(actual.length).toBe(expected.length);
@@ -82,17 +85,17 @@ for (const [label, config] of [
       ...config,
     });
     const model = nn.initialize(fresh, 7);
-    await checkpoint.writeSafetensors(at("parameters"), snapshot(model));
+    await save(at("parameters.safetensors"), model);
     const shape = [steps, data.batchSize, data.sequenceLength];
     const asTensor = (values: number[]) => tensor(Int32Array.from(values), { shape });
     const device = { inputs: asTensor(batches.inputs), targets: asTensor(batches.targets) };
-    await checkpoint.writeSafetensors(at("batches"), snapshot(device));
+    await save(at("batches.safetensors"), device);
     const request = {
       config: model.config,
       optimizer,
       steps,
-      parameters: at("parameters"),
-      batches: at("batches"),
+      parameters: at("parameters.safetensors"),
+      batches: at("batches.safetensors"),
     };
     writeFileSync(at("request.json"), JSON.stringify(request));
 
@@ -104,13 +107,13 @@ for (const [label, config] of [
       own.set(nn.checkpointName(path), (await g.data()) as Float32Array);
     const firstLoss = await loss.item();
 
-    const { learningRate, ...rest } = { learningRate: cosine(optimizer), ...optimizer };
+    const { peak, warmup, final, ...rest } = optimizer;
     const trainer = new Trainer({
       name: `parity-${config.heads}`,
       folder,
       model,
       data,
-      optimizer: adamw({ learningRate, ...rest }),
+      optimizer: adamw({ learningRate: cosine({ peak, warmup, final }), ...rest }),
       steps,
       printEvery: 0,
     });
