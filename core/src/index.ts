@@ -107,6 +107,7 @@ export {
   type DeviceBatch,
   type FitResult,
   Interrupted,
+  TooLargeForMemory,
   Trainer,
   type TrainerCallback,
   type TrainerConfig,

@@ -86,7 +86,7 @@ export interface StoreOptions {
 }
 
 /**
- * A folder of checkpoints `step-000123/{model.safetensors, optimizer.safetensors, trainer.json, manifest.json}`. One is
+ * A folder of checkpoints `step-000123/{model/, optimizer/, trainer.json, manifest.json}`. One is
  * written under a temporary name, fsynced, and renamed when it is whole, so that a crash at any moment leaves the
  * earlier ones and at most a leftover that the next save removes.
  */

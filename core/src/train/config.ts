@@ -5,6 +5,7 @@ import { nearestName } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import type { TrainerCallback } from "./callbacks.js";
+import type { StatisticsOptions } from "./statistics.js";
 import type { Loss, TrainableModel } from "./step.js";
 
 /** When a loss counts as a spike: more than `deviations` standard deviations above the mean of about `window` steps before. */
@@ -48,6 +49,10 @@ export interface TrainerConfig<M extends TrainableModel> {
   onDivergence?: "stop" | "skip" | "rollback";
   /** Treats a sudden rise of the loss as a divergence too. Default: it is none. */
   spikes?: SpikeOptions;
+  /** Reports norms of gradients, parameters and updates by block, and with `activations` what blocks return, every so many steps. */
+  statistics?: StatisticsOptions;
+  /** Refuses a step that needs more memory than is free, before it runs. Default true. */
+  checkMemory?: boolean;
   /** Told of what happens; may log, stop or sample. */
   callbacks?: readonly TrainerCallback<M>[];
   /** Who else gets the metrics: `metrics.csvLogger()`, `tensorBoardLogger()`, `wandbLogger()`, `mlflowLogger()`. */
@@ -139,6 +144,10 @@ const rules: Readonly<Record<string, Rule>> = {
     fix: "give a positive number, e.g. 6",
   },
   "spikes.window": { holds: (x) => isCount(x) && (x as number) >= 2, fix: "give an integer of at least 2" },
+  statistics: having("{ every, activations }"),
+  "statistics.every": count,
+  "statistics.activations": oneOf(true, false),
+  checkMemory: oneOf(true, false),
   callbacks: list,
   loggers: list,
   resume: oneOf(true, false, "partial"),
@@ -156,6 +165,7 @@ const required = [
   "validation.every",
   "checkpoints.every",
   "spikes.deviations",
+  "statistics.every",
 ];
 
 /** Names of the fields of a configuration, those of its objects with a dot. */

@@ -8,5 +8,6 @@ export type {
   ValidationEvent,
 } from "./callbacks.js";
 export type { SpikeOptions, TrainerConfig } from "./config.js";
+export { TooLargeForMemory } from "./memory.js";
 export type { DeviceBatch } from "./placement.js";
 export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";

@@ -20,6 +20,7 @@ import {
   where,
 } from "../array/elementwise.js";
 import { stack } from "../array/joining.js";
+import { mean } from "../array/reductions.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import { crossEntropy } from "../nn/losses.js";
@@ -27,10 +28,11 @@ import { castTree, type Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { scan } from "../transform/scan.js";
 import { flatten, map } from "../transform/tree.js";
-import { valueAndGrad } from "../transform/vjp.js";
+import { valueAndGradWithAux } from "../transform/vjp.js";
 import type { SpikeOptions } from "./config.js";
 import type { DeviceBatch } from "./placement.js";
 import type { LossWatch, TrainState } from "./state.js";
+import { norms, observing, type StatisticsOptions } from "./statistics.js";
 
 /** What the Trainer asks of a model. */
 export interface TrainableModel extends Module {
@@ -47,7 +49,8 @@ export interface TrainableModel extends Module {
 export type Loss<M> = (model: M, batch: DeviceBatch) => Tensor;
 
 export interface StepOptions<M extends TrainableModel> {
-  readonly loss: Loss<M>;
+  readonly loss: Loss<M> | undefined;
+  readonly precision: "float32" | "bf16";
   readonly optimizer: Optimizer;
   readonly totalSteps: number;
   /** Parts that a batch comes in, [microbatches, batch, time]; 1 for [batch, time]. */
@@ -57,15 +60,39 @@ export interface StepOptions<M extends TrainableModel> {
   readonly spikes: SpikeOptions | undefined;
   /** Whether a diverged update is left out. */
   readonly skip: boolean;
+  readonly statistics: StatisticsOptions | undefined;
+}
+
+/** What a step reports of itself. */
+export interface StepReport {
+  /**
+   * float32 [4]: loss, learning rate, gradient norm, and why the update is bad: 0 it is not, 1 a value that is not finite, 2 a spike of the
+   * loss.
+   */
+  readonly figures: Tensor;
+  /** Further columns of the metrics, float32 scalars. */
+  readonly columns: Readonly<Record<string, Tensor>>;
 }
 
 /** The loss of the configuration, in its precision. */
-export function lossOf<M extends TrainableModel>(
-  loss: Loss<M> | undefined,
-  precision: "float32" | "bf16",
-): Loss<M> {
-  const own = loss ?? defaultLoss;
-  return precision === "bf16" ? (model, batch) => own(castTree(model, "bfloat16"), batch) : own;
+export function lossOf<M extends TrainableModel>({
+  loss = defaultLoss,
+  precision,
+}: Pick<StepOptions<M>, "loss" | "precision">): Loss<M> {
+  return (model, batch) => loss(precision === "bf16" ? castTree(model, "bfloat16") : model, batch);
+}
+
+type Columns = Readonly<Record<string, Tensor>>;
+
+/** The same, with the sizes of activations where they are asked for. */
+function observedLoss<M extends TrainableModel>(options: StepOptions<M>) {
+  if (options.statistics?.activations !== true) {
+    const loss = lossOf(options);
+    return (model: M, batch: DeviceBatch): [Tensor, Columns] => [loss(model, batch), {}];
+  }
+  const { loss = defaultLoss, precision } = options;
+  return (model: M, batch: DeviceBatch): [Tensor, Columns] =>
+    observing(precision === "bf16" ? castTree(model, "bfloat16") : model, (m) => loss(m, batch));
 }
 
 /** The model's own loss, else the mean cross-entropy of the next token. */
@@ -73,17 +100,14 @@ function defaultLoss<M extends TrainableModel>(model: M, batch: DeviceBatch): Te
   return model.loss?.(batch) ?? crossEntropy(model.forward(batch.inputs), batch.targets, batch.weights);
 }
 
-/**
- * An update: the next state, and the float32 [4] of loss, learning rate, gradient norm, and why the update is bad:
- * 0 it is not, 1 a value that is not finite, 2 a spike of the loss.
- */
+/** An update: the next state, and what is reported of it. */
 export function update<M extends TrainableModel>(
   state: TrainState<M>,
   batch: DeviceBatch,
   options: StepOptions<M>,
-): [TrainState<M>, Tensor] {
-  const { optimizer, totalSteps, averageDecay, spikes, skip } = options;
-  const [value, gradients] = lossAndGradients(options.loss, state.model, batch, options);
+): [TrainState<M>, StepReport] {
+  const { optimizer, totalSteps, averageDecay, spikes, skip, statistics } = options;
+  const [value, gradients, activations] = lossAndGradients(state.model, batch, options);
   const loss = cast(value, "float32");
   const [model, optimizerState, report] = optimizer.update(gradients, state.optimizer, state.model, {
     step: state.step,
@@ -107,7 +131,10 @@ export function update<M extends TrainableModel>(
   const why = where(broken, 1, where(spiked, 2, 0));
   return [
     next,
-    stack([loss, cast(report.learningRate, "float32"), report.gradientNorm, cast(why, "float32")]),
+    {
+      figures: stack([loss, cast(report.learningRate, "float32"), report.gradientNorm, cast(why, "float32")]),
+      columns: statistics === undefined ? {} : { ...norms(gradients, state.model, model), ...activations },
+    },
   ];
 }
 
@@ -117,11 +144,12 @@ export function update<M extends TrainableModel>(
  * Gradients of parameters that are not trained are zeros.
  */
 function lossAndGradients<M extends TrainableModel>(
-  loss: Loss<M>,
   model: M,
   batch: DeviceBatch,
-  { microbatches, optimizer }: StepOptions<M>,
-): [Tensor, M] {
+  options: StepOptions<M>,
+): [loss: Tensor, gradients: M, activations: Columns] {
+  const { microbatches, optimizer } = options;
+  const loss = observedLoss(options);
   const flat = flatten(model);
   const isTrained = flat.leaves.map((p, i) => optimizer.trains?.(flat.paths[i]!, p) ?? true);
   const trained = flat.leaves.filter((_, i) => isTrained[i]);
@@ -133,24 +161,26 @@ function lossAndGradients<M extends TrainableModel>(
     let next = 0;
     return flat.rebuild(flat.leaves.map((p, i) => (isTrained[i] ? own[next++]! : rest(p)))) as M;
   };
-  const lossAt = (own: readonly Tensor[], part: DeviceBatch): Tensor =>
+  const lossAt: LossAt = (own, part) =>
     loss(
       merge(own, (p) => p),
       part,
     );
-  const [value, gradients] =
+  const [value, gradients, activations] =
     microbatches === 1
-      ? valueAndGrad(lossAt)(trained, batch)
+      ? valueAndGradWithAux(lossAt)(trained, batch)
       : accumulated(lossAt, trained, batch, microbatches);
-  return [value, merge(gradients, zerosLike)];
+  return [value, merge(gradients, zerosLike), activations];
 }
 
+type LossAt = (parameters: readonly Tensor[], batch: DeviceBatch) => [Tensor, Columns];
+
 function accumulated(
-  loss: (parameters: readonly Tensor[], batch: DeviceBatch) => Tensor,
+  loss: LossAt,
   parameters: readonly Tensor[],
   batch: DeviceBatch,
   microbatches: number,
-): [Tensor, readonly Tensor[]] {
+): [Tensor, readonly Tensor[], Columns] {
   // A microbatch whose weights sum to less than 1 is divided by 1: see crossEntropy.
   const totals = batch.weights === undefined ? undefined : sum(batch.weights, [1, 2]);
   const shares =
@@ -161,19 +191,23 @@ function accumulated(
     loss: scalar(0, "float32"),
     gradients: parameters.map((p) => zeros(p.shape)),
   };
-  const [total] = scan(
-    (sums: typeof start, part: { batch: DeviceBatch; share: Tensor }): [typeof start, null] => {
-      const [value, gradients] = valueAndGrad(loss)(parameters, part.batch);
+  const [total, activations] = scan(
+    (sums: typeof start, part: { batch: DeviceBatch; share: Tensor }): [typeof start, Columns] => {
+      const [value, gradients, noted] = valueAndGradWithAux(loss)(parameters, part.batch);
       const weigh = (to: Tensor, x: Tensor): Tensor => add(to, mul(cast(x, "float32"), part.share));
       return [
         { loss: weigh(sums.loss, value), gradients: sums.gradients.map((g, i) => weigh(g, gradients[i]!)) },
-        null,
+        noted,
       ];
     },
     start,
     { batch, share: shares },
   );
-  return [total.loss, total.gradients.map((g, i) => cast(g, parameters[i]!.dtype))];
+  return [
+    total.loss,
+    total.gradients.map((g, i) => cast(g, parameters[i]!.dtype)),
+    map((x) => sqrt(mean(square(x))), activations),
+  ];
 }
 
 /**
@@ -187,16 +221,16 @@ function watchLoss(
 ): [Tensor, LossWatch | null] {
   if (watch === null || spikes === undefined) return [scalar(false, "bool"), watch];
   const { deviations, window = 50 } = spikes;
-  const { mean, variance, count } = watch;
-  const distance = sub(loss, mean);
+  const { variance, count } = watch;
+  const distance = sub(loss, watch.mean);
   // A loss that hardly varies must not be judged by its last digits.
-  const deviation = maximum(sqrt(variance), mul(abs(mean), 0.01));
+  const deviation = maximum(sqrt(variance), mul(abs(watch.mean), 0.01));
   const spiked = and(greaterEqual(count, window), greater(distance, mul(deviation, deviations)));
   const share = maximum(div(1, add(count, 1)), 1 / window);
   return [
     spiked,
     {
-      mean: add(mean, mul(distance, share)),
+      mean: add(watch.mean, mul(distance, share)),
       variance: mul(add(variance, mul(square(distance), share)), sub(1, share)),
       count: add(count, 1),
     },

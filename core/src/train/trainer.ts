@@ -14,10 +14,12 @@ import { type Jitted, jit } from "../transform/jit.js";
 import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
 import { describePartial, type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
 import { checkConfig, describe, type TrainerConfig } from "./config.js";
+import { requireMemory, requireStateMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
 import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
 import type { TrainState } from "./state.js";
-import { lossOf, type TrainableModel, update } from "./step.js";
+import { fetched } from "./statistics.js";
+import { lossOf, type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
 
 /** How a call of `fit` ended: all steps done, by an interrupt or signal, or by a callback. */
 export interface FitResult {
@@ -45,7 +47,7 @@ interface Pending {
   /** Where the data stood after its batch. */
   readonly after: DataPosition;
   /** What `update` reports, with the moment of its arrival. */
-  readonly result: Promise<{ values: ArrayLike<number | bigint>; at: number }>;
+  readonly result: Promise<{ values: ArrayLike<number | bigint>; more: MetricsRow; at: number }>;
 }
 
 /**
@@ -82,7 +84,7 @@ export class Trainer<M extends TrainableModel> {
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
   #saved: CheckpointEvent[] = [];
-  readonly #train: Jitted<[TrainState<M>, DeviceBatch], [TrainState<M>, Tensor]>;
+  readonly #train: Jitted<[TrainState<M>, DeviceBatch], [TrainState<M>, StepReport]>;
   readonly #evaluate: Jitted<[M, DeviceBatch], Tensor>;
 
   constructor(config: TrainerConfig<M>) {
@@ -93,22 +95,23 @@ export class Trainer<M extends TrainableModel> {
     if (config.checkpoints !== undefined) {
       this.#checkpoints = new TrainingCheckpoints(`${root}/${config.name}/checkpoints`, config.checkpoints);
     }
-    const loss = lossOf(config.loss, config.precision ?? "float32");
-    const options = {
-      loss,
+    const options: StepOptions<M> = {
+      loss: config.loss,
+      precision: config.precision ?? "float32",
       optimizer: config.optimizer,
       totalSteps: config.steps,
       microbatches: config.accumulate ?? 1,
       averageDecay: config.average?.decay,
       spikes: config.spikes,
       skip: config.onDivergence === "skip",
+      statistics: config.statistics,
     };
     this.#train = jit((state: TrainState<M>, batch: DeviceBatch) => update(state, batch, options), {
       donate: [0],
       name: "train_step",
       tag: tagOf,
     });
-    this.#evaluate = jit(loss, { name: "evaluate" });
+    this.#evaluate = jit(lossOf(options), { name: "evaluate" });
   }
 
   /** The model with its present parameters. While `fit` runs they are replaced with every step. */
@@ -265,6 +268,7 @@ export class Trainer<M extends TrainableModel> {
       average: average !== undefined,
       watch: spikes !== undefined,
     };
+    if (this.config.checkMemory !== false) await requireStateMemory(stateLike(model, options), 1);
     if (checkpoint === undefined) {
       this.#state = startingState(model, options);
       this.#savedStep = undefined;
@@ -311,13 +315,14 @@ export class Trainer<M extends TrainableModel> {
       let [validate, save] = [false, false];
       if (this.#step < steps && !ended()) {
         const batch = await data.next();
-        const [state, report] = this.#train(this.#state!, placeBatch(batch, accumulate));
+        const placed = placeBatch(batch, accumulate);
+        meter.temporaries ??= await this.#requireMemory(placed);
+        const [state, report] = this.#train(this.#state!, placed);
         this.#state = state;
         this.#position = batch.after;
         this.#step++;
         this.#tokens += batch.batchSize * batch.sequenceLength;
-        const result = report.data().then((values) => ({ values, at: performance.now() }));
-        result.catch(() => {});
+        const result = this.#fetch(report);
         queue.push({ step: this.#step, tokens: this.#tokens, after: batch.after, result });
         const isLast = this.#step === steps;
         validate = validation !== undefined && (this.#step % validation.every === 0 || isLast);
@@ -345,9 +350,37 @@ export class Trainer<M extends TrainableModel> {
     }
   }
 
+  /**
+   * Compiles the step and compares what it needs with the free memory, before it is run for the first time; the bytes of its temporaries on
+   * all devices.
+   */
+  async #requireMemory(batch: DeviceBatch): Promise<number> {
+    const { data, accumulate = 1, checkMemory = true } = this.config;
+    const info = await this.#train.lower(this.#state!, batch).compile();
+    if (checkMemory) {
+      const { batchSize } = data;
+      await requireMemory(stepMemory(this.#state!, info), { batchSize, accumulate });
+    }
+    const { devices } = await Runtime.default().ready;
+    return info.memory.temporaries * devices.length;
+  }
+
+  /** Asks for the figures of the step that was just queued. */
+  #fetch({ figures, columns }: StepReport): Pending["result"] {
+    const { every } = this.config.statistics ?? {};
+    const more = every !== undefined && this.#step % every === 0 ? fetched(columns) : {};
+    const result = Promise.all([figures.data(), more]).then(([values, row]) => ({
+      values,
+      more: row,
+      at: performance.now(),
+    }));
+    result.catch(() => {});
+    return result;
+  }
+
   /** Waits for a step's figures and logs them; false if the training must go back to before it. */
   async #record(pending: Pending, meter: Meter): Promise<boolean> {
-    const { values, at } = await pending.result;
+    const { values, more, at } = await pending.result;
     const { step, tokens } = pending;
     const [loss, learningRate, gradientNorm, why] = Array.from(values, Number) as [
       number,
@@ -356,7 +389,7 @@ export class Trainer<M extends TrainableModel> {
       number,
     ];
     this.#loss = loss;
-    const row = await meter.record({ step, tokens, loss, learningRate, gradientNorm, more: {}, at });
+    const row = await meter.record({ step, tokens, loss, learningRate, gradientNorm, more, at });
     await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
     if (why === 0) {
       this.#skips = 0;
