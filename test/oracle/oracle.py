@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import jax.scipy as jsp
 import msgpack
 import numpy as np
+import training
 from jax import lax, nn
 from jax._src.interpreters import mlir
 from jax._src.lib.mlir import ir
 
 jax.config.update("jax_threefry_partitionable", True)
 
-NAMES = {"jax": jax, "jnp": jnp, "lax": lax, "nn": nn, "np": np, "jsp": jsp}
+NAMES = {"jax": jax, "jnp": jnp, "lax": lax, "nn": nn, "np": np, "jsp": jsp, "training": training}
 
 
 def unpack(array: dict[str, Any]) -> np.ndarray:
