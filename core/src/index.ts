@@ -107,6 +107,7 @@ export {
   type DeviceBatch,
   type FitResult,
   Interrupted,
+  type ParallelConfig,
   TooLargeForMemory,
   Trainer,
   type TrainerCallback,

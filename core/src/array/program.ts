@@ -58,8 +58,9 @@ export function close(outputs: readonly Value[], parameters: readonly Value[]): 
   return { parameters: [...parameters, ...values], outputs, captured: values };
 }
 
-/** Where a computed value lies on a mesh; undefined if it lies on one device. */
+/** Where a value lies on a mesh, or will when it is uploaded; undefined if on one device. */
 export function placementOf(value: Value): Placement | undefined {
+  if (value.node.primitive === hostArray) return (value.node.attributes as HostArray).placement;
   const sharding = value.buffer?.sharding;
   return sharding && fromSharding(sharding);
 }

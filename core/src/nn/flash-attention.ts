@@ -3,13 +3,15 @@
  * and backward, and the same mathematics in plain operations elsewhere.
  */
 import { bindAll, type Op, placeholder } from "../array/bind.js";
-import { zerosLike } from "../array/broadcast.js";
+import { zeros } from "../array/broadcast.js";
 import { scalar } from "../array/creation.js";
 import { uniform, where } from "../array/elementwise.js";
 import { expandDims, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { type Lowering, tensorType } from "../graph/lowering.js";
+import type { Placement } from "../graph/mesh.js";
 import type { Aval } from "../graph/node.js";
+import { placeAxes } from "../sharding/rules.js";
 import { backward } from "../transform/vjp.js";
 import { plainAttention, type Visibility, visibleKeys } from "./scores.js";
 
@@ -79,10 +81,13 @@ const forwardPrimitive: Op<FlashAttributes> = {
     return bindAll(backwardPrimitive, [q!, k!, v!, lse!, g, o!, ...masks], attributes);
   },
   batch: (inputs, batched, attributes, size) => merged(forwardPrimitive, inputs, batched, attributes, size),
-  lower(lowering, { inputs, outputs, attributes }, operands) {
-    const [q, k] = inputs as [Tensor, Tensor];
+  lower: onEachDevice((lowering, inputs, outputs, attributes, operands) => {
+    const [q, k] = inputs as [Aval, Aval];
     if (lowering.platform !== "cuda") {
-      const math = (x: readonly Tensor[]) => [plain(x, attributes), zerosLike(outputs[1]!)];
+      const math = (x: readonly Tensor[]) => [
+        plain(x, attributes),
+        zeros(outputs[1]!.shape, { dtype: "float32" }),
+      ];
       return decomposed(lowering, math, inputs, operands);
     }
     const [batch, queries, heads, headDim] = q.shape as [number, number, number, number];
@@ -102,7 +107,7 @@ const forwardPrimitive: Op<FlashAttributes> = {
       config,
     );
     return [back(lowering, raw!, fused, outputs[0]!), lse!];
-  },
+  }),
 };
 
 /** Inputs: q, k, v, the forward pass's logarithms, the cotangent of its output, its output, the masks. */
@@ -110,8 +115,8 @@ const backwardPrimitive: Op<FlashAttributes> = {
   name: "flash_attention_backward",
   shape: ([q, k, v]) => [q!, k!, v!].map(({ shape, dtype }) => ({ shape, dtype })),
   batch: (inputs, batched, attributes, size) => merged(backwardPrimitive, inputs, batched, attributes, size),
-  lower(lowering, { inputs, outputs, attributes }, operands) {
-    const [q, k] = inputs as [Tensor, Tensor];
+  lower: onEachDevice((lowering, inputs, outputs, attributes, operands) => {
+    const [q, k] = inputs as [Aval, Aval];
     if (lowering.platform !== "cuda") {
       const math = ([q, k, v, , g, , ...masks]: readonly Tensor[]) =>
         backward([plain([q!, k!, v!, ...masks], attributes)], [g], [q!, k!, v!]).map((x) => x!);
@@ -138,8 +143,42 @@ const backwardPrimitive: Op<FlashAttributes> = {
       config,
     );
     return outputs.map((out, i) => back(lowering, raw[i]!, fused[i]!, out));
-  },
+  }),
 };
+
+type Write = (
+  lowering: Lowering,
+  inputs: readonly Aval[],
+  outputs: readonly Aval[],
+  attributes: FlashAttributes,
+  operands: readonly string[],
+) => readonly string[];
+
+/**
+ * On a mesh each device computes the rows and heads that it has. The kernels are black boxes to the compiler: left to itself it would
+ * gather their operands. Arrays are [batch, time, heads, ...], logarithms [batch, heads, time], masks [batch, ...].
+ */
+function onEachDevice(write: Write): Op<FlashAttributes>["lower"] {
+  return (lowering, { inputs, outputs, attributes }, operands) => {
+    const { mesh } = lowering;
+    if (mesh === undefined) return write(lowering, inputs, outputs, attributes, operands);
+    // The key heads decide: a group of query heads stays with the one that it shares.
+    const [rows, , heads] = placeAxes(["batch", null, "heads", null], inputs[1]!, mesh).spec as [
+      readonly string[],
+      unknown,
+      readonly string[],
+    ];
+    const place = ({ shape: { length } }: Aval): Placement => {
+      const spec = length === 4 ? [rows, [], heads, []] : length === 3 ? [rows, heads, []] : [rows, []];
+      return { mesh, spec: spec.slice(0, length) };
+    };
+    return lowering.manual(
+      inputs.map((x, i) => [operands[i]!, x, place(x)]),
+      outputs.map((y) => [y, place(y)]),
+      (names, localInputs, localOutputs) => write(lowering, localInputs, localOutputs, attributes, names),
+    );
+  };
+}
 
 function visibility(masks: readonly Tensor[], { masks: names }: FlashAttributes): Omit<Visibility, "causal"> {
   const { segments, keyStart } = Object.fromEntries(names.map((name, i) => [name, masks[i]!]));

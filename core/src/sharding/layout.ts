@@ -1,5 +1,6 @@
 /** Where the leaves of a tree lie, and weights that are whole only where they are used. */
 import type { Placement } from "../graph/mesh.js";
+import type { Aval } from "../graph/node.js";
 import { mapNamed } from "../transform/tree.js";
 import { constrain } from "./constraint.js";
 import { without } from "./rules.js";
@@ -22,17 +23,13 @@ export function gathered<T>(tree: T, layout: Layout, axes: readonly string[]): T
 }
 
 /**
- * The layout for a tree that repeats parts of another, as an optimizer's state repeats the parameters: a leaf lies as the one whose path its
- * own ends with, if the shapes are equal.
+ * Where a leaf of a tree lies that repeats parts of another, as an optimizer's state repeats the parameters: as the leaf whose path its own
+ * ends with, if the shapes are of one rank.
  */
-export function layoutLike(
-  layout: Layout,
-): (path: string, leaf: { readonly shape: readonly number[] }) => Placement | undefined {
-  return (path, { shape }) => {
-    for (let at = 0; at >= 0 && at < path.length; at = path.indexOf(".", at) + 1 || -1) {
-      const found = layout.get(path.slice(at));
-      if (found !== undefined) return found.spec.length === shape.length ? found : undefined;
-    }
-    return undefined;
-  };
+export function placeLike(layout: Layout, path: string, { shape }: Aval): Placement | undefined {
+  for (let rest = path; ; rest = rest.slice(rest.indexOf(".") + 1)) {
+    const found = layout.get(rest);
+    if (found?.spec.length === shape.length) return found;
+    if (!rest.includes(".")) return undefined;
+  }
 }

@@ -5,6 +5,7 @@ import { nearestName } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import type { TrainerCallback } from "./callbacks.js";
+import type { ParallelConfig } from "./parallel.js";
 import type { StatisticsOptions } from "./statistics.js";
 import type { Loss, TrainableModel } from "./step.js";
 
@@ -28,6 +29,8 @@ export interface TrainerConfig<M extends TrainableModel> {
   loss?: Loss<M>;
   /** `bf16` computes in bfloat16 with float32 parameters. Default `float32`. */
   precision?: "float32" | "bf16";
+  /** Devices along each axis of a mesh that the training is spread over. Default: one device. */
+  parallel?: ParallelConfig;
   /** Computes a batch in so many equal parts, one after another in the compiled step: the same update with less memory. Default 1. */
   accumulate?: number;
   /** Keeps an exponential running average of the parameters, which validation measures too. */
@@ -73,13 +76,15 @@ export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">
 
 /** The configuration as JSON, for the run's record. */
 export function describe(config: Settings): Record<string, string | number | boolean> {
-  const { name, steps, precision = "float32", accumulate = 1, seed = 0, data } = config;
+  const { name, steps, precision = "float32", parallel = {}, accumulate = 1, seed = 0, data } = config;
+  const sizes = Object.entries(parallel).filter(([, size]) => typeof size === "number" && size > 1);
   return {
     name,
     steps,
     precision,
     seed,
     accumulate,
+    ...(sizes.length > 0 && { parallel: sizes.map(([axis, size]) => `${axis}=${size}`).join(", ") }),
     batchSize: data.batchSize,
     sequenceLength: data.sequenceLength,
   };
@@ -123,6 +128,11 @@ const rules: Readonly<Record<string, Rule>> = {
   steps: count,
   loss: { holds: (x) => typeof x === "function", fix: "give a function of the model and a batch" },
   precision: oneOf("float32", "bf16"),
+  parallel: having("{ data, fsdp, tensor }"),
+  "parallel.data": count,
+  "parallel.fsdp": count,
+  "parallel.tensor": count,
+  "parallel.rules": having("logical axes with the mesh axes that split them"),
   accumulate: count,
   average: having("{ decay }"),
   "average.decay": {

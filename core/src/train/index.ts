@@ -9,5 +9,6 @@ export type {
 } from "./callbacks.js";
 export type { SpikeOptions, TrainerConfig } from "./config.js";
 export { TooLargeForMemory } from "./memory.js";
+export type { ParallelConfig } from "./parallel.js";
 export type { DeviceBatch } from "./placement.js";
 export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";

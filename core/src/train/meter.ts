@@ -24,6 +24,7 @@ export interface Measured {
 
 export class Meter {
   readonly #run: RunWriter;
+  readonly #devices: number;
   readonly #steps: number;
   readonly #printEvery: number;
   readonly #tokensPerStep: number;
@@ -38,9 +39,11 @@ export class Meter {
   /** Bytes that the compiled step needs beside its arguments and results, on all devices. */
   temporaries: number | undefined;
 
-  constructor(run: RunWriter, config: Settings) {
+  /** @param devices - that the training runs on */
+  constructor(run: RunWriter, config: Settings, devices: number) {
     const { steps, data, model } = config;
     this.#run = run;
+    this.#devices = devices;
     this.#steps = steps;
     this.#printEvery = config.printEvery ?? Math.max(1, Math.round(steps / 20));
     this.#tokensPerStep = data.batchSize * data.sequenceLength;
@@ -83,7 +86,9 @@ export class Meter {
   async #utilization(seconds: number): Promise<Partial<MetricsRow>> {
     if (this.#flopsPerStep === undefined) return {};
     const { devices } = await Runtime.default().ready;
-    const peak = devices.reduce((sum, { kind }) => sum + (peakFlops(kind) ?? Number.NaN), 0);
+    const peak = devices
+      .slice(0, this.#devices)
+      .reduce((sum, { kind }) => sum + (peakFlops(kind) ?? Number.NaN), 0);
     return peak > 0 ? { mfu: this.#flopsPerStep / seconds / peak } : {};
   }
 

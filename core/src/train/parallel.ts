@@ -1,10 +1,11 @@
 /** How a training is spread over devices: the mesh, and where parameters, optimizer and batches lie on it. */
 import { ArgumentError } from "../graph/errors.js";
-import { Mesh, type Placement } from "../graph/mesh.js";
+import { Mesh, type Placement, replicated } from "../graph/mesh.js";
+import type { Aval } from "../graph/node.js";
 import { initialize, type Module, parameterLayout } from "../nn/module.js";
 import type { RuntimeInfo } from "../runtime/runtime.js";
 import { distributeBy } from "../sharding/distribute.js";
-import { gathered, type Layout, layoutLike } from "../sharding/layout.js";
+import { gathered, type Layout, placeLike } from "../sharding/layout.js";
 import { defaultRules, placeAxes, type Rules } from "../sharding/rules.js";
 
 /** Devices along each axis of the mesh; the product is the number of devices. */
@@ -66,33 +67,50 @@ export class ParallelPlan {
     );
   }
 
+  /** Parts that parameters and optimizer states come in; each copy of the model has all of them. */
+  get stateParts(): number {
+    return this.mesh.count / this.mesh.size("data");
+  }
+
   /** A model's parameters drawn in parts. */
   initialize<M extends Module>(model: M, seed: number): M {
     return initialize(model, seed, this.layout);
   }
 
-  /** A tree of values with the parameters' paths, copied to where parameters lie. */
-  distribute<T>(tree: T): T {
-    return distributeBy(tree, (path) => this.layout.get(path));
+  /** A copy of a model, its parameters where they belong. */
+  distribute<M extends Module>(model: M): M {
+    return distributeBy(model, this.place);
   }
 
-  /** Where the leaves of an optimizer's state lie. */
-  get likeParameters(): (path: string, leaf: { readonly shape: readonly number[] }) => Placement | undefined {
-    return layoutLike(this.layout);
-  }
+  /** Where a leaf of the model, the optimizer's state or the average lies: as the parameter that its path ends with, else on each device. */
+  readonly place = (path: string, leaf: Aval): Placement =>
+    placeLike(this.layout, path, leaf) ?? replicated(this.mesh, leaf);
 
   /** The model as a step computes with it: weights whole along the axis that only stores them in parts. */
   forUse<M extends Module>(model: M): M {
     return gathered(model, this.layout, [batchAxes[1]]);
   }
 
-  /** Where a batch [batch, ...] lies. */
+  /** Where a batch [batch, time] lies, or one in microbatches, [microbatches, batch, time]. */
   batch(shape: readonly number[]): Placement {
     return placeAxes(
-      ["batch", ...shape.slice(1).map(() => null)],
+      shape.map((_, i) => (i === shape.length - 2 ? "batch" : null)),
       { shape, dtype: "int32" },
       this.mesh,
       this.#rules,
     );
   }
+}
+
+/** The plan of a configuration; undefined for one device. */
+export function planOf(config: {
+  readonly parallel?: ParallelConfig;
+  readonly model: Module;
+  readonly data: { readonly batchSize: number };
+  readonly accumulate?: number;
+}): ParallelPlan | undefined {
+  const { parallel, model, data, accumulate = 1 } = config;
+  if (parallel === undefined) return undefined;
+  const plan = new ParallelPlan(parallel, model, data.batchSize / accumulate);
+  return plan.mesh.count === 1 ? undefined : plan;
 }

@@ -8,6 +8,7 @@ import { initialize, type Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { jit } from "../transform/jit.js";
 import { leaves } from "../transform/tree.js";
+import type { ParallelPlan } from "./parallel.js";
 import type { TrainState } from "./state.js";
 
 /** A batch on the device: [batch, time] each. What is absent on the host is absent here. */
@@ -24,15 +25,16 @@ export interface DeviceBatch {
   readonly positions?: Tensor;
 }
 
-/** A batch on its way to the device. With `microbatches` above 1 each array is [microbatches, batch / microbatches, time]. */
-export function placeBatch(batch: Batch, microbatches = 1): DeviceBatch {
+/** A batch on its way to the devices. With `microbatches` above 1 each array is [microbatches, batch / microbatches, time]. */
+export function placeBatch(batch: Batch, microbatches = 1, plan?: ParallelPlan): DeviceBatch {
   const { batchSize, sequenceLength } = batch;
   const shape =
     microbatches === 1
       ? [batchSize, sequenceLength]
       : [microbatches, batchSize / microbatches, sequenceLength];
+  const where = plan?.batch(shape);
   const place = (view: ArrayBufferView, dtype: "int32" | "float32"): Tensor =>
-    fromBytes(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), shape, dtype);
+    fromBytes(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), shape, dtype, "data", where);
   const { weights, segments, positions } = batch;
   return {
     inputs: place(batch.inputs, "int32"),
@@ -50,10 +52,10 @@ const copyAverage = jit((model: Module) => model, { name: "copy", tag: () => "op
  * The parameters that a training begins with: drawn, for a model that has none yet; else a copy of the model's own, since a step takes
  * them over.
  */
-function startingModel<M extends Module>(model: M, seed: number): M {
-  return leaves(model).some((leaf) => leaf.buffer !== undefined)
-    ? (copy(model) as M)
-    : initialize(model, seed);
+function startingModel<M extends Module>(model: M, { seed, plan }: StartOptions): M {
+  const hasValues = leaves(model).some((leaf) => leaf.buffer !== undefined);
+  if (!hasValues) return plan?.initialize(model, seed) ?? initialize(model, seed);
+  return plan?.distribute(model) ?? (copy(model) as M);
 }
 
 export interface StartOptions {
@@ -63,14 +65,17 @@ export interface StartOptions {
   readonly average: boolean;
   /** Whether the loss is watched for spikes. */
   readonly watch: boolean;
+  /** How the training is spread over devices, if it is. */
+  readonly plan: ParallelPlan | undefined;
 }
 
 /** The state before the first update, on the device. */
 export function startingState<M extends Module>(model: M, options: StartOptions): TrainState<M> {
-  const parameters = startingModel(model, options.seed);
+  const parameters = startingModel(model, options);
   const optimizer = jit((m: Module) => options.optimizer.init(m), {
     name: "init_optimizer",
     tag: () => "optimizer",
+    place: options.plan?.place,
   })(parameters);
   return {
     ...stateLike(parameters, options),

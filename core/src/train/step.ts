@@ -30,6 +30,7 @@ import { scan } from "../transform/scan.js";
 import { flatten, map } from "../transform/tree.js";
 import { valueAndGradWithAux } from "../transform/vjp.js";
 import type { SpikeOptions } from "./config.js";
+import type { ParallelPlan } from "./parallel.js";
 import type { DeviceBatch } from "./placement.js";
 import type { LossWatch, TrainState } from "./state.js";
 import { norms, observing, type StatisticsOptions } from "./statistics.js";
@@ -61,6 +62,7 @@ export interface StepOptions<M extends TrainableModel> {
   /** Whether a diverged update is left out. */
   readonly skip: boolean;
   readonly statistics: StatisticsOptions | undefined;
+  readonly plan: ParallelPlan | undefined;
 }
 
 /** What a step reports of itself. */
@@ -74,12 +76,21 @@ export interface StepReport {
   readonly columns: Readonly<Record<string, Tensor>>;
 }
 
-/** The loss of the configuration, in its precision. */
+/** The model as a step computes with it: in its precision, with weights whole that are only stored in parts. */
+function forUse<M extends TrainableModel>(
+  model: M,
+  { precision, plan }: Pick<StepOptions<M>, "precision" | "plan">,
+): M {
+  const narrow = precision === "bf16" ? castTree(model, "bfloat16") : model;
+  return plan?.forUse(narrow) ?? narrow;
+}
+
+/** The loss of the configuration, as a step computes it. */
 export function lossOf<M extends TrainableModel>({
   loss = defaultLoss,
-  precision,
-}: Pick<StepOptions<M>, "loss" | "precision">): Loss<M> {
-  return (model, batch) => loss(precision === "bf16" ? castTree(model, "bfloat16") : model, batch);
+  ...how
+}: Pick<StepOptions<M>, "loss" | "precision" | "plan">): Loss<M> {
+  return (model, batch) => loss(forUse(model, how), batch);
 }
 
 type Columns = Readonly<Record<string, Tensor>>;
@@ -90,9 +101,9 @@ function observedLoss<M extends TrainableModel>(options: StepOptions<M>) {
     const loss = lossOf(options);
     return (model: M, batch: DeviceBatch): [Tensor, Columns] => [loss(model, batch), {}];
   }
-  const { loss = defaultLoss, precision } = options;
+  const { loss = defaultLoss } = options;
   return (model: M, batch: DeviceBatch): [Tensor, Columns] =>
-    observing(precision === "bf16" ? castTree(model, "bfloat16") : model, (m) => loss(m, batch));
+    observing(forUse(model, options), (m) => loss(m, batch));
 }
 
 /** The model's own loss, else the mean cross-entropy of the next token. */

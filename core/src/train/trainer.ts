@@ -16,6 +16,7 @@ import { describePartial, type PartialReport, TrainingCheckpoints } from "./chec
 import { checkConfig, describe, type TrainerConfig } from "./config.js";
 import { requireMemory, requireStateMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
+import { type ParallelPlan, planOf } from "./parallel.js";
 import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
 import type { TrainState } from "./state.js";
 import { fetched } from "./statistics.js";
@@ -57,6 +58,7 @@ interface Pending {
 export class Trainer<M extends TrainableModel> {
   readonly config: Readonly<TrainerConfig<M>>;
   readonly #checkpoints: TrainingCheckpoints | undefined;
+  readonly #plan: ParallelPlan | undefined;
   readonly #callbacks: readonly TrainerCallback<M>[];
   /** Known before the run begins, so that a panel can wait for it. */
   #id: string = randomUUID();
@@ -95,9 +97,11 @@ export class Trainer<M extends TrainableModel> {
     if (config.checkpoints !== undefined) {
       this.#checkpoints = new TrainingCheckpoints(`${root}/${config.name}/checkpoints`, config.checkpoints);
     }
+    this.#plan = planOf(config);
     const options: StepOptions<M> = {
       loss: config.loss,
       precision: config.precision ?? "float32",
+      plan: this.#plan,
       optimizer: config.optimizer,
       totalSteps: config.steps,
       microbatches: config.accumulate ?? 1,
@@ -185,6 +189,11 @@ export class Trainer<M extends TrainableModel> {
     });
   }
 
+  /** That it runs on. */
+  get #devices(): number {
+    return this.#plan?.mesh.count ?? 1;
+  }
+
   async #exclusively<R>(work: () => Promise<R>): Promise<R> {
     if (this.#running) {
       throw new ArgumentError(
@@ -208,7 +217,7 @@ export class Trainer<M extends TrainableModel> {
     run.status("running");
     const training = this.#handle;
     for (const callback of this.#callbacks) await callback.onStart?.(training);
-    const meter = new Meter(run, this.config);
+    const meter = new Meter(run, this.config, this.#devices);
     try {
       await this.#loop(run, meter, interruption);
     } finally {
@@ -246,6 +255,7 @@ export class Trainer<M extends TrainableModel> {
   /** Data and state: what a first step needs. */
   async #prepare(): Promise<void> {
     const { data, name, resume } = this.config;
+    this.#plan?.check(await Runtime.default().ready);
     await data.prepare();
     if (this.#state !== undefined) return;
     this.#start ??= data.position();
@@ -267,8 +277,10 @@ export class Trainer<M extends TrainableModel> {
       seed,
       average: average !== undefined,
       watch: spikes !== undefined,
+      plan: this.#plan,
     };
-    if (this.config.checkMemory !== false) await requireStateMemory(stateLike(model, options), 1);
+    if (this.config.checkMemory !== false)
+      await requireStateMemory(stateLike(model, options), this.#plan?.stateParts ?? 1);
     if (checkpoint === undefined) {
       this.#state = startingState(model, options);
       this.#savedStep = undefined;
@@ -277,10 +289,14 @@ export class Trainer<M extends TrainableModel> {
       this.#position = this.#start;
       return;
     }
+    const place = this.#plan?.place;
     const loaded =
       this.config.resume === "partial"
-        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options))
-        : { ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options))), report: undefined };
+        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options), place)
+        : {
+            ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options), place)),
+            report: undefined,
+          };
     this.#partial = loaded.report;
     this.#savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
     this.#state = loaded.state;
@@ -315,7 +331,7 @@ export class Trainer<M extends TrainableModel> {
       let [validate, save] = [false, false];
       if (this.#step < steps && !ended()) {
         const batch = await data.next();
-        const placed = placeBatch(batch, accumulate);
+        const placed = placeBatch(batch, accumulate, this.#plan);
         meter.temporaries ??= await this.#requireMemory(placed);
         const [state, report] = this.#train(this.#state!, placed);
         this.#state = state;
@@ -361,8 +377,7 @@ export class Trainer<M extends TrainableModel> {
       const { batchSize } = data;
       await requireMemory(stepMemory(this.#state!, info), { batchSize, accumulate });
     }
-    const { devices } = await Runtime.default().ready;
-    return info.memory.temporaries * devices.length;
+    return info.memory.temporaries * this.#devices;
   }
 
   /** Asks for the figures of the step that was just queued. */
@@ -449,7 +464,7 @@ export class Trainer<M extends TrainableModel> {
     let count = 0;
     const pending: Promise<number>[] = [];
     for await (const batch of this.config.data.validation(limit)) {
-      pending.push(this.#evaluate(model, placeBatch(batch)).item());
+      pending.push(this.#evaluate(model, placeBatch(batch, 1, this.#plan)).item());
       count++;
       if (pending.length > inFlight) total += await pending.shift()!;
     }
