@@ -2,7 +2,10 @@
  * Trains a Llama on random tokens and prints its speed as one line of JSON: tokens/s over the steps after the first ones, the compile time,
  * the device's memory. Runs from source, or as one bundle where there is neither this repository nor a registry (bench/bundle.mjs).
  *
- * usage: llama-train [--model llama1b] [--batch 16] [--time 2048] [--steps 40] [--precision bf16]
+ * usage: llama-train [--model llama1b] [--batch 16] [--time 2048] [--steps 40] [--precision bf16] [--data 1] [--fsdp 1] [--tensor 1]
+ *   [--loss own|plain] [--optimization 0..3] [--no-cache]
+ *
+ * The batch is that of all devices. `--loss plain` takes the cross-entropy of whole logits instead of the model's own, in chunks.
  */
 import { parseArgs } from "node:util";
 import { adamw, cosine, jit, llm, nn, random, Trainer, type text, tree, vjp } from "aronnax";
@@ -15,6 +18,12 @@ const { values } = parseArgs({
     time: { type: "string", default: "2048" },
     steps: { type: "string", default: "40" },
     precision: { type: "string", default: "bf16" },
+    data: { type: "string", default: "1" },
+    fsdp: { type: "string", default: "1" },
+    tensor: { type: "string", default: "1" },
+    loss: { type: "string", default: "own" },
+    optimization: { type: "string" },
+    "no-cache": { type: "boolean", default: false },
     check: { type: "boolean", default: false },
   },
 });
@@ -68,7 +77,13 @@ const info = await runtime.ready;
 const compilations: { name: string; seconds: number; cached: unknown }[] = [];
 const { compile } = Runtime.prototype;
 Runtime.prototype.compile = function (request) {
-  const program = compile.call(this, request);
+  const options = {
+    ...(values.optimization !== undefined && {
+      optimizationLevel: Number(values.optimization) as 0 | 1 | 2 | 3,
+    }),
+    ...(values["no-cache"] && { noCache: true }),
+  };
+  const program = compile.call(this, { ...request, options });
   program.info.then(({ name, compileSeconds, cached }) =>
     compilations.push({ name, seconds: compileSeconds, cached }),
   );
@@ -76,6 +91,8 @@ Runtime.prototype.compile = function (request) {
 };
 const config = llm.configs[values.model as keyof typeof llm.configs];
 const model = llm.llama(config);
+const parallel = { data: Number(values.data), fsdp: Number(values.fsdp), tensor: Number(values.tensor) };
+const devices = parallel.data * parallel.fsdp * parallel.tensor;
 const trainer = new Trainer({
   name: `bench-${process.pid}`,
   folder: "/tmp/aronnax-bench-runs",
@@ -84,6 +101,10 @@ const trainer = new Trainer({
   optimizer: adamw({ learningRate: cosine({ peak: 3e-4, warmup: 10 }), weightDecay: 0.1, clipNorm: 1 }),
   steps,
   precision: values.precision as "bf16" | "float32",
+  ...(values.loss === "plain" && {
+    loss: (m, batch) => nn.crossEntropy(m.forward(batch.inputs), batch.targets),
+  }),
+  parallel,
   printEvery: 0,
 });
 const attention = values.check && info.platform === "cuda" ? await checkAttention() : undefined;
@@ -102,14 +123,18 @@ console.log(
     batchSize,
     sequenceLength,
     precision: values.precision,
+    parallel,
+    loss: values.loss,
+    optimization: values.optimization,
     steps: timed.length,
     stepMilliseconds: { median: median * 1000, mean: mean * 1000 },
     tokensPerSecond: tokens / median,
-    mfu989: (model.flopsPerToken(sequenceLength) * tokens) / median / 989e12,
+    tokensPerSecondPerDevice: tokens / median / devices,
+    mfu989: (model.flopsPerToken(sequenceLength) * tokens) / median / devices / 989e12,
     compilations: compilations.filter(({ seconds }) => seconds > 0.5),
     firstStepSeconds: rows[0]!.step_seconds,
-    loss: { first: rows[0]!.loss, last: rows.at(-1)!.loss },
-    peakBytes: memory.devices[0]?.peak,
+    losses: { first: rows[0]!.loss, last: rows.at(-1)!.loss },
+    peakBytes: memory.devices.slice(0, devices).map(({ peak }) => peak),
     attentionError: attention,
     devices: info.devices.map((d) => d.kind),
     versions: { ...info.versions, node: process.version },

@@ -1,6 +1,6 @@
 """The same training as bench/llama-train.ts by hand in JAX: the peer.
 
-Layers unrolled, cuDNN attention, bfloat16 compute, float32 AdamW.
+Layers unrolled, cuDNN attention, bfloat16 compute, float32 AdamW. With `--data N` or `--fsdp N` over N devices.
 """
 
 import argparse
@@ -11,6 +11,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 SIZES = {
     "llama1b": dict(vocab=32000, hidden=2048, mlp=5632, layers=22, heads=32, kv=4),
@@ -75,17 +77,34 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=16)
     arguments.add_argument("--time", type=int, default=2048)
     arguments.add_argument("--steps", type=int, default=40)
+    arguments.add_argument("--data", type=int, default=1)
+    arguments.add_argument("--fsdp", type=int, default=1)
     a = arguments.parse_args()
     c = SIZES[a.model]
     implementation = "cudnn" if jax.default_backend() == "gpu" else None
+    devices = np.array(jax.devices()[: a.data * a.fsdp]).reshape(a.data, a.fsdp)
+    mesh = Mesh(devices, ("data", "fsdp"))
+    whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P(("data", "fsdp")))
+
+    def place(w: jax.ShapeDtypeStruct) -> NamedSharding:
+        """Parameters in parts along their width."""
+        dims = [None] * w.ndim
+        for i, size in enumerate(w.shape):
+            if size == c["hidden"]:
+                dims[i] = "fsdp"
+                break
+        return NamedSharding(mesh, P(*dims))
 
     def loss_of(p: dict, x: jax.Array, y: jax.Array) -> jax.Array:
-        half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), p)
+        half = jax.tree.map(lambda w: jax.lax.with_sharding_constraint(w.astype(jnp.bfloat16), whole), p)
         logits = forward(half, x, c, implementation).astype(jnp.float32)
         picked = jnp.take_along_axis(logits, y[..., None], -1)[..., 0]
         return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
 
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    shapes = jax.eval_shape(partial(init, c=c), jax.random.key(0))
+    places = {k: place(w) for k, w in shapes.items()}
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2), out_shardings=(places, places, places, whole))
     def update(
         p: dict, m: dict, v: dict, n: jax.Array, x: jax.Array, y: jax.Array
     ) -> tuple[dict, dict, dict, jax.Array]:
@@ -103,13 +122,14 @@ def main() -> None:
         }
         return new, m, v, loss
 
-    p = jax.jit(partial(init, c=c))(jax.random.key(0))
-    m, v = (jax.tree.map(jnp.zeros_like, p) for _ in range(2))
+    p = jax.jit(partial(init, c=c), out_shardings=places)(jax.random.key(0))
+    zeros = jax.jit(lambda: jax.tree.map(lambda w: jnp.zeros(w.shape, w.dtype), shapes), out_shardings=places)
+    m, v = zeros(), zeros()
     rng = np.random.default_rng(0)
     times, losses, pending = [], [], []
     start = time.perf_counter()
     for step in range(a.steps):
-        x, y = (rng.integers(0, c["vocab"], (a.batch, a.time), dtype=np.int32) for _ in range(2))
+        x, y = (jax.device_put(rng.integers(0, c["vocab"], (a.batch, a.time), dtype=np.int32), rows) for _ in range(2))
         p, m, v, loss = update(p, m, v, jnp.float32(step + 1), x, y)
         pending.append(loss)
         if len(pending) > 2 or step == a.steps - 1:
@@ -126,6 +146,9 @@ def main() -> None:
             {
                 "what": f"jax {jax.__version__}",
                 "model": a.model,
+                "batch": a.batch,
+                "data": a.data,
+                "fsdp": a.fsdp,
                 "stepMilliseconds": {"median": median * 1000, "mean": sum(timed) / len(timed) * 1000},
                 "tokensPerSecond": a.batch * a.time / median,
                 "firstStepSeconds": times[0],
