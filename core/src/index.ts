@@ -74,8 +74,8 @@ export * as checkpoint from "./checkpoint/index.js";
 export * as text from "./data/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
+export * as llm from "./llm.js";
 export * as metrics from "./metrics/index.js";
-export * as llm from "./models/llm/index.js";
 export * as nn from "./nn/index.js";
 export {
   adafactor,

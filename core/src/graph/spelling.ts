@@ -1,4 +1,5 @@
 /** The known name nearest to one that was written. */
+import { ArgumentError } from "./errors.js";
 
 /** The name of `known` that `written` was probably meant to be: at most a third of its letters apart. */
 export function nearestName(written: string, known: readonly string[]): string | undefined {
@@ -22,4 +23,16 @@ function editDistance(a: string, b: string): number {
     row = next;
   }
   return row[b.length]!;
+}
+
+/** @throws ArgumentError for the first of `fields` that is not known, with the nearest name that is */
+export function refuseUnknown(what: string, fields: readonly string[], known: readonly string[]): void {
+  for (const field of fields) {
+    if (known.includes(field)) continue;
+    const near = nearestName(field, known);
+    throw new ArgumentError(
+      `${what} ${field}`,
+      near === undefined ? `there are ${known.join(", ")}` : `did you mean ${near}?`,
+    );
+  }
 }

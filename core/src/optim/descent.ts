@@ -2,7 +2,7 @@
 import { add, cast, mul, sub } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-import { nearestName } from "../graph/spelling.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import { castTree } from "../nn/module.js";
 import { flatten } from "../transform/tree.js";
 import { checkGroups, groupOf, type Leaves, type ParameterGroup, withGroups } from "./groups.js";
@@ -134,15 +134,7 @@ export function checkOptions(options: DescentOptions, name: string): void {
 
 /** Refuses options that an optimizer does not have, with the nearest that it has. */
 export function checkNames(name: string, options: object, own: readonly string[]): void {
-  const known = [...sharedFields, ...own];
-  for (const field of Object.keys(options)) {
-    if (known.includes(field)) continue;
-    const near = nearestName(field, known);
-    throw new ArgumentError(
-      `${name}: there is no option ${field}`,
-      near === undefined ? `the options are ${known.join(", ")}` : `did you mean ${near}?`,
-    );
-  }
+  refuseUnknown(`${name}: there is no option`, Object.keys(options), [...sharedFields, ...own]);
 }
 
 /** Checks that decay factors lie in [0, 1). */

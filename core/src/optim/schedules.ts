@@ -5,6 +5,7 @@ import { iota } from "../array/creation.js";
 import { add, cast, cos, div, less, maximum, minimum, mul, rsqrt, sub, where } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import { vmap } from "../transform/vmap.js";
 import { withOptions } from "./optimizer.js";
 
@@ -49,6 +50,7 @@ export interface CosineOptions {
 
 /** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017). */
 export function cosine(options: CosineOptions): Schedule {
+  refuseUnknown("cosine: there is no option", Object.keys(options), ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = peak / 10, steps } = options;
   check("cosine", { peak, warmup, final });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
@@ -62,6 +64,7 @@ export function cosine(options: CosineOptions): Schedule {
 
 /** Linear warm-up, then a straight line down to `final` (default 0). */
 export function linear(options: CosineOptions): Schedule {
+  refuseUnknown("linear: there is no option", Object.keys(options), ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = 0, steps } = options;
   check("linear", { peak, warmup, final });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
@@ -85,6 +88,13 @@ export interface WarmupStableDecayOptions {
 
 /** Warm-up, a long plateau, and a short straight decay (Hu et al. 2024, MiniCPM). */
 export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
+  refuseUnknown("warmupStableDecay: there is no option", Object.keys(options), [
+    "peak",
+    "warmup",
+    "decay",
+    "final",
+    "steps",
+  ]);
   const { peak, warmup = 0, final = 0 } = options;
   check("warmupStableDecay", { peak, warmup, final });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
@@ -99,6 +109,7 @@ export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
 
 /** Warm-up, then the peak times sqrt(warmup / step) (Vaswani et al. 2017). */
 export function inverseSquareRoot(options: { peak: number; warmup: number }): Schedule {
+  refuseUnknown("inverseSquareRoot: there is no option", Object.keys(options), ["peak", "warmup"]);
   const { peak, warmup } = options;
   check("inverseSquareRoot", { peak, warmup: warmup - 1 });
   const schedule = (step: Tensor): Tensor => {

@@ -1,7 +1,7 @@
 /** What a training is told, and the check of every field before anything starts. */
 import type { BatchSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
-import { nearestName } from "../graph/spelling.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import type { TrainerCallback } from "./callbacks.js";
@@ -215,12 +215,8 @@ function checkFields(fields: Readonly<Record<string, unknown>>, above: string): 
     const path = above + name;
     const rule = rules[path];
     if (rule === undefined) {
-      const names = known.map((each) => each.slice(above.length));
-      const near = nearestName(name, names);
-      throw new ArgumentError(
-        `Trainer: there is no field ${path}`,
-        near === undefined ? `the fields are ${names.join(", ")}` : `did you mean ${above}${near}?`,
-      );
+      refuseUnknown("Trainer: there is no field", [path], known);
+      continue;
     }
     if (value === undefined) continue;
     if (!rule.holds(value)) throw new ArgumentError(`Trainer: ${path} is ${show(value)}`, rule.fix);

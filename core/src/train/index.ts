@@ -7,8 +7,9 @@ export type {
   TrainingHandle,
   ValidationEvent,
 } from "./callbacks.js";
-export type { SpikeOptions, TrainerConfig } from "./config.js";
+export { configFields, type SpikeOptions, type TrainerConfig } from "./config.js";
 export { TooLargeForMemory } from "./memory.js";
 export type { ParallelConfig } from "./parallel.js";
 export type { DeviceBatch } from "./placement.js";
+export type { TrainableModel } from "./step.js";
 export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";

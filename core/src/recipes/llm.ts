@@ -1,0 +1,151 @@
+/**
+ * Published trainings of language models as functions that return a TrainerConfig: `{ ...llm.recipes.llama3_8b.pretrain(), steps: 1000 }`.
+ *
+ * The defaults of `pretrain` are those of NVIDIA's NeMo (its `llama3_8b.pretrain_recipe` and kin: AdamW with betas 0.9 and 0.95, epsilon 1e-5,
+ * decay 0.1, gradients clipped at norm 1, 2,000 steps of warm-up, a cosine to a tenth, 512 sequences of 8,192 tokens), those of `finetune` of
+ * its `finetune_default` (learning rate 1e-4, 50 steps of warm-up, beta2 0.98, sequences of 2,048). What a model's authors published
+ * themselves goes before; the source stands with each recipe.
+ */
+import type { BatchSource } from "../data/batch.js";
+import { ArgumentError } from "../graph/errors.js";
+import { configs, llama } from "../models/llm/index.js";
+import { adamw, cosine } from "../optim/index.js";
+import type { TrainableModel, TrainerConfig } from "../train/index.js";
+import { RandomTokens } from "./random-tokens.js";
+
+export interface BatchShape {
+  /** Sequences of an update. */
+  readonly batchSize: number;
+  readonly sequenceLength: number;
+  /** Ids must be below it. */
+  readonly vocabSize: number;
+}
+
+type Model = TrainableModel & { readonly config: { readonly vocabSize: number } };
+
+export interface RecipeOptions<M extends Model> {
+  /** Names the run. Default the recipe's own name. */
+  name?: string;
+  /** Makes the source of batches of the recipe's shape. Default tokens without meaning, to measure the speed with. */
+  data?: (shape: BatchShape) => BatchSource;
+  /** In place of the recipe's. */
+  batchSize?: number;
+  sequenceLength?: number;
+  steps?: number;
+  /** Sequences that are computed at once on all devices together; the batch is accumulated from them. Default 1. */
+  microBatchSize?: number;
+  /** In place of the recipe's, which has no values yet. */
+  model?: M;
+}
+
+export interface FinetuneOptions<M extends Model> extends RecipeOptions<M> {
+  /** What to start from: `await llm.load(folder)`. */
+  model: M;
+  data: (shape: BatchShape) => BatchSource;
+}
+
+export interface Recipe<M extends Model> {
+  /** From parameters that are drawn. */
+  pretrain(options?: RecipeOptions<M>): TrainerConfig<M>;
+  /** All parameters of a model that was trained before; the data's weights say which tokens count. */
+  finetune(options: FinetuneOptions<M>): TrainerConfig<M>;
+}
+
+interface Settings {
+  readonly peak: number;
+  readonly final?: number;
+  readonly warmup: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly batchSize: number;
+  readonly sequenceLength: number;
+  readonly steps: number;
+}
+
+/** NeMo's of every family. */
+const nemoPretraining: Settings = {
+  peak: 3e-4,
+  warmup: 2000,
+  beta2: 0.95,
+  epsilon: 1e-5,
+  batchSize: 512,
+  sequenceLength: 8192,
+  steps: 1_168_251,
+};
+
+const nemoFinetuning: Settings = {
+  peak: 1e-4,
+  final: 0,
+  warmup: 50,
+  beta2: 0.98,
+  epsilon: 1e-5,
+  batchSize: 128,
+  sequenceLength: 2048,
+  steps: 1000,
+};
+
+function trainingOf<M extends Model>(
+  name: string,
+  model: M,
+  settings: Settings,
+  options: RecipeOptions<M>,
+): TrainerConfig<M> {
+  const { batchSize = settings.batchSize, sequenceLength = settings.sequenceLength } = options;
+  const { steps = settings.steps, microBatchSize = 1 } = options;
+  if (!(Number.isInteger(microBatchSize) && microBatchSize >= 1 && batchSize % microBatchSize === 0)) {
+    throw new ArgumentError(
+      `${name}: microBatchSize is ${microBatchSize}, batchSize ${batchSize}`,
+      "give a divisor of batchSize",
+    );
+  }
+  const shape = { batchSize, sequenceLength, vocabSize: model.config.vocabSize };
+  const { peak, final = peak / 10, beta2, epsilon } = settings;
+  return {
+    name: options.name ?? name,
+    model,
+    data: options.data?.(shape) ?? new RandomTokens(shape),
+    optimizer: adamw({
+      // A short trial would else be warm-up only.
+      learningRate: cosine({ peak, final, warmup: Math.min(settings.warmup, Math.ceil(steps / 10)) }),
+      beta1: 0.9,
+      beta2,
+      epsilon,
+      weightDecay: 0.1,
+      clipNorm: 1,
+    }),
+    steps,
+    precision: "bf16",
+    accumulate: batchSize / microBatchSize,
+    validation: { every: Math.min(2000, steps), batches: 32 },
+    checkpoints: { every: Math.min(1000, steps), keep: 3, keepBest: 1 },
+  };
+}
+
+function recipe<M extends Model>(name: string, build: () => M, published: Partial<Settings> = {}): Recipe<M> {
+  return {
+    pretrain: (options = {}) =>
+      trainingOf(`${name}-pretrain`, options.model ?? build(), { ...nemoPretraining, ...published }, options),
+    finetune: (options) => trainingOf(`${name}-finetune`, options.model, nemoFinetuning, options),
+  };
+}
+
+/** About a million parameters on bytes: minutes on two CPU cores. */
+export const tiny = recipe("tiny", () => llama(configs.tiny), {
+  peak: 4e-3,
+  warmup: 30,
+  epsilon: 1e-8,
+  batchSize: 16,
+  sequenceLength: 128,
+  steps: 400,
+});
+
+/** Zhang et al. 2024, "TinyLlama": 2 million tokens an update, learning rate 4e-4 to 4e-5. */
+export const llama1b = recipe("llama1b", () => llama(configs.llama1b), {
+  peak: 4e-4,
+  batchSize: 1024,
+  sequenceLength: 2048,
+  steps: 1_431_000,
+});
+
+/** NeMo's; learning rate as in Grattafiori et al. 2024, "The Llama 3 Herd of Models", table 3. */
+export const llama3_8b = recipe("llama3_8b", () => llama(configs.llama3_8b));

@@ -1,0 +1,93 @@
+/** The published trainings as configurations. */
+import "../../support/runtime.js";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cosine, llm, nn, previewSchedule, type Schedule, Trainer, text } from "aronnax";
+import { afterAll, expect, it } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "aronnax-recipes-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Options {
+  learningRate: Schedule;
+  [name: string]: unknown;
+}
+
+it("have the published figures", () => {
+  const config = llm.recipes.llama3_8b.pretrain();
+  expect(config).toMatchObject({ name: "llama3_8b-pretrain", precision: "bf16", accumulate: 512 });
+  expect([config.data.batchSize, config.data.sequenceLength, config.data.vocabSize]).toEqual([
+    512, 8192, 128_256,
+  ]);
+  const options = config.optimizer.options as Options;
+  expect(options).toMatchObject({ beta1: 0.9, beta2: 0.95, weightDecay: 0.1, clipNorm: 1, epsilon: 1e-5 });
+  expect(options.learningRate.options).toMatchObject({ peak: 3e-4, warmup: 2000 });
+  expect((options.learningRate.options as { final: number }).final).toBeCloseTo(3e-5, 12);
+
+  const model = llm.llama(llm.configs.tiny);
+  const tuned = llm.recipes.llama3_8b.finetune({
+    model,
+    data: (shape) => llm.recipes.tiny.pretrain(shape).data,
+  });
+  expect([tuned.data.batchSize, tuned.data.sequenceLength, tuned.data.vocabSize]).toEqual([128, 2048, 257]);
+  expect(tuned.optimizer.options).toMatchObject({ beta2: 0.98 });
+  expect((tuned.optimizer.options as Options).learningRate.options).toMatchObject({ peak: 1e-4, warmup: 50 });
+});
+
+it("shorten the warm-up of a short trial, and split the batch as asked", async () => {
+  const config = llm.recipes.llama3_8b.pretrain({ steps: 100, batchSize: 64, microBatchSize: 4 });
+  expect(config.accumulate).toBe(16);
+  const rates = await previewSchedule((config.optimizer.options as Options).learningRate, 100);
+  expect(rates[9]).toBeCloseTo(3e-4, 9);
+  expect(rates[99]).toBeLessThan(3.2e-5);
+  expect(() => llm.recipes.llama3_8b.pretrain({ microBatchSize: 7 })).toThrow(
+    /microBatchSize is 7, batchSize 512/,
+  );
+});
+
+it("can be trained with some fields spread over them, on real text or to measure the speed", async () => {
+  const lines = Array.from({ length: 60 }, (_, i) => `The ${i}th whale swam past the ship. `.repeat(5));
+  const tokenizer = text.byteTokenizer();
+  const small = { vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2 };
+  const recipe = llm.recipes.tiny.pretrain({
+    batchSize: 4,
+    microBatchSize: 2,
+    sequenceLength: 32,
+    steps: 3,
+    model: llm.llama(small),
+    data: ({ batchSize, sequenceLength }) =>
+      text.packed(lines, { tokenizer, batchSize, sequenceLength, validation: 0.1 }),
+  });
+  const trainer = new Trainer({ ...recipe, folder, printEvery: 0, precision: "float32" });
+  const result = await trainer.fit();
+  expect(result).toMatchObject({ status: "finished", step: 3 });
+  expect(result.validationLoss).toBeGreaterThan(0);
+
+  const speed = llm.recipes.tiny.pretrain({
+    batchSize: 2,
+    microBatchSize: 2,
+    sequenceLength: 16,
+    steps: 2,
+    model: llm.llama(small),
+  });
+  const position = speed.data.position();
+  const [first, second] = [await speed.data.next(), await speed.data.next()];
+  await speed.data.restore(position);
+  expect((await speed.data.next()).inputs).toEqual(first.inputs);
+  expect(first.inputs).not.toEqual(second.inputs);
+  expect(Math.max(...first.inputs)).toBeLessThan(257);
+  const tuned = llm.recipes.tiny.finetune({
+    model: nn.initialize(llm.llama(small)),
+    batchSize: 2,
+    microBatchSize: 2,
+    sequenceLength: 16,
+    steps: 2,
+    data: () => speed.data,
+  });
+  expect((await new Trainer({ ...tuned, folder, printEvery: 0 }).fit()).step).toBe(2);
+});
+
+it("refuses an option of a schedule that there is not", () => {
+  expect(() => cosine({ peak: 1, warmpu: 3 } as never)).toThrow(/there is no option warmpu/);
+});
