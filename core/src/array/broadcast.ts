@@ -1,8 +1,8 @@
 /** Broadcasting and summation, which are each other's derivative. */
 import { type DType, isDifferentiable } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
-import { functionType } from "../graph/lowering.js";
-import type { Shape } from "../graph/node.js";
+import { functionType, type Lowering } from "../graph/lowering.js";
+import type { Aval, Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { type CreationOptions, literal, type Scalar, scalar } from "./creation.js";
 import { broadcastShapes, checkShape, normalizeAxes, sameShape } from "./shapes.js";
@@ -81,13 +81,34 @@ const reduceSumPrimitive: Op<{ axes: readonly number[] }> = {
       axes.map((a) => a + 1),
     ),
   ],
-  lower(lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [name]) {
-    const init = lowering.constant(literal(0, x!.dtype), x!.dtype);
-    return lowering.emit(
-      `stablehlo.reduce(${name} init: ${init}) applies stablehlo.add across dimensions = [${axes.join(", ")}] : ${functionType([x!, { shape: [], dtype: x!.dtype }], [y!])}`,
-    );
-  },
+  lower: (lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [name]) =>
+    lowerReduction(lowering, { mlir: "stablehlo.add", initial: 0 }, [name!, x!], y!, axes),
 };
+
+/**
+ * Writes a reduction. Sums and products of 16-bit floats are computed in float32 and rounded once, as jax.numpy does: 256 ones in bfloat16
+ * would else stay 256 whatever is added.
+ */
+export function lowerReduction(
+  lowering: Lowering,
+  { mlir, initial }: { mlir: string; initial: Scalar },
+  [name, x]: readonly [name: string, aval: Aval],
+  y: Aval,
+  axes: readonly number[],
+): readonly string[] {
+  const accumulates = mlir === "stablehlo.add" || mlir === "stablehlo.multiply";
+  const widens = accumulates && (x.dtype === "bfloat16" || x.dtype === "float16");
+  const wide = ({ shape, dtype }: Aval): Aval => ({ shape, dtype: widens ? "float32" : dtype });
+  const convert = (value: string, from: Aval, to: Aval): string =>
+    widens ? lowering.emit(`stablehlo.convert ${value} : ${functionType([from], [to])}`)[0]! : value;
+  const { dtype } = wide(x);
+  const init = lowering.constant(literal(initial, dtype), dtype);
+  const operand = convert(name, x, wide(x));
+  const [reduced] = lowering.emit(
+    `stablehlo.reduce(${operand} init: ${init}) applies ${mlir} across dimensions = [${axes.join(", ")}] : ${functionType([wide(x), { shape: [], dtype }], [wide(y)])}`,
+  );
+  return [convert(reduced!, wide(y), y)];
+}
 
 /** Sum over `axes` (normalized), which go. */
 export function reduceSum(x: Tensor, axes: readonly number[]): Tensor {

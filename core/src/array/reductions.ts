@@ -3,7 +3,7 @@ import { type DType, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
-import { broadcastInDim, keep, reduceSum } from "./broadcast.js";
+import { broadcastInDim, keep, lowerReduction, reduceSum } from "./broadcast.js";
 import { iota, literal, type Scalar } from "./creation.js";
 import {
   add,
@@ -80,13 +80,8 @@ function reduction(name: Name): Op<Axes> {
       },
     }),
     batch: ([x], _, { axes }) => [bind(ops[name], [x!], { axes: axes.map((a) => a + 1) })],
-    lower(lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [operand]) {
-      const { dtype } = x!;
-      const init = lowering.constant(literal(initial(dtype), dtype), dtype);
-      return lowering.emit(
-        `stablehlo.reduce(${operand} init: ${init}) applies ${mlir} across dimensions = [${axes.join(", ")}] : ${functionType([x!, { shape: [], dtype }], [y!])}`,
-      );
-    },
+    lower: (lowering, { inputs: [x], outputs: [y], attributes: { axes } }, [operand]) =>
+      lowerReduction(lowering, { mlir, initial: initial(x!.dtype) }, [operand!, x!], y!, axes),
   };
 }
 
@@ -166,11 +161,16 @@ function floating(x: Tensor): Tensor {
   return isInteger(x.dtype) || x.dtype === "bool" ? cast(x, "float32") : x;
 }
 
-/** Arithmetic mean; integers are averaged in float32. */
+/** In float32 if the type is narrower: what is rounded once, at the end. */
+function widened(x: Tensor): Tensor {
+  return x.dtype === "bfloat16" || x.dtype === "float16" ? cast(x, "float32") : floating(x);
+}
+
+/** Arithmetic mean; integers are averaged in float32, and 16-bit floats too before the result is rounded. */
 export function mean(x: Tensor, axes?: AxesArgument, { keepDims = false }: ReductionOptions = {}): Tensor {
   const list = normalizeAxes("mean", axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a]!, 1);
-  const average = div(reduceSum(floating(x), list), count);
+  const average = cast(div(reduceSum(widened(x), list), count), floating(x).dtype);
   return keepDims ? keep(average, x.shape, list) : average;
 }
 
@@ -182,8 +182,10 @@ export function variance(
 ): Tensor {
   const list = normalizeAxes("variance", axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a]!, 1);
-  const centred = sub(floating(x), mean(x, list, { keepDims: true }));
-  const result = div(reduceSum(mul(centred, centred), list), count - correction);
+  const wide = widened(x);
+  const centred = sub(wide, mean(wide, list, { keepDims: true }));
+  const squares = reduceSum(mul(centred, centred), list);
+  const result = cast(div(squares, count - correction), floating(x).dtype);
   return keepDims ? keep(result, x.shape, list) : result;
 }
 

@@ -98,6 +98,51 @@ checkProperties("conversion", [
   },
 ]);
 
+const halves = ["bfloat16", "float16"] as const;
+/** One unit in the last place, which a sum in another order may move. */
+const ulp = { bfloat16: 2 ** -7, float16: 2 ** -10 };
+
+checkProperties(
+  "reductions of 16-bit floats",
+  (
+    [
+      ["sum", (x, axis) => x.sum(axis), "jnp.sum(x, axis)"],
+      ["mean", (x, axis) => x.mean(axis), "jnp.mean(x, axis)"],
+      ["variance", (x, axis) => x.variance(axis), "jnp.var(x, axis)"],
+      ["std", (x, axis) => x.std(axis, { correction: 1 }), "jnp.std(x, axis, ddof=1)"],
+      ["prod", (x, axis) => x.div(4).add(1).prod(axis), "jnp.prod(x / 4 + 1, axis)"],
+      ["logsumexp", (x, axis) => x.logsumexp(axis), "nn.logsumexp(x, axis)"],
+      ["norm", (x, axis) => a.norm(x, axis), "jnp.linalg.norm(x, axis=axis)"],
+      [
+        "gradient of sum",
+        (x, axis) => a.grad((y: a.Tensor) => y.sum(axis).square().sum())(x),
+        "jax.grad(lambda x: jnp.sum(jnp.sum(x, axis) ** 2))(x)",
+      ],
+      [
+        "gradient of mean",
+        (x, axis) => a.grad((y: a.Tensor) => y.mean(axis).square().sum())(x),
+        "jax.grad(lambda x: jnp.sum(jnp.mean(x, axis) ** 2))(x)",
+      ],
+    ] as [string, (x: a.Tensor, axis: number) => a.Tensor, string][]
+  ).map(([name, ours, theirs]) => ({
+    name,
+    runs: 6,
+    trials: fc
+      .tuple(fc.constantFrom(...halves), fc.constantFrom(0, 1), fc.integer({ min: 1, max: 700 }), seeds)
+      .map(([dtype, axis, length, seed]) => ({
+        inputs: { x: randomArray(dtype, axis === 0 ? [length, 2] : [2, length], seed, "positive") },
+        ours: ({ x }: Readonly<Record<string, a.Tensor>>) => ours(x!, axis),
+        theirs: `(lambda axis: ${theirs})(${axis})`,
+        tolerance: ulp[dtype],
+      })),
+  })),
+);
+
+it("adds ones in bfloat16 beyond 256", async () => {
+  expect(await a.ones([4096], { dtype: "bfloat16" }).sum().item()).toBe(4096);
+  expect(await a.full([4096], 60, { dtype: "float16" }).mean().item()).toBe(60);
+});
+
 describe("host data", () => {
   it.each(dtypes.filter((d) => !isComplex(d)))("is encoded as %s like ml_dtypes does", async (dtype) => {
     const values = isFloat(dtype)
