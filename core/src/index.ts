@@ -1,4 +1,5 @@
 /** Aronnax: arrays, automatic differentiation, models and training in TypeScript on OpenXLA. */
+import "./array/display.js";
 import "./array/methods.js";
 
 export { broadcastTo, full, ones, onesLike, sum, zeros, zerosLike } from "./array/broadcast.js";

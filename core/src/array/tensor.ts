@@ -6,7 +6,7 @@ import { fetch, materialize } from "./evaluate.js";
 import { decode, type Nested, nest, type TypedArray } from "./hostdata.js";
 
 /**
- * An array expression. Operations (see methods.ts) return new Tensors and run nothing; `data()`, `item()`, `array()` compute.
+ * An array expression. Operations (see methods.ts; display.ts for notebooks) return new Tensors and run nothing; `data()`, `item()`, `array()` compute.
  *
  * A Tensor is not thenable: `await x` gives `x`.
  */
@@ -56,47 +56,9 @@ export class Tensor extends Value {
     return `Tensor ${this.dtype}[${this.shape.join(", ")}]`;
   }
 
-  /** A table with shape, type and device, for notebooks. */
-  async [Symbol.for("Jupyter.display")](): Promise<Record<string, unknown>> {
-    return { "text/plain": await format(this) };
-  }
-
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
 }
 
 export type { DType, Nested, Shape, TypedArray };
-
-/** The numbers of a tensor as people read them: rows of columns, long axes abbreviated. */
-async function format(tensor: Tensor): Promise<string> {
-  const limit = 100_000;
-  if (tensor.size > limit) return `${tensor} (${tensor.size.toLocaleString("en")} elements)`;
-  const data = await tensor.data();
-  const device = tensor.buffer?.runtime.platform ?? "cpu";
-  const text = (i: number): string => {
-    const value = data[i];
-    if (tensor.dtype === "bool") return value ? "true" : "false";
-    if (typeof value === "bigint" || Number.isInteger(value)) return String(value);
-    return Number(value)
-      .toPrecision(5)
-      .replace(/\.?0+$/, "");
-  };
-  const edge = 4;
-  const render = (offset: number, axis: number): string => {
-    if (axis === tensor.shape.length) return text(offset);
-    const length = tensor.shape[axis]!;
-    const stride = tensor.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-    const parts: string[] = [];
-    for (let i = 0; i < length; i++) {
-      if (length > 3 * edge && i === edge) {
-        parts.push("…");
-        i = length - edge;
-      }
-      parts.push(render(offset + i * stride, axis + 1));
-    }
-    const last = axis === tensor.shape.length - 1;
-    return `[${parts.join(last ? ", " : `,\n${" ".repeat(axis + 1)}`)}]`;
-  };
-  return `${render(0, 0)}\n${tensor.dtype}[${tensor.shape.join(", ")}] on ${device}`;
-}

@@ -9,7 +9,7 @@ import type { Shape } from "../graph/node.js";
 import type { Layout } from "../sharding/layout.js";
 import { defaultRules, placeAxes, type Rules } from "../sharding/rules.js";
 import { jit } from "../transform/jit.js";
-import { flatten, mapNamed, treeNode } from "../transform/tree.js";
+import { flatten, mapNamed, TreeSummary, treeNode } from "../transform/tree.js";
 import { type Initializer, normalInit } from "./initializers.js";
 
 /** What a parameter is made of, beside its values. */
@@ -74,7 +74,7 @@ export abstract class Module {
   }
 
   [Symbol.for("Jupyter.display")](): Record<string, unknown> {
-    return { "text/plain": summary(this) };
+    return { "text/plain": summary(this), "text/html": `${this}${new TreeSummary(this).html}` };
   }
 }
 
@@ -163,17 +163,7 @@ export function checkpointName(path: string): string {
   return path.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 }
 
-/** A table of the parameters: path, shape, elements. */
+/** A table of the parameters: path, type, elements, bytes. */
 export function summary(model: Module): string {
-  const flat = flatten(model);
-  const rows = flat.leaves.map((leaf, i) => [
-    flat.paths[i]!,
-    `${leaf.dtype}[${leaf.shape.join(", ")}]`,
-    leaf.size.toLocaleString("en"),
-  ]);
-  const widths = [0, 1, 2].map((k) => Math.max(0, ...rows.map((row) => row[k]!.length)));
-  const lines = rows.map(
-    ([a, b, c]) => `${a!.padEnd(widths[0]!)}  ${b!.padEnd(widths[1]!)}  ${c!.padStart(widths[2]!)}`,
-  );
-  return [`${model}`, ...lines].join("\n");
+  return `${model}\n${new TreeSummary(model)}`;
 }

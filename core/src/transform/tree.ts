@@ -3,6 +3,7 @@
  * null) is static: part of the structure, not of the data.
  */
 import { Tensor } from "../array/tensor.js";
+import { itemSize } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
 
 /** Classes whose instances are taken apart and rebuilt as trees carry this on their prototype. */
@@ -131,6 +132,100 @@ export function map<T>(
 export function mapNamed<T>(f: (leaf: Tensor, path: string) => unknown, tree: T): T {
   const flat = flatten(tree);
   return flat.rebuild(flat.leaves.map((leaf, i) => f(leaf, flat.paths[i]!))) as T;
+}
+
+/** What a tree holds, as a table: shows by itself in a notebook, and as text elsewhere. */
+export class TreeSummary {
+  /** Leaves of one type at places that differ only in their numbers, e.g. `layers.*.attention.weight`. */
+  readonly rows: readonly {
+    readonly path: string;
+    readonly type: string;
+    readonly count: number;
+    readonly elements: number;
+    readonly bytes: number;
+  }[];
+
+  constructor(tree: unknown) {
+    const rows = new Map<
+      string,
+      { path: string; type: string; count: number; elements: number; bytes: number }
+    >();
+    const flat = flatten(tree);
+    for (const [i, leaf] of flat.leaves.entries()) {
+      const type = `${leaf.dtype}[${leaf.shape.join(", ")}]`;
+      const path = flat.paths[i]!.replaceAll(/(^|\.)\d+(?=\.|$)/g, "$1*");
+      const row = rows.get(`${path} ${type}`) ?? { path, type, count: 0, elements: 0, bytes: 0 };
+      row.count++;
+      row.elements += leaf.size;
+      row.bytes += leaf.size * itemSize(leaf.dtype);
+      // The only one of its kind keeps its name.
+      rows.set(`${path} ${type}`, row.count === 1 ? { ...row, path: flat.paths[i]! } : { ...row, path });
+    }
+    this.rows = [...rows.values()];
+  }
+
+  #cells(): string[][] {
+    const cells = ({ path, type, count, elements, bytes }: TreeSummary["rows"][number]): string[] => [
+      path === "" ? "(the tree itself)" : path,
+      count === 1 ? type : `${count} × ${type}`,
+      elements.toLocaleString("en"),
+      bytesText(bytes),
+    ];
+    const total = (of: (row: TreeSummary["rows"][number]) => number): number =>
+      this.rows.reduce((n, row) => n + of(row), 0);
+    const count = total((row) => row.count);
+    return [
+      ["path", "type", "elements", "size"],
+      ...this.rows.map(cells),
+      [
+        "total",
+        `${count} ${count === 1 ? "Tensor" : "Tensors"}`,
+        total((row) => row.elements).toLocaleString("en"),
+        bytesText(total((row) => row.bytes)),
+      ],
+    ];
+  }
+
+  toString(): string {
+    const rows = this.#cells();
+    const widths = rows[0]!.map((_, k) => Math.max(...rows.map((row) => row[k]!.length)));
+    return rows
+      .map((row) =>
+        row.map((cell, k) => (k < 2 ? cell.padEnd(widths[k]!) : cell.padStart(widths[k]!))).join("  "),
+      )
+      .join("\n");
+  }
+
+  /** As an HTML table. */
+  get html(): string {
+    const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+    const align = (k: number): string => `style="text-align: ${k < 2 ? "left" : "right"}"`;
+    const [head, ...body] = this.#cells().map((row, r) => {
+      const tag = r === 0 ? "th" : "td";
+      return `<tr>${row.map((cell, k) => `<${tag} ${align(k)}>${escaped(cell)}</${tag}>`).join("")}</tr>`;
+    });
+    return `<table><thead>${head}</thead><tbody>${body.join("")}</tbody></table>`;
+  }
+
+  [Symbol.for("Jupyter.display")](): Record<string, unknown> {
+    return { "text/plain": this.toString(), "text/html": this.html };
+  }
+
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString();
+  }
+}
+
+function bytesText(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; bytes >= 1024 && unit < units.length - 1; unit++) bytes /= 1024;
+  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+/** What a tree holds: paths, types, elements and bytes. Layers that are alike share a row. */
+export function summary(tree: unknown): TreeSummary {
+  return new TreeSummary(tree);
 }
 
 export type { TreeNode };
