@@ -68,6 +68,12 @@ describe("with a cache", () => {
     expect(completion!.ended).toBe("length");
   });
 
+  it("sees all of a text where no context is given", async () => {
+    const options = { temperature: 0, maxTokens: 7 };
+    const [completion] = await llm.complete(model, ["Call me I"], { ...endless, ...options });
+    expect(completion!.ids).toEqual(await uncached("Call me I", 0, { ...options, context: longest }));
+  });
+
   it("reads the end of a prompt longer than the context", async () => {
     const options = { temperature: 0, maxTokens: 3, context: longest };
     const [completion] = await llm.complete(model, ["Call me Ishmael. Some"], { ...endless, ...options });

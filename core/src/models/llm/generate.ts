@@ -18,7 +18,8 @@ export interface CompletionOptions extends SamplingOptions {
   /** Of the draws: the same seed, prompts and options give the same text. Default 0. */
   seed?: number;
   /**
-   * Tokens the model sees at most: the length it was trained on. A text that grows beyond it goes on from its last half. Default 128.
+   * Tokens the model sees at most, usually the length it was trained on. A text that outgrows it goes on from its last half. Default: room
+   * for all, or what a model with learned positions has.
    */
   context?: number;
   /** Strings that end a text; they are not part of it. */
@@ -76,6 +77,12 @@ export async function complete(
   const { tokenizer, batchSize = 16, stop = [] } = options;
   checkCounts(options);
   checkTokenizer("generate", model, tokenizer);
+  if (options.context !== undefined && options.context > longestText(model)) {
+    throw new ArgumentError(
+      `generate: context is ${options.context}, the model has ${longestText(model)} positions`,
+      "give a smaller context",
+    );
+  }
   const stops = typeof stop === "string" ? [stop] : stop;
   const rows = prompts.map((prompt, i): Row => {
     const ids = promptIds(prompt, options);
@@ -107,7 +114,8 @@ async function continueRows(
   options: CompletionOptions,
   interruption: Interruption,
 ): Promise<void> {
-  const { tokenizer, maxTokens = 100, context = 128, seed = 0, tokensPerCall = 8 } = options;
+  const { tokenizer, maxTokens = 100, seed = 0, tokensPerCall = 8 } = options;
+  const context = options.context ?? Math.min(longestSeen(rows) + maxTokens, longestText(model));
   const stopIds = options.stopIds ?? (tokenizer.eosId === undefined ? [] : [tokenizer.eosId]);
   const decoder = new Decoder(model, {
     sampling: samplingOf(options),
@@ -157,6 +165,11 @@ async function continueRows(
   if (interruption.byKernel) {
     throw new Interrupted(`generate: stopped after ${rows[0]!.ids.length - rows[0]!.promptLength} tokens`);
   }
+}
+
+/** Tokens that a model with learned positions can see. */
+function longestText({ config }: LanguageModel): number {
+  return config.maxPositions ?? Number.POSITIVE_INFINITY;
 }
 
 /** Tokens that the model sees of a text, the newest one included. */
@@ -231,7 +244,7 @@ function promptIds(prompt: string | ArrayLike<number>, options: CompletionOption
 }
 
 function checkCounts(options: CompletionOptions): void {
-  const { maxTokens = 100, context = 128, batchSize = 16, tokensPerCall = 8 } = options;
+  const { maxTokens = 100, context = 2, batchSize = 16, tokensPerCall = 8 } = options;
   const least = { maxTokens: 0, context: 2, batchSize: 1, tokensPerCall: 1 };
   for (const [name, value] of Object.entries({ maxTokens, context, batchSize, tokensPerCall })) {
     const from = least[name as keyof typeof least];

@@ -25,7 +25,8 @@ export interface TokenBatch {
 
 /** A model of the next token. */
 export interface LanguageModel {
-  readonly config: { readonly vocabSize: number };
+  /** `maxPositions`: tokens that a model with learned positions can see. */
+  readonly config: { readonly vocabSize: number; readonly maxPositions?: number };
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor, options?: ForwardOptions): Tensor;
   /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */

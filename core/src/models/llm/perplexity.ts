@@ -15,8 +15,8 @@ import type { LanguageModel } from "./model.js";
 
 export interface PerplexityOptions {
   tokenizer: Tokenizer;
-  /** Tokens the model sees at most: the length it was trained on. Default 128. */
-  context?: number;
+  /** Tokens the model sees at most: usually the length it was trained on. */
+  context: number;
   /** Tokens by which the window moves on; what a window shares with the one before is context only. Default half of `context`. */
   stride?: number;
   /** A token before each text, so that its first token is predicted too. Default none: the first token of a text is not counted. */
@@ -68,7 +68,7 @@ export async function perplexity(
   texts: string | readonly string[],
   options: PerplexityOptions,
 ): Promise<Perplexity> {
-  const { tokenizer, context = 128, stride = Math.ceil(context / 2), startId, batchSize = 8 } = options;
+  const { tokenizer, context, stride = Math.ceil(context / 2), startId, batchSize = 8 } = options;
   const list = typeof texts === "string" ? [texts] : texts;
   for (const [name, value] of Object.entries({ context, stride, batchSize })) {
     if (!Number.isInteger(value) || value < 1)
