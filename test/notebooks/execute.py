@@ -14,7 +14,7 @@ def execute(notebook: Path, result: Path, seconds: int) -> None:
     """Runs all cells, those after an error too, so that the result shows every error at once."""
     node = nbformat.read(notebook, as_version=4)
     resources = {"metadata": {"path": str(notebook.parent)}}
-    client = NotebookClient(node, timeout=seconds, allow_errors=True, resources=resources)
+    client = NotebookClient(node, timeout=seconds, allow_errors=True, coalesce_streams=True, resources=resources)
     client.execute()
     nbformat.write(node, result)
 

@@ -160,7 +160,7 @@ async function continueRows(
   for (const row of rows) {
     if (row.ended !== undefined) continue;
     row.ended = row.ids.length - row.promptLength === maxTokens ? "length" : "aborted";
-    finish(row, options);
+    emit(row, rest(row), options);
   }
   if (interruption.byKernel) {
     throw new Interrupted(`generate: stopped after ${rows[0]!.ids.length - rows[0]!.promptLength} tokens`);
@@ -194,24 +194,22 @@ function take(
   stopIds: readonly number[],
   options: CompletionOptions,
 ): void {
+  let text = "";
   for (const id of drawn) {
-    if (row.ended !== undefined) return;
+    if (row.ended !== undefined) break;
     row.ids.push(id);
-    if (stopIds.includes(id)) {
-      row.ended = "stop-id";
-      finish(row, options);
-      return;
-    }
-    emit(row, row.stops.push(row.decoding.push(id)), options);
+    if (stopIds.includes(id)) row.ended = "stop-id";
+    else text += row.stops.push(row.decoding.push(id));
     if (row.stops.stopped) row.ended = "stop-string";
   }
+  emit(row, row.ended === "stop-id" ? text + rest(row) : text, options);
 }
 
-/** Gives out what was held back. */
-function finish(row: Row, options: CompletionOptions): void {
-  emit(row, row.stops.push(row.decoding.end()), options);
+/** What was held back, when nothing more comes. */
+function rest(row: Row): string {
+  const text = row.stops.push(row.decoding.end());
   if (row.stops.stopped) row.ended = "stop-string";
-  emit(row, row.stops.end(), options);
+  return text + row.stops.end();
 }
 
 function emit(row: Row, text: string, { onText }: CompletionOptions): void {
