@@ -96,6 +96,8 @@ export {
   sgd,
   warmupStableDecay,
 } from "./optim/index.js";
+export { runtimeInfo } from "./runtime/info.js";
+export type { DeviceInfo, RuntimeInfo } from "./runtime/types.js";
 export {
   defaultRules,
   distribute,

@@ -1,12 +1,15 @@
 """Runs a notebook from its first cell to its last and writes what came out of it.
 
 usage: execute.py NOTEBOOK RESULT SECONDS_A_CELL
+
+Before a cell tagged `restart-kernel` the kernel is killed and started again, as the user is asked to do there.
 """
 
 import sys
 from pathlib import Path
 
 import nbformat
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 
 
@@ -15,7 +18,14 @@ def execute(notebook: Path, result: Path, seconds: int) -> None:
     node = nbformat.read(notebook, as_version=4)
     resources = {"metadata": {"path": str(notebook.parent)}}
     client = NotebookClient(node, timeout=seconds, allow_errors=True, coalesce_streams=True, resources=resources)
-    client.execute()
+    client.reset_execution_trackers()
+    with client.setup_kernel():
+        for index, cell in enumerate(node.cells):
+            if "restart-kernel" in cell.metadata.get("tags", []):
+                run_sync(client.km.restart_kernel)(now=True)
+                run_sync(client.kc.wait_for_ready)(timeout=seconds)
+            client.execute_cell(cell, index)
+    # What the kernel says of itself is set by `NotebookClient.execute` alone.
     nbformat.write(node, result)
 
 

@@ -8,9 +8,17 @@ export interface PreTokenizer {
   tokenizers?: (PreTokenizer | null)[];
 }
 
+/** Turns tokens into text, or is a sequence of such. */
+interface DecoderPart {
+  config: { type: string };
+  decoders?: DecoderPart[];
+  text_decoder?: { decode(bytes: Uint8Array): string };
+}
+
 /** What is used of `@huggingface/tokenizers`, whose own declarations Node's module resolution does not find. */
 export interface Library {
   readonly pre_tokenizer: PreTokenizer | null;
+  readonly decoder: DecoderPart | null;
   readonly model: { encode(words: string[]): string[] };
   encode(
     text: string,
@@ -26,5 +34,24 @@ export interface Library {
 }
 
 export function libraryTokenizer(json: TokenizerJson, config: TokenizerConfig): Library {
-  return new Tokenizer(json, config) as Library;
+  const library = new Tokenizer(json, config) as Library;
+  if (library.decoder !== null) mendByteFallback(library.decoder);
+  return library;
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The library's byte fallback loses U+FEFF; and of bytes that are no text Hugging Face's makes a U+FFFD each. */
+function mendByteFallback(decoder: DecoderPart): void {
+  for (const part of decoder.decoders ?? []) mendByteFallback(part);
+  if (decoder.config.type !== "ByteFallback") return;
+  decoder.text_decoder = {
+    decode(bytes) {
+      try {
+        return utf8.decode(bytes);
+      } catch {
+        return "\uFFFD".repeat(bytes.length);
+      }
+    },
+  };
 }

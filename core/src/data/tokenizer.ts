@@ -1,9 +1,9 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { writtenOut } from "./byte-level.js";
 import { DecodeStream } from "./decode-stream.js";
 import { DataError } from "./errors.js";
 import { type Library, libraryTokenizer } from "./library.js";
+import { runnable } from "./runnable.js";
 import { WordEncoder } from "./word-encoder.js";
 
 /** How `encode` treats special tokens written out in the text, such as `<|endoftext|>`. */
@@ -69,7 +69,7 @@ export interface TokenizerJson {
 /** `tokenizer_config.json`: names of the special tokens, the chat template and the like. */
 export type TokenizerConfig = Record<string, unknown>;
 
-/** A tokenizer in Hugging Face's format: BPE, byte-level BPE, Unigram or WordPiece, run by `@huggingface/tokenizers`. */
+/** A tokenizer in Hugging Face's format: BPE, byte-level BPE, Unigram, WordPiece or whole words, run by `@huggingface/tokenizers`. */
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly specialTokens: ReadonlyMap<string, number>;
@@ -102,7 +102,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
       }
     }
     try {
-      const run = { ...json, pre_tokenizer: writtenOut(json.pre_tokenizer) };
+      const run = runnable(json);
       this.library = libraryTokenizer(run, config);
       this.parsing = { library: this.library, words: WordEncoder.for(this.library, run) };
     } catch (error) {
@@ -196,12 +196,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** The same tokenizer without its special tokens, so that they are read as text. */
   private literalEncoder(): Encoder {
     if (this.literal === undefined) {
-      const json = {
+      const json = runnable({
         ...this.json,
         added_tokens: this.json.added_tokens.filter((token) => !token.special),
-        pre_tokenizer: writtenOut(this.json.pre_tokenizer),
         post_processor: null,
-      };
+      });
       const library = libraryTokenizer(json, this.config);
       this.literal = { library, words: WordEncoder.for(library, json) };
     }

@@ -210,12 +210,15 @@ describe("encoding word by word", () => {
 });
 
 describe("a tokenizer.json of another type", () => {
-  const types = JSON.parse(
-    readFileSync(new URL("../../fixtures/tokenizers/types.json", import.meta.url), "utf8"),
-  ) as Record<
+  type Reference = Record<
     string,
     { file: TokenizerJson; encodings: [text: string, plain: number[], special: number[], decoded: string][] }
   >;
+  const read = (name: string) =>
+    JSON.parse(
+      readFileSync(new URL(`../../fixtures/tokenizers/${name}`, import.meta.url), "utf8"),
+    ) as Reference;
+  const types = { ...read("types.json"), ...read("families.json") };
   test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {
     const tokenizer = new HuggingFaceTokenizer(file);
     for (const [sample, plain, special, decoded] of encodings) {
@@ -225,6 +228,13 @@ describe("a tokenizer.json of another type", () => {
       const stream = tokenizer.stream();
       expect(plain.map((id) => stream.push(id)).join("") + stream.end()).toBe(decoded);
     }
+  });
+});
+
+describe("a tokenizer.json with a part that is not supported", () => {
+  test("is refused by the part's name", () => {
+    const json = { ...byteTokenizer().toJSON(), pre_tokenizer: { type: "UnicodeScripts" } };
+    expect(() => new HuggingFaceTokenizer(json)).toThrow(/cannot be built: .*UnicodeScripts/);
   });
 });
 
