@@ -100,43 +100,11 @@ def all_reduce(devices: int, elements: int, dtype: str, runs: int, turns: int) -
     return {"seconds": seconds}
 
 
-def device_to_host(nbytes: int, turns: int) -> dict[str, Any]:
-    """Bytes a second from the first device to the host, by way: what the runtime's `get` could use."""
-    device = jax.devices()[0]
-    x = jax.jit(lambda: jnp.ones(nbytes // 4, jnp.float32))()
-    x.block_until_ready()
-    pinned = jax.sharding.SingleDeviceSharding(device, memory_kind="pinned_host")
-
-    def fresh() -> np.ndarray:
-        return x._single_device_array_to_np_array_did_copy()[0]
-
-    def staged() -> np.ndarray:
-        return jax.device_put(x, pinned)._single_device_array_to_np_array_did_copy()[0]
-
-    found: dict[str, Any] = {}
-    for name, way in (("literal", fresh), ("pinned", staged)):
-        rates = []
-        try:
-            for _ in range(turns):
-                start = time.perf_counter()
-                host = way()
-                rates.append(nbytes / (time.perf_counter() - start))
-                if host[-1] != 1:
-                    raise ValueError("the bytes came back changed")
-                del host
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-        else:
-            found[name] = rates
-    return found
-
-
 _OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "versions": versions,
     "matmul": matmul,
     "dispatch": dispatch,
     "all_reduce": all_reduce,
-    "device_to_host": device_to_host,
 }
 
 

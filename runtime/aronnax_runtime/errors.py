@@ -3,6 +3,13 @@
 import re
 from typing import Any
 
+# XLA's messages may hold whole programs.
+_LONGEST = 64 << 10
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text) - _LONGEST} characters more)"
+
 
 class Fault(Exception):
     """An error that a client is told of. `details` are the extra fields of its class on the wire."""
@@ -19,7 +26,7 @@ class Fault(Exception):
         wire = {"kind": self.kind, "message": self.message, **self.details}
         if self.fix is not None:
             wire["fix"] = self.fix
-        return wire
+        return {key: _shortened(value) if isinstance(value, str) else value for key, value in wire.items()}
 
 
 class CompileError(Fault):

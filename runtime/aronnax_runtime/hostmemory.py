@@ -25,11 +25,15 @@ _RESERVE = 256 << 20
 _PATIENCE = 0.5
 
 
-def keep_pages() -> None:
-    """Sets the allocator up; to be called before threads and large arrays are made. Does nothing without glibc."""
+def keep_pages(programs_run_here: bool) -> None:
+    """Sets the allocator up; to be called before threads and large arrays are made. Does nothing without glibc.
+
+    Where programs run on the CPU their temporaries come from one arena, whichever thread asks. Where they run on GPUs
+    one thread a device launches them, and they would wait for each other at the arena's lock."""
     if not hasattr(_libc, "mallopt"):
         return
-    _libc.mallopt(_M_ARENA_MAX, 1)
+    if programs_run_here:
+        _libc.mallopt(_M_ARENA_MAX, 1)
     _libc.mallopt(_M_MMAP_MAX, 0)
     _libc.mallopt(_M_TRIM_THRESHOLD, 0x7FFFFFFF)
 

@@ -58,6 +58,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """One tensor to write: pieces that follow each other in the file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+    pieces: list[np.ndarray]
+
+
+@dataclass(frozen=True)
 class Contents:
     files: list[Path]
     tensors: dict[str, Entry]
@@ -216,7 +226,7 @@ def read_into(entry: Entry, target: memoryview) -> None:
             done += count
 
 
-def write_file(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+def write_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a file beside its place, syncs it, and moves it there: a reader sees the old one or the new one whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     # The larger elements first, so that every tensor is aligned to its element.
@@ -238,7 +248,8 @@ def write_file(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, s
         try:
             _write(descriptor, len(text).to_bytes(8, "little") + text)
             for name in names:
-                _write(descriptor, np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8).data)
+                for piece in tensors[name].pieces:
+                    _write(descriptor, np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -252,9 +263,9 @@ def write_file(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, s
         ) from None
 
 
-def write_folder(folder: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str], limit: int) -> list[Path]:
+def write_folder(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], limit: int) -> list[Path]:
     """Writes files of about `limit` bytes and an index, which moves into place last and makes the save valid."""
-    groups: list[dict[str, np.ndarray]] = [{}]
+    groups: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
         if groups[-1] and filled + tensor.nbytes > limit:

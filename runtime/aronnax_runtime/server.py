@@ -42,7 +42,7 @@ def serve(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     logging.getLogger("jax").setLevel(logging.WARNING)
-    keep_pages()
+    keep_pages(devices.startswith("cpu"))
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
     try:
         backend = Backend(devices, cluster)

@@ -21,7 +21,7 @@ from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, ex
 from .fields import Header
 from .hostmemory import give_back_pages, require_host_memory
 from .programs import Described, PendingProgram, missing_buffer
-from .wire import Bytes, FrameReader, FrameWriter, aligned_bytes
+from .wire import MAX_PAYLOAD, Bytes, FrameReader, FrameWriter, Payload, aligned_bytes
 from .xla import wait
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ANSWER_AT_ONCE = 1 << 20
 _MAX_TEXT = 1 << 30
 
 T = TypeVar("T")
-Answer = tuple[Any, Bytes | None]
+Answer = tuple[Any, Payload | None]
 Operation = Callable[["Session", Header], None]
 
 
@@ -73,7 +73,7 @@ class Session:
                     raise
                 except Exception as error:
                     self._failed(header, error)
-        except ProtocolError as fault:
+        except Fault as fault:
             log.warning("client %d (%s): %s", self.number, self.client, fault)
             self._farewell(fault)
         except (EOFError, ConnectionError):
@@ -98,6 +98,8 @@ class Session:
             raise ProtocolError("the token is wrong", "Set ARONNAX_RUNTIME_TOKEN to what the nodes were started with.")
         if not self.server.drive(self):
             raise ProtocolError("another client drives these nodes", "End it first: one client may at a time.")
+        if "maxPayload" in header:
+            self.writer.max_payload = fields.integer(header["maxPayload"], "`maxPayload`", 1, MAX_PAYLOAD)
         self.client = f"{header.get('client', 'unknown')!s:.100} pid {header.get('pid', '?')!s:.20}"
         log.info("client %d attached: %s", self.number, self.client)
         self.writer.send({"id": header.get("id", 0), "result": self.server.info()})
@@ -128,7 +130,7 @@ class Session:
 
     # Answers
 
-    def reply(self, header: Header, result: Any = None, payload: Bytes | None = None) -> None:
+    def reply(self, header: Header, result: Any = None, payload: Payload | None = None) -> None:
         """Answers a request; does nothing for one that wants no answer."""
         if "id" in header:
             self.writer.send({"id": header["id"], "result": result}, payload)
@@ -187,10 +189,12 @@ class Session:
             self.server.explain_memory(fault)
         return fault
 
-    def answer(self, header: Header, result: Any = None, payload: Bytes | None = None) -> None:
+    def answer(self, header: Header, result: Any = None, payload: Payload | None = None) -> None:
         """`reply` for other threads: a client that has gone is the reading thread's matter."""
         try:
             self.reply(header, result, payload)
+        except Fault as fault:
+            self.answer_error(header, fault)
         except OSError:
             pass
 
@@ -320,17 +324,19 @@ def _get(session: Session, header: Header) -> None:
     assert aval is not None
     device = None if header.get("device") is None else session.backend.device(header["device"])
 
+    size = aval.nbytes if device is None else aval.shard_nbytes
+    session.writer.require_room(size)
+    if session.backend.platform != "cpu":
+        require_host_memory(size, f"get of {aval}")
+
     def fetch() -> Answer:
-        if device is None and not session.backend.is_whole(array):
-            parts = session.backend.parts_to_host(array)
-            bounds = [_bounds(index, aval.shape) for _, index in parts]
-            return {"parts": bounds}, b"".join(np.ascontiguousarray(part).tobytes() for part, _ in parts)
-        if device is None:
-            host, result = session.backend.to_host(array, aval), None
-        else:
+        if device is not None:
             host, index = session.backend.shard_to_host(array, device)
-            result = _bounds(index, aval.shape)
-        return result, memoryview(np.ascontiguousarray(host).reshape(-1).view(np.uint8))
+            return _bounds(index, aval.shape), [_raw(host)]
+        if session.backend.is_whole(array):
+            return None, [_raw(piece) for piece in session.backend.to_host(array, aval)]
+        parts = session.backend.parts_to_host(array)
+        return {"parts": [_bounds(index, aval.shape) for _, index in parts]}, [_raw(part) for part, _ in parts]
 
     if session.idle and aval.nbytes <= _ANSWER_AT_ONCE and array.is_ready():
         session.reply(header, *fetch())
@@ -345,6 +351,10 @@ def _get(session: Session, header: Header) -> None:
             pins.remove([buffer])
 
     session.later(header, job)
+
+
+def _raw(host: np.ndarray) -> Bytes:
+    return memoryview(np.ascontiguousarray(host).reshape(-1).view(np.uint8))
 
 
 def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> list[list[int]]:

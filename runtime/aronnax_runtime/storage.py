@@ -12,7 +12,7 @@ from .buffers import Buffer
 from .errors import InvalidArgument
 from .fields import Header
 from .hostmemory import require_host_memory
-from .safetensors import Entry
+from .safetensors import Entry, Tensor
 from .wire import aligned_bytes
 from .xla import Aval
 
@@ -110,6 +110,8 @@ def save(session: "Session", header: Header) -> None:
     limit = int(fields.number(header.get("maxFileBytes", _DEFAULT_FILE_BYTES), "`maxFileBytes`", 1, 1 << 50))
     buffers = {name: session.buffer(number) for name, number in named.items()}
     arrays = {name: (buffer.live(), buffer.aval) for name, buffer in buffers.items()}
+    if session.backend.platform != "cpu":
+        require_host_memory(sum(aval.nbytes for _, aval in arrays.values()), f"saving {path}")
     pins = session.server.pins
     pins.add(buffers.values())
 
@@ -117,7 +119,10 @@ def save(session: "Session", header: Header) -> None:
         try:
             try:
                 # Once all is on the host the next step may take the buffers: writing goes on without them.
-                tensors = {name: session.backend.to_host(array, aval) for name, (array, aval) in arrays.items()}
+                tensors = {
+                    name: Tensor(aval.shape, aval.dtype, aval.nbytes, session.backend.to_host(array, aval))
+                    for name, (array, aval) in arrays.items()
+                }
             finally:
                 arrays.clear()
                 pins.remove(buffers.values())

@@ -10,18 +10,21 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from .errors import ProtocolError
+from .errors import InvalidArgument, ProtocolError
 
 _PREFIX = struct.Struct("<IIQ")
 _MAGIC = 0x31585241  # "ARX1"
 MAX_HEADER = 16 << 20
 MAX_PAYLOAD = 1 << 40
 _READ_BUFFER = 256 << 10
-_SOCKET_BUFFER = 4 << 20
+# Larger ones are slower: what is under way no longer fits the processor's cache.
+_SOCKET_BUFFER = 1 << 20
 # Payloads below this go out in one piece with their header.
 _JOIN_BELOW = 64 << 10
 
 Bytes = bytes | bytearray | memoryview
+# One piece, or several that follow each other.
+Payload = Bytes | list[Bytes]
 
 
 class FrameReader:
@@ -100,11 +103,14 @@ class FrameWriter:
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         self._connection = connection
+        # The largest payload that the client takes: it may say so in its hello.
+        self.max_payload = MAX_PAYLOAD
         self._lock = threading.Lock()
         self._writable = select.poll()
         self._writable.register(connection, select.POLLOUT)
 
-    def send(self, header: dict[str, Any], payload: Bytes | None = None) -> None:
+    def send(self, header: dict[str, Any], payload: Payload | None = None) -> None:
+        """Raises InvalidArgument, and sends nothing, if the frame is over a limit."""
         with self._lock:
             self._send(header, payload)
 
@@ -120,17 +126,31 @@ class FrameWriter:
             self._lock.release()
         return True
 
-    def _send(self, header: dict[str, Any], payload: Bytes | None) -> None:
+    def _send(self, header: dict[str, Any], payload: Payload | None) -> None:
+        pieces = [] if payload is None else payload if isinstance(payload, list) else [payload]
         body = msgpack.packb(header)
-        length = 0 if payload is None else len(payload)
+        length = sum(map(len, pieces))
+        if len(body) > MAX_HEADER:
+            raise InvalidArgument(
+                f"the answer's header has {len(body)} bytes, and a frame's at most {MAX_HEADER}",
+                "Ask for less at a time.",
+            )
+        self.require_room(length)
         head = _PREFIX.pack(_MAGIC, len(body), length) + body
-        if payload is None:
-            self._connection.sendall(head)
-        elif length <= _JOIN_BELOW:
-            self._connection.sendall(head + payload)
-        else:
-            self._connection.sendall(head)
-            self._connection.sendall(payload)
+        if length <= _JOIN_BELOW:
+            self._connection.sendall(b"".join([head, *pieces]))
+            return
+        self._connection.sendall(head)
+        for piece in pieces:
+            self._connection.sendall(piece)
+
+    def require_room(self, length: int) -> None:
+        """Raises InvalidArgument if the client takes no payload of this length."""
+        if length > self.max_payload:
+            raise InvalidArgument(
+                f"a payload of {length} bytes is over the limit of {self.max_payload}",
+                "Fetch the array part by part (`getShard`), or save it to a file (`saveSafetensors`).",
+            )
 
 
 def aligned_bytes(length: int) -> np.ndarray:

@@ -28,8 +28,9 @@ from jaxlib.mlir import ir
 
 from .errors import CompileError, InvalidArgument, compile_fault, is_out_of_memory
 
-# Arrays of a GPU this large come to the host through page-locked memory, which the process keeps for the next ones.
-_STAGE_FROM, _STAGE_TO = 1 << 20, 4 << 30
+# Arrays of a GPU from this size on come to the host through page-locked memory, which the process keeps for the next.
+# Of a smaller one jax keeps the copy on the host for as long as the array lives.
+_STAGE_FROM = 256 << 10
 
 # Optimization levels as XLA's effort levels O0..O3.
 _EFFORT = {0: 9, 1: 19, 2: 29, 3: 39}
@@ -267,32 +268,34 @@ class Backend:
         shared = not array.sharding.device_set.isdisjoint(aval.layout.devices)
         return jax.device_put(array.copy() if shared else array, aval.layout.sharding)
 
-    def to_host(self, array: Any, aval: Aval) -> np.ndarray:
-        """The whole array; on the CPU platform a view of its memory where it lies on one device. Waits for it."""
+    def to_host(self, array: Any, aval: Aval) -> list[np.ndarray]:
+        """The whole array, as pieces that follow each other in memory's order. Waits for it.
+
+        On the CPU platform an array of one device, or one that is split in its first dimension, is not copied."""
         if not self.is_whole(array):
             raise InvalidArgument(f"{aval} lies on several nodes", "Replicate it first, or fetch it part by part.")
         if len(aval.layout.devices) == 1 or array.is_fully_replicated:
-            return _shard_to_host(array.addressable_shards[0].data)
+            return _to_host([array.addressable_shards[0].data])
+        parts = self.parts_to_host(array)
+        if all(part.shape[1:] == aval.shape[1:] for part, _ in parts):
+            return [part for part, _ in sorted(parts, key=lambda found: found[1][0].start or 0)]
         whole = np.empty(aval.shape, aval.dtype)
-        done = set()
-        for shard in array.addressable_shards:
-            key = str(shard.index)
-            if key not in done:
-                done.add(key)
-                whole[shard.index] = _shard_to_host(shard.data)
-        return whole
+        for part, index in parts:
+            whole[index] = part
+        return [whole]
 
     def shard_to_host(self, array: Any, device: Any) -> tuple[np.ndarray, tuple[slice, ...]]:
         """The part that lies on one device, and where in the whole it is."""
         for shard in array.addressable_shards:
             if shard.device == device:
-                return _shard_to_host(shard.data), shard.index
+                return _to_host([shard.data])[0], shard.index
         raise InvalidArgument(f"the buffer has no part on device {self.number(device)} of this process")
 
     def parts_to_host(self, array: Any) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
         """What this process has of an array that lies on several, each part once, and where in the whole it is."""
-        parts = {str(shard.index): shard for shard in array.addressable_shards}
-        return [(_shard_to_host(shard.data), shard.index) for shard in parts.values()]
+        shards = list({str(shard.index): shard for shard in array.addressable_shards}.values())
+        parts = _to_host([shard.data for shard in shards])
+        return [(part, shard.index) for part, shard in zip(parts, shards, strict=True)]
 
     def is_whole(self, array: Any) -> bool:
         """Whether this process can see all of an array."""
@@ -414,17 +417,31 @@ def _force_cpu_devices(count: int) -> None:
     os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 4 * count))
 
 
-def _shard_to_host(array: Any) -> np.ndarray:
-    """An array of one device. On the CPU platform, and where it was staged, a view of the memory where it lies."""
-    if array.device.platform != "cpu" and _STAGE_FROM <= array.nbytes <= _STAGE_TO:
-        staged = jax.sharding.SingleDeviceSharding(array.device, memory_kind="pinned_host")
-        try:
-            return jax.device_put(array, staged)._single_device_array_to_np_array_did_copy()[0]
-        except Exception as error:
-            if not is_out_of_memory(str(error)):
-                raise
-    # np.asarray would keep a copy on the host for as long as the array lives.
-    return array._single_device_array_to_np_array_did_copy()[0]
+def _to_host(arrays: list[Any]) -> list[np.ndarray]:
+    """Arrays of one device each; on the CPU platform, and where they were staged, views of their memory."""
+    copies = [_stage(array) for array in arrays]  # All are under way before the first is waited for.
+    return [_view(copy, array) for copy, array in zip(copies, arrays, strict=True)]
+
+
+def _stage(array: Any) -> Any:
+    """A copy in page-locked memory, which the device writes; the array itself where that is no use, or has no room."""
+    if array.device.platform == "cpu" or array.nbytes < _STAGE_FROM:
+        return array
+    try:
+        return jax.device_put(array, jax.sharding.SingleDeviceSharding(array.device, memory_kind="pinned_host"))
+    except Exception as error:
+        if is_out_of_memory(str(error)):
+            return array
+        raise
+
+
+def _view(copy: Any, array: Any) -> np.ndarray:
+    try:
+        return copy._single_device_array_to_np_array_did_copy()[0]
+    except Exception as error:
+        if copy is array or not is_out_of_memory(str(error)):
+            raise
+        return array._single_device_array_to_np_array_did_copy()[0]
 
 
 def _result_handler(aval: Aval) -> Any:

@@ -3,7 +3,9 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { CompileError, InvalidArgument } from "../../core/src/runtime/errors.js";
 import { pythonCommand } from "../../core/src/runtime/locate.js";
+import { encodeFrame } from "../../core/src/runtime/protocol.js";
 import type { Runtime } from "../../core/src/runtime/runtime.js";
 import { addProgram, floats, generator, startRuntime, stopAll } from "./support.js";
 import { frame, WireClient } from "./wire.js";
@@ -55,6 +57,56 @@ describe("the runtime's wire", () => {
       expect(client.replies.at(-1)!.error).toMatchObject({ kind: "ProtocolError" });
       expect(client.replies.at(-1)!.error!.message).toMatch(message);
     }
+  });
+
+  it("sends no frame that is over a limit, and says so instead", async () => {
+    const client = new WireClient(socket);
+    await client.send(frame({ op: "hello", id: 0, protocol: 1, maxPayload: 1000 }));
+    const put = { op: "put", shape: [251], dtype: "float32" };
+    await client.send(frame({ ...put, id: 1, buffer: 1 }, new Uint8Array(1004)));
+    await client.send(frame({ ...put, id: 2, buffer: 2, shape: [250] }, new Uint8Array(1000)));
+    for (const [id, buffer] of [
+      [3, 1],
+      [4, 2],
+    ])
+      await client.send(frame({ op: "get", id, buffer }));
+    await client.send(frame({ op: "get", id: 5, buffer: 1, device: 0 }));
+    const names = Array.from({ length: 20_000 }, (_, i) => `${i}`.padEnd(900, "x"));
+    const tensors = Object.fromEntries(
+      names.map((name) => [name, { dtype: "F32", shape: [0], data_offsets: [0, 0] }]),
+    );
+    const header = Buffer.from(JSON.stringify(tensors));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    const file = path.join(directory, "many.safetensors");
+    fs.writeFileSync(file, Buffer.concat([length, header]));
+    await client.send(frame({ op: "safetensors.index", id: 6, path: file }));
+    await client.send(frame({ op: "ping", id: 7 }));
+    await client.until(() => client.reply(7) !== undefined);
+    const refused = { kind: "InvalidArgument" };
+    for (const id of [3, 5]) {
+      expect(client.reply(id)!.error).toMatchObject(refused);
+      expect(client.reply(id)!.error!.message).toContain("1004 bytes is over the limit of 1000");
+    }
+    expect(client.reply(4)!.error).toBeUndefined();
+    expect(client.reply(6)!.error).toMatchObject(refused);
+    expect(client.reply(6)!.error!.message).toMatch(/answer's header has \d+ bytes/);
+    expect(client.reply(7)!.error).toBeUndefined();
+    client.destroy();
+
+    expect(() => encodeFrame({ op: "put" }, 2 ** 40 + 1)).toThrow(InvalidArgument);
+    await expect(runtime.request({ op: "sync", buffers: names, more: names })).rejects.toThrow(
+      /request of \d+ bytes is over the limit/,
+    );
+    await runtime.ping();
+  });
+
+  it("shortens the words of an error that would fill a frame", async () => {
+    const text = `func.func @main() -> tensor<f32> { ${"x".repeat(20 << 20)} }`;
+    const error = await runtime.compile({ text, outputs: [f32([])] }).info.catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(CompileError);
+    expect((error as CompileError).message.length).toBeLessThan(100_000);
+    expect((error as CompileError).diagnostics.length).toBeLessThan(100_000);
   });
 
   it("answers a request that makes no sense, and goes on", async () => {

@@ -1,6 +1,7 @@
 /** The socket to the runtime: frames out in order, coalesced per tick; replies matched to requests; events to subscribers. */
 import net from "node:net";
 import { errorFromWire, RuntimeError, RuntimeLost } from "./errors.js";
+import { touchPages } from "./pages.js";
 import { encodeFrame, type Frame, FrameReader } from "./protocol.js";
 
 export interface Reply {
@@ -76,7 +77,7 @@ export class Connection implements Link {
     const socket = await connectSocket(
       address,
       () => this.#reader.target() ?? this.#readBuffer,
-      (count, into) => this.#read(count, into),
+      (count, into) => this.#read(count, into) && this.#readable(),
     );
     this.#socket = socket;
     socket.on("error", (error) => {
@@ -104,9 +105,10 @@ export class Connection implements Link {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
     const id = this.#nextRequest++;
     return new Promise<Reply>((resolve, reject) => {
+      const frame = encodeFrame({ ...header, id }, payload?.byteLength ?? 0);
       if (this.#pending.size === 0) this.#socket?.ref();
       this.#pending.set(id, { resolve, reject });
-      this.#enqueue(encodeFrame({ ...header, id }, payload?.byteLength ?? 0), payload);
+      this.#enqueue(frame, payload);
     });
   }
 
@@ -183,14 +185,26 @@ export class Connection implements Link {
   readonly #readBuffer = Buffer.allocUnsafeSlow(readBufferLength);
   #reader = new FrameReader((frame) => this.#receive(frame));
 
-  #read(count: number, into: Uint8Array<ArrayBufferLike>): void {
+  #read(count: number, into: Uint8Array<ArrayBufferLike>): boolean {
     try {
       if (into.buffer === this.#readBuffer.buffer) this.#reader.push(this.#readBuffer.subarray(0, count));
       else this.#reader.advance(count);
+      return true;
     } catch (error) {
       this.#failure = error instanceof Error ? error : new Error(String(error));
       this.#socket?.destroy();
+      return false;
     }
+  }
+
+  /** Whether the socket may be read from at once; if not, it is when the memory for what comes is there. */
+  #readable(): boolean {
+    const memory = this.#reader.untouched();
+    if (memory === undefined) return true;
+    touchPages(memory).finally(() => {
+      if (this.#socket?.destroyed === false) this.#socket.resume();
+    });
+    return false;
   }
 
   #receive({ header, payload }: Frame): void {
@@ -241,11 +255,11 @@ function join(chunks: Uint8Array[]): Uint8Array {
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }
 
-/** Connects to a socket that reads into whatever `target` gives for each read, and then calls `read`. */
+/** Connects to a socket that reads into whatever `target` gives for each read, calls `read`, and pauses if that gives false. */
 function connectSocket(
   address: Address,
   target: () => Uint8Array,
-  read: (count: number, into: Uint8Array) => void,
+  read: (count: number, into: Uint8Array) => boolean,
 ): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const socket = net.connect({
@@ -253,10 +267,7 @@ function connectSocket(
       noDelay: true,
       onread: {
         buffer: target,
-        callback: (count, into) => {
-          read(count, into);
-          return true;
-        },
+        callback: read,
       },
     });
     const refused = (error: NodeJS.ErrnoException) =>

@@ -6,7 +6,7 @@ import { type Address, Connection, type Link, NobodyThere } from "./connection.j
 import { RuntimeLost } from "./errors.js";
 import { deviceSet, nodesOf, type Place, place, pythonCommand, runtimePackage } from "./locate.js";
 import { NodeLink } from "./nodes.js";
-import { protocolVersion } from "./protocol.js";
+import { maxPayloadLength, protocolVersion } from "./protocol.js";
 import type { RuntimeInfo } from "./types.js";
 
 export interface LaunchOptions {
@@ -32,7 +32,12 @@ export interface Attachment {
   info: Promise<RuntimeInfo>;
 }
 
-const hello = { protocol: protocolVersion, client: `node ${process.version}`, pid: process.pid };
+const hello = {
+  protocol: protocolVersion,
+  client: `node ${process.version}`,
+  pid: process.pid,
+  maxPayload: maxPayloadLength,
+};
 
 /** Exit status of a process that found another one holding the lock. */
 const alreadyRunning = 75;

@@ -1,6 +1,7 @@
 /** Frames of the runtime protocol; runtime/PROTOCOL.md is the description, runtime/aronnax_runtime/wire.py the other end. */
+import { constants } from "node:buffer";
 import { Packr, Unpackr } from "msgpackr";
-import { ProtocolError, type WireError } from "./errors.js";
+import { InvalidArgument, ProtocolError, type WireError } from "./errors.js";
 
 export const protocolVersion = 1;
 
@@ -9,9 +10,12 @@ const magic = 0x31585241;
 /** Bytes before the header: magic (4), header length (4), payload length (8). */
 const prefixLength = 16;
 const maxHeaderLength = 16 * 1024 * 1024;
-const maxPayloadLength = 2 ** 40;
+/** The largest payload: that of the protocol, or of one buffer of this Node (Node 20: 4 GiB). */
+export const maxPayloadLength = Math.min(2 ** 40, constants.MAX_LENGTH);
 /** A payload with this much still to come is read where it stays; below, the copy costs less than another system call. */
 const directReadAbove = 256 * 1024;
+/** With this much to come, its pages are touched first. */
+const touchAbove = 32 * 1024 * 1024;
 
 /** The reply to the request with the same `id`, or an event of a subscription. */
 export interface ReplyHeader {
@@ -32,9 +36,22 @@ export interface Frame {
 const packr = new Packr({ useRecords: false, variableMapSize: true, encodeUndefinedAsNil: true });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "number" });
 
-/** The bytes of a frame up to its payload. */
+/** The bytes of a frame up to its payload. @throws InvalidArgument if it is over a limit of the protocol */
 export function encodeFrame(header: object, payloadLength = 0): Buffer {
   const body = packr.pack(header);
+  if (body.length > maxHeaderLength) {
+    throw new InvalidArgument(`a request of ${body.length} bytes is over the limit of ${maxHeaderLength}`, {
+      fix: "Name fewer buffers at a time.",
+    });
+  }
+  if (payloadLength > maxPayloadLength) {
+    throw new InvalidArgument(
+      `a payload of ${payloadLength} bytes is over the limit of ${maxPayloadLength}`,
+      {
+        fix: "Load the array from a file (`loadSafetensors`).",
+      },
+    );
+  }
   const frame = Buffer.allocUnsafe(prefixLength + body.length);
   frame.writeUInt32LE(magic, 0);
   frame.writeUInt32LE(body.length, 4);
@@ -55,6 +72,7 @@ export class FrameReader {
   #payload: Uint8Array<ArrayBuffer> | undefined;
   #payloadFilled = 0;
   #payloadLength = 0;
+  #touched = false;
   readonly #emit: (frame: Frame) => void;
 
   constructor(emit: (frame: Frame) => void) {
@@ -66,6 +84,18 @@ export class FrameReader {
     if (this.#payload === undefined || this.#payloadLength - this.#payloadFilled < directReadAbove)
       return undefined;
     return this.#payload.subarray(this.#payloadFilled);
+  }
+
+  /**
+   * The rest of a very large payload, once, when its first bytes have come: memory that should be made ready before `target()` is
+   * read into.
+   */
+  untouched(): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#payload === undefined || this.#touched) return undefined;
+    this.#touched = true;
+    return this.#payloadLength - this.#payloadFilled < touchAbove
+      ? undefined
+      : this.#payload.subarray(this.#payloadFilled);
   }
 
   /** Notes that `count` bytes were read into `target()`. */
@@ -118,6 +148,7 @@ export class FrameReader {
 
   #startPayload(): void {
     this.#payloadFilled = 0;
+    this.#touched = false;
     if (this.#payloadLength === 0) {
       this.#payload = undefined;
       this.#finish();

@@ -8,6 +8,7 @@ import {
   InvalidArgument,
   OutOfDeviceMemory,
 } from "../../../core/src/runtime/errors.js";
+import { touchPages } from "../../../core/src/runtime/pages.js";
 import { Runtime, type Sharding } from "../../../core/src/runtime/runtime.js";
 import { addProgram, floats, startRuntime, stopAll, until } from "../../runtime/support.js";
 
@@ -52,6 +53,30 @@ describe("the runtime's client", () => {
     const buffer = runtime.put(data, f32([2]));
     data[0] = 9;
     expect(await floats(runtime, buffer)).toEqual([1, 2]);
+  });
+
+  it("brings large arrays back whole, one after another and beside small ones", async () => {
+    const values = new Uint32Array(12 << 20).map((_, i) => Math.imul(i, 2654435761));
+    const described = { shape: [values.length], dtype: "uint32" as const };
+    const large = runtime.put(values, described);
+    const split = runtime.put(values, { ...described, sharding: { mesh, spec: [["x", "y"]] } });
+    const small = runtime.put(new Float32Array([7]), f32([1]));
+    const answers = await Promise.all([
+      ...[large, small, split, large, small].map((buffer) => runtime.get(buffer)),
+      runtime.ping(),
+    ]);
+    for (const i of [0, 2, 3]) expect(Buffer.compare(answers[i]!, new Uint8Array(values.buffer))).toBe(0);
+    for (const i of [1, 4]) expect(new Float32Array(answers[i]!.buffer)).toEqual(Float32Array.of(7));
+  });
+
+  it("provides memory for large arrays without touching what is beside it", async () => {
+    const memory = new Uint8Array((4 << 20) + 10).fill(1);
+    await touchPages(memory.subarray(3, -3), 4);
+    expect(memory.indexOf(0)).toBe(3);
+    expect(memory.lastIndexOf(0)).toBe(memory.length - 4);
+    expect(memory.subarray(3, -3).every((byte) => byte === 0)).toBe(true);
+    await touchPages(memory.subarray(0, 3), 1);
+    expect(memory[0]).toBe(1);
   });
 
   it("splits an array over the devices and puts it together again", async () => {
