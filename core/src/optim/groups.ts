@@ -1,6 +1,7 @@
 /** Parameters in groups: another rate or decay, another optimizer, or none at all. */
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import { checkpointName } from "../nn/module.js";
 import { flatten } from "../transform/tree.js";
 import { globalNorm, type Optimizer } from "./optimizer.js";
@@ -39,9 +40,12 @@ export function groupOf(
   });
 }
 
+const groupFields = ["match", "learningRateFactor", "weightDecay", "frozen", "optimizer"];
+
 /** @throws ArgumentError that names the group and the field */
 export function checkGroups(name: string, groups: readonly ParameterGroup[]): void {
   for (const [i, group] of groups.entries()) {
+    refuseUnknown(`${name}: groups[${i}] has no field`, Object.keys(group), groupFields);
     const refuse = (field: keyof ParameterGroup, fix: string): never => {
       throw new ArgumentError(`${name}: groups[${i}].${field} is ${String(group[field])}`, fix);
     };

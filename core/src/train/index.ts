@@ -8,8 +8,9 @@ export type {
   ValidationEvent,
 } from "./callbacks.js";
 export { configFields, type SpikeOptions, type TrainerConfig } from "./config.js";
+export { TrainingDiverged } from "./divergence.js";
 export { TooLargeForMemory } from "./memory.js";
 export type { ParallelConfig } from "./parallel.js";
 export type { DeviceBatch } from "./placement.js";
 export type { TrainableModel } from "./step.js";
-export { type FitResult, Trainer, TrainingDiverged } from "./trainer.js";
+export { type FitResult, Trainer } from "./trainer.js";

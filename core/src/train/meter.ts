@@ -56,13 +56,13 @@ export class Meter {
     const { step, tokens, loss, learningRate, gradientNorm, at } = measured;
     // Over some steps: two results may arrive in one turn of the event loop.
     const seconds = (at - this.#arrivals[0]!) / 1000 / this.#arrivals.length;
-    // The first result waited for the compiler as well.
+    // The first result waited for the compiler as well: it foretells nothing.
+    const left = this.#started ? seconds * (this.#steps - step) : undefined;
     if (this.#started) this.#arrivals.push(at);
     else this.#arrivals = [at];
     this.#started = true;
     if (this.#arrivals.length > speedWindow) this.#arrivals.shift();
     const rate = this.#tokensPerStep / seconds;
-    const left = seconds * (this.#steps - step);
     const row: MetricsRow = {
       step,
       tokens,
@@ -71,7 +71,7 @@ export class Meter {
       gradient_norm: gradientNorm,
       tokens_per_second: rate,
       step_seconds: seconds,
-      seconds_left: left,
+      ...(left !== undefined && { seconds_left: left }),
       ...(await this.#utilization(seconds)),
       ...measured.more,
       ...(await this.#memory(at)),
@@ -109,7 +109,7 @@ export class Meter {
     };
   }
 
-  #show(step: number, row: MetricsRow, left: number): void {
+  #show(step: number, row: MetricsRow, left: number | undefined): void {
     if (this.#printEvery === 0) return;
     const terminal = process.stdout.isTTY === true;
     if (!terminal && step % this.#printEvery !== 0 && step !== 1) return;
@@ -117,10 +117,10 @@ export class Meter {
     const line = [
       `step ${String(step).padStart(String(steps).length)}/${steps}`,
       `loss ${row.loss!.toFixed(4)}`,
+      `${Math.round(row.tokens_per_second!).toLocaleString("en")} tokens/s`,
+      ...(step === steps || left === undefined ? [] : [`${duration(left)} left`]),
       `lr ${row.learning_rate!.toExponential(2)}`,
       `grad norm ${row.gradient_norm!.toFixed(2)}`,
-      `${Math.round(row.tokens_per_second!).toLocaleString("en")} tokens/s`,
-      ...(step === steps ? [] : [`${duration(left)} left`]),
     ].join("  ");
     if (terminal) {
       this.#lineOpen = true;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Tensor } from "../array/tensor.js";
 import type { Checkpoint } from "../checkpoint/index.js";
 import type { DataPosition } from "../data/batch.js";
-import { ArgumentError, AronnaxError } from "../graph/errors.js";
+import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
@@ -14,6 +14,7 @@ import { type Jitted, jit } from "../transform/jit.js";
 import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
 import { describePartial, type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
 import { checkConfig, describe, type TrainerConfig } from "./config.js";
+import { DivergencePolicy, describeDivergence } from "./divergence.js";
 import { requireMemory, requireStateMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
 import { type ParallelPlan, planOf } from "./parallel.js";
@@ -32,16 +33,8 @@ export interface FitResult {
   readonly validationLoss?: number;
 }
 
-/** A loss that is not a number, or rose suddenly: what follows would be worthless. */
-export class TrainingDiverged extends AronnaxError {}
-
 /** Steps queued on the device before the oldest is waited for. */
 const inFlight = 2;
-/** Bad updates in a row after which leaving them out has not helped. */
-const maxSkips = 25;
-/** Returns to a checkpoint without a later one being reached. */
-const maxRollbacks = 5;
-
 interface Pending {
   readonly step: number;
   readonly tokens: number;
@@ -78,8 +71,7 @@ export class Trainer<M extends TrainableModel> {
   #partial: PartialReport | undefined;
   /** Why a callback ended the training. */
   #stopReason: string | undefined;
-  #skips = 0;
-  #rollbacks = 0;
+  readonly #divergence: DivergencePolicy;
   /** The step whose state is on the disk already. */
   #savedStep: number | undefined;
   /** The checkpoint that is being written; it never rejects. */
@@ -93,6 +85,7 @@ export class Trainer<M extends TrainableModel> {
     checkConfig(config);
     this.config = config;
     this.#callbacks = config.callbacks ?? [];
+    this.#divergence = new DivergencePolicy(config.onDivergence ?? "stop");
     const root = config.folder ?? "runs";
     if (config.checkpoints !== undefined) {
       this.#checkpoints = new TrainingCheckpoints(`${root}/${config.name}/checkpoints`, config.checkpoints);
@@ -406,26 +399,10 @@ export class Trainer<M extends TrainableModel> {
     this.#loss = loss;
     const row = await meter.record({ step, tokens, loss, learningRate, gradientNorm, more, at });
     await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
-    if (why === 0) {
-      this.#skips = 0;
-      return true;
-    }
-    const { onDivergence = "stop" } = this.config;
-    const what = `the loss of step ${step} is ${loss}${why === 2 ? ", a spike" : ""} (gradient norm ${gradientNorm}, learning rate ${learningRate})`;
-    const lost = onDivergence === "skip" ? ++this.#skips > maxSkips : ++this.#rollbacks > maxRollbacks;
-    if (onDivergence === "stop" || lost) {
-      const again =
-        onDivergence === "skip"
-          ? `${maxSkips} updates were left out in a row; `
-          : `${maxRollbacks} returns did not help; `;
-      throw new TrainingDiverged(
-        `${onDivergence === "stop" ? "" : again}${what}`,
-        "lower the learning rate, lengthen the warm-up or set clipNorm; the last checkpoint is from before",
-      );
-    }
-    if (onDivergence === "rollback") return false;
-    meter.note(`${what}: the update was left out`);
-    return true;
+    const figures = { step, loss, learningRate, gradientNorm, why };
+    const verdict = this.#divergence.judge(figures);
+    if (verdict === "skipped") meter.note(`${describeDivergence(figures)}: the update was left out`);
+    return verdict !== "rollback";
   }
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
@@ -480,7 +457,7 @@ export class Trainer<M extends TrainableModel> {
     // Rows up to this step must not be younger than the checkpoint.
     this.#run?.flush();
     const { folder } = await this.#checkpoints!.save(this.#state!, standing, this.config.seed ?? 0, score);
-    this.#rollbacks = 0;
+    this.#divergence.saved();
     this.#savedStep = step;
     this.#saved.push({ step, folder });
   }

@@ -78,6 +78,7 @@ describe("a group", () => {
     const group = (g: object) => () => sgd({ learningRate: 1, groups: [g as never] }).init(start);
     expect(group({ match: "embedding" })).toThrow(/groups\[0\] \(match embedding\) has no parameters/);
     expect(group({ match: "embed", weightDecay: -1 })).toThrow(/groups\[0\].weightDecay is -1/);
+    expect(group({ match: "embed", learningRate: 2 })).toThrow(/groups\[0\] has no field learningRate/);
     expect(group({})).toThrow(/groups\[0\].match is undefined/);
   });
 });

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { adamw, cosine, llm, metrics, text } from "aronnax";
 import { afterAll, describe, expect, it } from "vitest";
 import { configOf } from "../../../core/src/recipes/command.js";
-import { kernelNode } from "../../kernel/client.js";
+import { kernelNode, repository } from "../../kernel/client.js";
 
 const folder = mkdtempSync(join(tmpdir(), "aronnax-command-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -34,8 +34,8 @@ writeFileSync(typed, source(12, ": { batchSize?: number }"));
 const endless = join(folder, "endless.mjs");
 writeFileSync(endless, source(1_000_000, ""));
 
-function run(node: string, args: string[]) {
-  const child = spawn(node, [command, "train", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+function run(node: string, args: string[], before = [command, "train"]) {
+  const child = spawn(node, [...before, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (data) => {
     output += data;
@@ -86,6 +86,22 @@ describe("aronnax train", () => {
     expect(await second.ended, second.output()).toBe(0);
     expect(second.output()).toMatch(new RegExp(`resumed "cli" from the checkpoint of step ${stopped}`));
     expect(second.output()).toMatch(new RegExp(`finished at step ${stopped + 5} `));
+  });
+
+  it("writes its progress over one line on a terminal", { timeout: 60_000 }, async () => {
+    // Python's pty gives the child a terminal.
+    const python = process.env.ARONNAX_PYTHON ?? join(repository, ".venv", "bin", "python");
+    const inner = [process.execPath, command, "train", endless, "--set", "steps=30"];
+    const done = run(
+      python,
+      ["-c", `import pty, sys; sys.exit(pty.spawn(${JSON.stringify(inner)}) >> 8)`],
+      [],
+    );
+    expect(await done.ended, done.output()).toBe(0);
+    const lines = done.output().split("\r\n");
+    expect(lines[0]!.split("\r").filter((part) => /^step +\d+\/30 /.test(part))).toHaveLength(30);
+    expect(lines[0]).toMatch(/\d+ s left/);
+    expect(lines[1]).toMatch(/^finished at step 30 of 30/);
   });
 
   it("refuses what it does not know, in one line with the fix, before anything starts", async () => {
