@@ -148,12 +148,14 @@ function checkLoss(softCap?: number): Promise<Check[]> {
   );
 }
 
-/** Every comparison, one after the other; `only` limits it to the names that hold this text. */
-export async function checkAttention(only = ""): Promise<Check[]> {
+/** Every comparison, one after the other, each told to `report`; `only` limits it to the names that hold this text. */
+export async function checkAttention(only = "", report?: (check: Check) => void): Promise<Check[]> {
   const found: Check[] = [];
-  for (const options of cases)
-    if (`attention, ${options.name}`.includes(only)) found.push(...(await checkCase(options)));
-  for (const softCap of [undefined, 3])
-    if ("cross-entropy".includes(only)) found.push(...(await checkLoss(softCap)));
+  const add = (checks: readonly Check[]): void => {
+    for (const each of checks) report?.(each);
+    found.push(...checks);
+  };
+  for (const options of cases) if (`attention, ${options.name}`.includes(only)) add(await checkCase(options));
+  for (const softCap of [undefined, 3]) if ("cross-entropy".includes(only)) add(await checkLoss(softCap));
   return found;
 }

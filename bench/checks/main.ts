@@ -10,7 +10,7 @@ import { checkAttention } from "./attention.js";
 const [which, only] = process.argv.slice(2);
 const print = (row: object): void => console.log(JSON.stringify(row));
 const rows = [
-  ...(which === "array" ? [] : await checkAttention(only)),
+  ...(which === "array" ? [] : await checkAttention(only, print)),
   ...(which === "attention" ? [] : await checkArray(only, print)),
 ];
 const failed = rows.filter(({ relativeError, limit }) => !(relativeError <= limit));

@@ -49,7 +49,7 @@ class ProgramCache:
         ]
         self._usable = self._prepare()
 
-    def key(self, text: str, devices: tuple[Any, ...], level: int, flags: dict[str, Any]) -> str:
+    def key(self, text: str, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any]) -> str:
         """Everything that decides what the compiler makes of a program."""
         fields = [
             *self._environment,

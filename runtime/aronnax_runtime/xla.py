@@ -312,7 +312,9 @@ class Backend:
             with self._lapack_lock:
                 initialize_lapack()
 
-    def compile(self, text: str, devices: tuple[Any, ...], level: int, flags: dict[str, Any], name: str) -> Executable:
+    def compile(
+        self, text: str, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any], name: str
+    ) -> Executable:
         """Raises CompileError."""
         try:
             loaded = self.client.compile_and_load(text, _jax.DeviceList(devices), self._options(devices, level, flags))
@@ -320,7 +322,7 @@ class Backend:
             raise compile_fault(error, name) from None
         return self.describe(loaded, self._signature(text, name), devices)
 
-    def _options(self, devices: tuple[Any, ...], level: int, flags: dict[str, Any]) -> Any:
+    def _options(self, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any]) -> Any:
         options = xla_client.CompileOptions()
         options.num_replicas, options.num_partitions = 1, len(devices)
         options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id for device in devices]]))
@@ -328,7 +330,8 @@ class Backend:
         build = options.executable_build_options
         build.num_replicas, build.num_partitions = 1, len(devices)
         build.use_spmd_partitioning = build.use_shardy_partitioner = True
-        build.optimization_level = _EFFORT[level]
+        if level is not None:
+            build.optimization_level = _EFFORT[level]
         return options
 
     def _signature(self, text: str, name: str) -> Signature:

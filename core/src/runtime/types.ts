@@ -30,7 +30,9 @@ export interface PutOptions extends BufferOptions {
 }
 
 export interface CompileOptions {
-  /** XLA's effort, 0 to 3; 1 turns the latency-hiding scheduler on. Default 1. */
+  /**
+   * XLA's effort, 0 to 3; 1 turns the latency-hiding scheduler on, and compiles for longer. Default 1 on several devices, else XLA's own.
+   */
   optimizationLevel?: 0 | 1 | 2 | 3;
   /** XLA flags for this program only, without the leading dashes, e.g. `{ xla_gpu_autotune_level: "0" }`. */
   flags?: Record<string, string | number | boolean>;
