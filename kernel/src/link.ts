@@ -81,12 +81,20 @@ export const Shared = {
   wake: 3,
   /** Set to 1 by the messaging thread when it stopped the main thread's code by force. */
   terminated: 4,
-  length: 5,
+  /** Megabytes of the main thread's heap in use, at the last look, and how many looks there were. */
+  heapUsed: 5,
+  heapLooks: 6,
+  length: 7,
 } as const;
+
+/** Calling it on the main thread notes how much of the heap is in use; the messaging thread does so in the midst of a cell. */
+export const HEAP_LOOK = "aronnax.heap";
 
 export interface WorkerSetup {
   connectionFile: string;
   shared: SharedArrayBuffer;
   input: MessagePort;
+  /** Megabytes that the main thread's heap may have. */
+  heapLimit: number;
 }
 type MessagePort = import("node:worker_threads").MessagePort;

@@ -5,12 +5,14 @@ import { CellSources } from "./engine/cells.js";
 import { Comms } from "./engine/comms.js";
 import { DevicesWatch } from "./engine/devices-hub.js";
 import { Displays } from "./engine/displays.js";
-import { formatError } from "./engine/errors.js";
+import { formatError, trimStacks } from "./engine/errors.js";
 import { installGlobals } from "./engine/globals.js";
+import { heapLimit, installHeapLook } from "./engine/heap.js";
 import { Input } from "./engine/input.js";
 import { InterruptSource } from "./engine/interrupt-source.js";
 import { metricsHub } from "./engine/metrics-hub.js";
 import { CellModules } from "./engine/modules.js";
+import { CellResources } from "./engine/resources.js";
 import { Runner } from "./engine/runner.js";
 import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
@@ -38,6 +40,7 @@ const setup: WorkerSetup = {
   connectionFile: resolve(connectionFile),
   shared: shared.buffer as SharedArrayBuffer,
   input: inputChannel.port2,
+  heapLimit: heapLimit(),
 };
 const messaging = new Worker(new URL("./messaging/worker.js", import.meta.url), {
   workerData: setup,
@@ -60,20 +63,24 @@ const comms = new Comms(tell);
 const modules = new CellModules(fileURLToPath(new URL("../..", import.meta.url)), {
   tslab: tslabModule(displays),
 });
-const runner = new Runner({ cells, streams, displays, interrupts, tell });
+const resources = new CellResources();
+const runner = new Runner({ cells, streams, displays, interrupts, resources, tell });
 
 // A cell's frames must not be cut off by a deep framework call.
 Error.stackTraceLimit = 30;
+trimStacks();
 streams.install();
 filterWarnings((text) => streams.write("stderr", text));
 modules.install();
 makeTimersInterruptible();
+installHeapLook(shared);
 installGlobals({
   comms,
   displays,
   input: new Input(shared, inputChannel.port1, tell),
   interrupts,
   modules,
+  resources,
   streams,
   tell,
 });

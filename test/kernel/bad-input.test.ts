@@ -12,15 +12,57 @@ afterAll(() => kernel.stop());
 const alive = async () => expect((await kernel.execute("6 * 7")).result).toEqual({ "text/plain": "42" });
 
 describe("the kernel lives on after", () => {
-  it("a cell of 20 MB", async () => {
-    const { reply } = await kernel.execute(
-      `const big = "${"x".repeat(20 * 1024 * 1024)}"; big.length`,
-      {},
-      50_000,
-    );
-    expect(["ok", "error"]).toContain(reply.content.status);
+  it("a cell of 50 MB, and one of 20,000 lines", async () => {
+    const { result } = await kernel.execute(`const big = "${"x".repeat(50 << 20)}"; big.length`, {}, 100_000);
+    expect(result).toEqual({ "text/plain": String(50 << 20) });
+    const statements = `let lines = 0;\n${"lines += 1;\n".repeat(20_000)}lines`;
+    expect((await kernel.execute(statements, {}, 100_000)).result).toEqual({ "text/plain": "20000" });
     await alive();
-  }, 60_000);
+  }, 240_000);
+
+  it("a cell that prints without end, also between awaits", async () => {
+    for (const loop of [
+      "while (true) console.log('endless'.repeat(9))",
+      "for (;;) { console.log('endless'); await 0; }",
+    ]) {
+      const id = kernel.startExecution(loop);
+      await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "stream");
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await kernel.interrupt();
+      expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
+    }
+    await alive();
+  });
+
+  it("values thrown that are no errors", async () => {
+    for (const [thrown, ename, evalue] of [
+      ["'a string'", "String", "a string"],
+      ["null", "null", "null"],
+      ["undefined", "undefined", "undefined"],
+      ["{ code: 7 }", "Object", "{ code: 7 }"],
+      ["Symbol('s')", "Symbol", "Symbol(s)"],
+      ["10n", "BigInt", "10n"],
+      ["Object.create(null)", "Object", "[Object: null prototype] {}"],
+    ]) {
+      const { error } = await kernel.execute(`// @ts-nocheck\nthrow ${thrown}`);
+      expect([thrown, error?.ename, error?.evalue]).toEqual([thrown, ename, evalue]);
+    }
+    const hostile = await kernel.execute(
+      "// @ts-nocheck\nthrow { get constructor() { throw 1; }, toString() { throw 2; }, [Symbol.for('nodejs.util.inspect.custom')]() { throw 3; } }",
+    );
+    expect(hostile.error?.evalue).toContain("could not be shown");
+    await alive();
+  });
+
+  it("rejections that nobody handles, and throws in timers, listeners and microtasks: they are shown", async () => {
+    const { stderr, result } = await kernel.execute(
+      "Promise.reject(new TypeError('unhandled'));\nsetTimeout(() => { throw new Error('in a timer'); }, 1);\nqueueMicrotask(() => { throw new Error('in a microtask'); });\nprocess.nextTick(() => { throw new Error('in a tick'); });\nPromise.reject(undefined);\nawait new Promise((go) => setTimeout(go, 60));\n'after'",
+    );
+    expect(result).toEqual({ "text/plain": "'after'" });
+    for (const text of ["TypeError", "in a timer", "in a microtask", "in a tick", "Thrown undefined"])
+      expect(plain(stderr)).toContain(text);
+    await alive();
+  });
 
   it("a result that is huge, deep, circular or a throwing proxy", async () => {
     const length = async (code: string) => {
@@ -78,12 +120,29 @@ describe("the kernel lives on after", () => {
     await alive();
   });
 
-  it("a heap that is full: it ends, and says why in the log", async () => {
+  it("a heap that is full: the cell is stopped with the reason, and what it made is kept", async () => {
     await kernel.stop();
-    kernel = await KernelClient.start({ flags: ["--max-old-space-size=150"] });
-    kernel.startExecution(
-      "const hoard: unknown[] = []; while (true) hoard.push(new Array(1e6).fill(hoard.length))",
+    kernel = await KernelClient.start({ flags: ["--max-old-space-size=600"] });
+    for (const code of [
+      "const hoard: object[] = []; for (let n = 0; ; n++) hoard.push({ n });",
+      "hoard.length = 0; for (let n = 0; ; n++) { hoard.push({ n }); if (n % 1e5 === 0) await 0; }",
+    ]) {
+      const { error } = await kernel.execute(code, {}, 60_000);
+      expect(error?.ename).toBe("HeapExhausted");
+      expect(error?.evalue).toMatch(/the heap is full: \d+ of 600 MB/);
+    }
+    expect((await kernel.execute("hoard.length > 1e6")).result).toEqual({ "text/plain": "true" });
+    await kernel.execute("hoard.length = 0");
+    // Garbage alone is no reason.
+    const garbage = await kernel.execute(
+      "let made = 0; for (const end = Date.now() + 2_000; Date.now() < end; ) made += Array.from({ length: 1e4 }, (_, n) => ({ n })).length; made > 0",
     );
+    expect(garbage.result).toEqual({ "text/plain": "true" });
+    await alive();
+  }, 120_000);
+
+  it("a single call that takes the rest of the heap: it ends, and says why in the log", async () => {
+    kernel.startExecution("JSON.parse('[' + '[],'.repeat(4e7) + '[]]').length");
     await kernel.exit;
     expect(kernel.stderr).toContain("heap out of memory");
     await kernel.stop();

@@ -143,3 +143,21 @@ describe("syntax errors", () => {
     expect(text).toContain("2 | let x = = 2;\n  |         ^");
   });
 });
+
+describe("the stack of an error", () => {
+  it("that a cell prints, or shows as its value, ends where the cell began", async () => {
+    const thrower = "function deep(): never { throw new RangeError('deep'); }";
+    const { stdout } = await kernel.execute(
+      `${thrower}\ntry { deep(); } catch (error) { console.log((error as Error).stack); }`,
+    );
+    expect(stdout).toMatch(
+      /^RangeError: deep\n {4}at deep \(cell:\/\/\d+:1:\d+\)\n {4}at cell:\/\/\d+:2:\d+\n$/,
+    );
+    const { result } = await kernel.execute("new Error('a value')");
+    expect(String(result!["text/plain"])).not.toContain("kernel/dist");
+    const timer = await kernel.execute(
+      "await new Promise<string>((done) => setTimeout(() => done(new Error('late').stack!), 1))",
+    );
+    expect(String(timer.result!["text/plain"])).not.toMatch(/kernel\/dist|node:/);
+  });
+});

@@ -126,6 +126,43 @@ describe("execution", () => {
     expect(await text("closed")).toBe("[ 'body', 'r' ]");
   });
 
+  it("disposes of what a cell declares with using when it has ended, in reverse, also after a throw", async () => {
+    await text(
+      "const ended: string[] = [];\nfunction open(name: string) { return { name, [Symbol.dispose]() { ended.push(name); } }; }\nfunction openAsync(name: string) { return { name, async [Symbol.asyncDispose]() { await 0; ended.push(name); } }; }",
+    );
+    expect(
+      await text(
+        "using first = open('first');\nawait using second = openAsync('second'), third = null;\nended.length",
+      ),
+    ).toBe("0");
+    expect(await text("ended")).toBe("[ 'second', 'first' ]");
+    const failed = await kernel.execute("using fourth = open('fourth');\nthrow new Error('in the cell')");
+    expect(failed.error?.evalue).toBe("in the cell");
+    expect(await text("[ended.at(-1), fourth.name]")).toBe("[ 'fourth', 'fourth' ]");
+    // Redeclared as another kind, and with types.
+    expect(
+      await text(
+        "enum Side { Left }\nusing first: Disposable & { name: string } = open('again');\nfirst.name",
+      ),
+    ).toBe("'again'");
+    expect(await text("ended.at(-1)")).toBe("'again'");
+    const wrong = await kernel.execute("// @ts-nocheck\nusing none = {};");
+    expect(wrong.error).toMatchObject({ ename: "TypeError" });
+    expect(wrong.error!.traceback.join()).toContain("using none");
+    const twice = await kernel.execute(
+      "using failing = { [Symbol.dispose]() { throw new Error('while closing'); } };\nthrow new Error('first')",
+    );
+    expect(twice.error?.ename).toBe("SuppressedError");
+  });
+
+  it("takes auto-accessors, and decorators on them", async () => {
+    expect(
+      await text(
+        "function plus(target: ClassAccessorDecoratorTarget<object, number>, _: ClassAccessorDecoratorContext) { return { get(this: object) { return target.get.call(this) + 1; } }; }\nclass Counter { @plus accessor count = 4; accessor plain = 2; }\n[new Counter().count, new Counter().plain]",
+      ),
+    ).toBe("[ 5, 2 ]");
+  });
+
   it("is strict, as modules are", async () => {
     expect((await kernel.execute("// @ts-nocheck\nundeclared = 5")).error?.ename).toBe("ReferenceError");
   });

@@ -35,6 +35,9 @@ export class CellDebugger {
   #inspector: InspectorClient | undefined;
   #variables: Variables | undefined;
   #frames: V8.CallFrame[] = [];
+  /** Number of the first of them. Each stop has numbers of its own: JupyterLab takes a number that it knows for a frame that it has. */
+  #firstFrame = 1;
+  #lastFrames = 0;
   /** V8 names the script of a frame by its id only. */
   readonly #scripts = new Map<string, string>();
   #sequence = 0;
@@ -138,10 +141,10 @@ export class CellDebugger {
     },
     threads: () => ({ threads: [{ id: THREAD, name: "main" }] }),
     stackTrace: () => {
-      const stackFrames = this.#frames.map(({ functionName, location }, id) => {
+      const stackFrames = this.#frames.map(({ functionName, location }, index) => {
         const url = this.#scripts.get(location.scriptId) ?? "";
         return {
-          id,
+          id: this.#firstFrame + index,
           name: functionName || "(cell)",
           line: location.lineNumber + 1,
           column: (location.columnNumber ?? 0) + 1,
@@ -151,7 +154,7 @@ export class CellDebugger {
       return { stackFrames, totalFrames: stackFrames.length };
     },
     scopes: ({ frameId }) => {
-      const frame = this.#frames[Number(frameId)];
+      const frame = this.#frame(frameId);
       return { scopes: frame && this.#variables ? this.#variables.scopes(frame) : [] };
     },
     variables: async ({ variablesReference }) => ({
@@ -159,14 +162,14 @@ export class CellDebugger {
     }),
     inspectVariables: () => this.#notebookVariables(),
     richInspectVariables: async ({ variableName }) => {
-      const { result } = await this.#evaluate(String(variableName), 0);
+      const { result } = await this.#evaluate(String(variableName));
       return { data: { "text/plain": shown(result) }, metadata: {} };
     },
     evaluate: async ({ expression, frameId }) => {
-      const { result, exceptionDetails } = await this.#evaluate(String(expression), Number(frameId ?? 0));
+      const { result, exceptionDetails } = await this.#evaluate(String(expression), this.#frame(frameId));
       if (exceptionDetails) throw new Error(result.description ?? exceptionDetails.text);
-      const { value, type, variablesReference } = this.#variables!.describe("", result);
-      return { result: value, type, variablesReference };
+      const { value, variablesReference } = this.#variables!.describe("", result);
+      return { result: value, type: result.className ?? result.subtype ?? result.type, variablesReference };
     },
     continue: () => this.#go("resume", false),
     next: () => this.#go("stepOver", true),
@@ -234,6 +237,8 @@ export class CellDebugger {
       void this.#inspector?.post("Debugger.resume");
       return;
     }
+    this.#firstFrame += this.#lastFrames;
+    this.#lastFrames = frames.length;
     this.#frames = frames;
     const why = hitBreakpoints?.length
       ? "breakpoint"
@@ -258,8 +263,13 @@ export class CellDebugger {
     return { allThreadsContinued: true };
   }
 
-  #evaluate(expression: string, frame: number): Promise<Runtime.EvaluateReturnType> {
-    const callFrameId = this.#frames[frame]?.callFrameId;
+  /** The frame with this number, or the one where the code stands; undefined while nothing is stopped. */
+  #frame(id: unknown): V8.CallFrame | undefined {
+    return this.#frames[id === undefined ? 0 : Number(id) - this.#firstFrame];
+  }
+
+  #evaluate(expression: string, frame = this.#frames[0]): Promise<Runtime.EvaluateReturnType> {
+    const callFrameId = frame?.callFrameId;
     const options = { expression, generatePreview: true, silent: true };
     return callFrameId
       ? this.#active().post("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
@@ -271,7 +281,7 @@ export class CellDebugger {
     if (!this.#inspector || !this.#variables) return { variables: [] };
     const variables: Json[] = [];
     for (const name of this.names()) {
-      const { result, exceptionDetails } = await this.#evaluate(name, 0);
+      const { result, exceptionDetails } = await this.#evaluate(name);
       if (!exceptionDetails) variables.push(this.#variables.describe(name, result));
     }
     return { variables };

@@ -4,19 +4,21 @@ import type { InspectorClient } from "./inspector-client.js";
 
 type RemoteObject = Runtime.RemoteObject;
 
-/** Scopes of V8 that a user of a notebook wants to see, in the words that JupyterLab shows. */
-const SCOPES: Record<string, string> = {
-  local: "Locals",
-  block: "Block",
-  catch: "Catch",
+/** V8's scopes beyond those of the function itself that a user of a notebook wants to see, as a front end shows them. */
+const OUTER: Record<string, string> = {
   closure: "Closure",
   module: "Module",
   script: "Notebook",
 };
+/** What a function's own variables lie in: V8 has a scope for each block, and one for parameters that are taken apart. */
+const OWN = new Set(["local", "block", "catch"]);
+/** Children shown of one value. */
+const MOST = 500;
 
 /** Hands out the numbers by which a debug client asks for what is inside a value; they hold until the code goes on. */
 export class Variables {
-  readonly #objects = new Map<number, string>();
+  /** The objects behind a number; what stands in an earlier one hides the same name in a later one. */
+  readonly #objects = new Map<number, string[]>();
   #next = 1;
 
   constructor(private readonly inspector: InspectorClient) {}
@@ -25,45 +27,59 @@ export class Variables {
     this.#objects.clear();
   }
 
-  scopes(frame: Debugger.CallFrame): Json[] {
-    return frame.scopeChain
-      .filter(({ type }) => type in SCOPES)
-      .map(({ type, object }) => ({
-        name: SCOPES[type],
-        variablesReference: this.#reference(object),
-        expensive: false,
-      }));
+  /** The frame's own variables as one scope, which front ends open first, then those around it. */
+  scopes({ scopeChain }: Debugger.CallFrame): Json[] {
+    const inner = scopeChain.findIndex(({ type }) => !OWN.has(type));
+    const own = scopeChain.slice(0, inner < 0 ? undefined : inner).map(({ object }) => object);
+    const outer = scopeChain.filter(({ type }) => type in OUTER);
+    const scopes = outer.map(({ type, object }) => scope(OUTER[type]!, this.#reference([object])));
+    if (own.length > 0) scopes.unshift(scope("Locals", this.#reference(own)));
+    return scopes;
   }
 
   async children(reference: number): Promise<Json[]> {
-    const objectId = this.#objects.get(reference);
-    if (!objectId) return [];
-    const { result } = await this.inspector.post<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
-      objectId,
-      ownProperties: true,
-      generatePreview: true,
-    });
-    return result
-      .filter(({ value, name }) => value && name !== "__proto__" && !name.endsWith("__hoisted"))
-      .slice(0, 500)
-      .map(({ name, value }) => this.describe(name, value!));
+    const children = new Map<string, RemoteObject>();
+    for (const objectId of this.#objects.get(reference) ?? []) {
+      const { result } = await this.inspector.post<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
+        objectId,
+        ownProperties: true,
+        generatePreview: true,
+      });
+      for (const { name, value } of result) {
+        if (!value || name === "__proto__" || name.endsWith("__hoisted") || children.has(name)) continue;
+        children.set(name, value);
+        if (children.size >= MOST) return this.#describeAll(children);
+      }
+    }
+    return this.#describeAll(children);
   }
 
+  #describeAll(children: Map<string, RemoteObject>): Json[] {
+    return [...children].map(([name, value]) => this.describe(name, value));
+  }
+
+  /** Without a `type`: of one that is not Python's, JupyterLab shows the type in the place of the value. */
   describe(name: string, value: RemoteObject): Json {
     return {
       name,
       value: shown(value),
-      type: value.className ?? value.subtype ?? value.type,
       evaluateName: name,
-      variablesReference: value.objectId && value.type !== "function" ? this.#reference(value) : 0,
+      variablesReference: value.objectId && value.type !== "function" ? this.#reference([value]) : 0,
     };
   }
 
-  #reference(object: RemoteObject): number {
+  #reference(objects: RemoteObject[]): number {
     const reference = this.#next++;
-    if (object.objectId) this.#objects.set(reference, object.objectId);
+    this.#objects.set(
+      reference,
+      objects.flatMap(({ objectId }) => objectId ?? []),
+    );
     return reference;
   }
+}
+
+function scope(name: string, variablesReference: number): Json {
+  return { name, variablesReference, expensive: false };
 }
 
 /** A value in one line. */

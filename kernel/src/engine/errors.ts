@@ -108,6 +108,19 @@ function isUserFile(file: string): boolean {
   return !file.startsWith(`${REPOSITORY}core/`);
 }
 
+/**
+ * Cuts the kernel's own frames off the end of every stack, so that an error that a cell prints or shows as a value ends
+ * where the cell began. Stacks of errors from within the kernel stay whole.
+ */
+export function trimStacks(): void {
+  Error.prepareStackTrace = (error, frames) => {
+    let end = frames.findIndex((frame) => frame.getFileName()?.startsWith(KERNEL));
+    while (end > 0 && frames[end - 1]!.getFileName()?.startsWith("node:")) end -= 1;
+    const shown = end > 0 ? frames.slice(0, end) : frames;
+    return [String(error), ...shown.map((frame) => `    at ${frame}`)].join("\n");
+  };
+}
+
 function shownFile(file: string): string {
   if (file.startsWith("cell://")) return file.replace("cell://", "cell ");
   const path = fileURLToPath(file.replace(/\?.*$/, ""));

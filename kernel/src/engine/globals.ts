@@ -1,4 +1,4 @@
-import { IMPORT_HELPER, META_HELPER } from "../language/compile.js";
+import { IMPORT_HELPER, META_HELPER, USING_HELPER } from "../language/compile.js";
 import type { ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
 import { asBytes, type CommOptions, type Comms } from "./comms.js";
@@ -6,6 +6,7 @@ import type { Displays } from "./displays.js";
 import type { Input } from "./input.js";
 import type { InterruptSource } from "./interrupt-source.js";
 import type { CellModules } from "./modules.js";
+import type { CellResources } from "./resources.js";
 import { Progress, rich, withProgress } from "./rich.js";
 import type { OutputStreams } from "./streams.js";
 
@@ -15,6 +16,7 @@ export interface GlobalParts {
   input: Input;
   interrupts: InterruptSource;
   modules: CellModules;
+  resources: CellResources;
   streams: OutputStreams;
   tell(message: ToMessaging): void;
 }
@@ -26,6 +28,7 @@ export function installGlobals({
   input,
   interrupts,
   modules,
+  resources,
   streams,
   tell,
 }: GlobalParts): void {
@@ -59,6 +62,7 @@ export function installGlobals({
   });
   define("require", { get: () => modules.require });
   define(IMPORT_HELPER, { value: modules.import });
+  define(USING_HELPER, { value: resources.use });
   define(META_HELPER, { get: () => modules.meta });
   define(Symbol.for("aronnax.interrupt"), { value: interrupts });
 }

@@ -9,6 +9,7 @@ import type { InterruptSource } from "./interrupt-source.js";
 import { toBundle } from "./mime.js";
 import { native } from "./native-timers.js";
 import { race } from "./race.js";
+import type { CellResources } from "./resources.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface RunnerParts {
@@ -16,6 +17,7 @@ export interface RunnerParts {
   streams: OutputStreams;
   displays: Displays;
   interrupts: InterruptSource;
+  resources: CellResources;
   tell(message: ToMessaging): void;
 }
 
@@ -25,8 +27,32 @@ export class Runner {
 
   async run(run: CellRun): Promise<void> {
     const { streams, tell, interrupts, cells } = this.parts;
-    const abandoned = interrupts.begin();
+    const abandoned = interrupts.begin(() =>
+      tell({
+        type: "done",
+        id: run.id,
+        outcome: { status: "error", ...formatError(new Interrupted(), cells) },
+      }),
+    );
+    const dispose = this.parts.resources.begin();
     let outcome: RunOutcome;
+    try {
+      outcome = await this.#run(run, abandoned, dispose);
+    } catch (error) {
+      outcome = { status: "error", ...formatError(error, cells) };
+    }
+    interrupts.end();
+    streams.flush();
+    tell({ type: "done", id: run.id, outcome });
+  }
+
+  /** Runs the cell, shows its value, and disposes of what it declared with `using`, however it ended. */
+  async #run(
+    run: CellRun,
+    abandoned: Promise<never>,
+    dispose: ReturnType<CellResources["begin"]>,
+  ): Promise<RunOutcome> {
+    let expressions: Json;
     try {
       const value = await this.#evaluate(
         run.silent ? `cell://silent-${run.id}` : `cell://${run.count}`,
@@ -36,13 +62,13 @@ export class Runner {
       );
       if (!run.silent) await race(this.#show(run, value), abandoned);
       await race(this.parts.displays.settled(), abandoned);
-      outcome = { status: "ok", expressions: await this.#expressions(run, abandoned) };
+      expressions = await this.#expressions(run, abandoned);
     } catch (error) {
-      outcome = { status: "error", ...formatError(error, cells) };
+      await race(dispose(true, error), abandoned);
+      throw error;
     }
-    interrupts.end();
-    streams.flush();
-    tell({ type: "done", id: run.id, outcome });
+    await race(dispose(false), abandoned);
+    return { status: "ok", expressions };
   }
 
   async #evaluate(

@@ -13,6 +13,7 @@ import {
 /** Names of the helpers that the engine puts onto `globalThis`. */
 export const IMPORT_HELPER = "__aronnax_import__";
 export const META_HELPER = "__aronnax_meta__";
+export const USING_HELPER = "__aronnax_using__";
 
 /**
  * V8 lets a REPL script redeclare a name only in the way it was declared first: `let` as `let`, `var` and `function`
@@ -173,7 +174,10 @@ function editHoisted(statement: t.Statement, { names, edits }: EditTarget): void
 
 function editVariables(statement: t.VariableDeclaration, target: EditTarget): void {
   const { names, edits, prologue, emitted } = target;
-  if (statement.kind === "using" || statement.kind === "await using") return;
+  if (statement.kind === "using" || statement.kind === "await using") {
+    editUsing(statement, target);
+    return;
+  }
   const start = statement.start!;
   const bound = statement.declarations.flatMap((declarator) => boundNames(declarator.id as t.Node));
   const repeated = new Set(bound).size < bound.length;
@@ -203,6 +207,20 @@ function editVariables(statement: t.VariableDeclaration, target: EditTarget): vo
     });
     const { typeAnnotation } = declarator.id as t.Identifier;
     if (typeAnnotation) edits.push(replace(typeAnnotation, ""));
+  }
+}
+
+/** V8's REPL mode never disposes of what a script declares with `using`: the engine does. */
+function editUsing(statement: t.VariableDeclaration, { names, edits, prologue }: EditTarget): void {
+  const isAsync = statement.kind === "await using";
+  const bound = statement.declarations.map(({ id }) => (id as t.Identifier).name);
+  const isLexical = bound.map((name) => names.way(name, "let")).every((way) => way === "let");
+  const [first] = statement.declarations;
+  if (!isLexical) for (const name of bound) prologue.push(`${names.way(name, "let")} ${name} = undefined;`);
+  edits.push({ start: statement.start!, end: first!.start!, text: isLexical ? "let " : "" });
+  for (const { init } of statement.declarations) {
+    edits.push({ start: init!.start!, end: init!.start!, text: `${USING_HELPER}(` });
+    edits.push({ start: init!.end!, end: init!.end!, text: `, ${isAsync})` });
   }
 }
 

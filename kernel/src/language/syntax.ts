@@ -44,7 +44,12 @@ const OPTIONS: ParserOptions = {
   sourceType: "module",
   allowAwaitOutsideFunction: true,
   allowUndeclaredExports: true,
-  plugins: ["typescript", ["decorators", { allowCallParenthesized: true }], "explicitResourceManagement"],
+  plugins: [
+    "typescript",
+    ["decorators", { allowCallParenthesized: true }],
+    "decoratorAutoAccessors",
+    "explicitResourceManagement",
+  ],
 };
 
 /** Parses one cell. Throws a `CellSyntaxError`. */

@@ -14,6 +14,8 @@ export interface ExecutorPorts {
   beforeRun(source: string, count: number): Promise<void>;
   /** Hands a cell to the main thread; its outcome comes back through `finished`. */
   run(run: CellRun): void;
+  /** The main thread has a cell, or none any more. */
+  running(running: boolean): void;
   publish(type: string, parent: Partial<Header>, content: Json): void;
   reply(request: Message, content: Json): void;
   status(parent: Partial<Header>, state: "busy" | "idle"): void;
@@ -31,8 +33,9 @@ interface ExecuteContent {
   stop_on_error: boolean;
 }
 
-/** Time for the type check of one cell, in ms. */
+/** Time for the type check of one cell, in ms, and the length from which a cell runs unchecked, in characters. */
 const CHECK_LIMIT = 20_000;
+const CHECK_LENGTH = 2_000_000;
 
 /** Runs execute requests one after the other, and aborts those that wait behind a failure. */
 export class Executor {
@@ -40,7 +43,7 @@ export class Executor {
   readonly #queue: Message[] = [];
   #pumping = false;
   #runs = 0;
-  #waiting: { id: number; settle: (outcome: RunOutcome) => void } | undefined;
+  #waiting: { id: number; settle: (outcome: RunOutcome) => void; reason?: FormattedError } | undefined;
   /** How many cells have been numbered. */
   count = 0;
   /** The request whose cell runs now. */
@@ -63,7 +66,14 @@ export class Executor {
   }
 
   finished(id: number, outcome: RunOutcome): void {
-    if (this.#waiting?.id === id) this.#waiting.settle(outcome);
+    if (this.#waiting?.id !== id) return;
+    const { reason, settle } = this.#waiting;
+    settle(reason && outcome.status === "error" ? { status: "error", ...reason } : outcome);
+  }
+
+  /** Why the running cell is about to be interrupted, where it was not the user. */
+  explain(reason: FormattedError): void {
+    if (this.#waiting) this.#waiting.reason = reason;
   }
 
   /** Ends the running cell with an error of the kernel's own. */
@@ -148,6 +158,7 @@ export class Executor {
     const id = ++this.#runs;
     return new Promise<RunOutcome>((resolve) => {
       this.#waiting = { id, settle: resolve };
+      this.ports.running(true);
       this.ports.run({
         id,
         count,
@@ -158,6 +169,7 @@ export class Executor {
         expressions,
       });
     }).finally(() => {
+      this.ports.running(false);
       this.#waiting = undefined;
     });
   }
@@ -186,7 +198,7 @@ export class Executor {
   /** A checker that fails, or takes too long, never keeps a cell from running. */
   async #check(syntax: CellSyntax): Promise<Diagnostic[]> {
     if (process.env.ARONNAX_TYPE_CHECK === "off") return [];
-    if (syntax.program.body.length === 0) return [];
+    if (syntax.program.body.length === 0 || syntax.source.length > CHECK_LENGTH) return [];
     const { signal } = this.#preparation;
     const limit = AbortSignal.any([signal, AbortSignal.timeout(CHECK_LIMIT)]);
     const givenUp = new Promise<never>((_, reject) => {

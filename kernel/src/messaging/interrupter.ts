@@ -5,7 +5,9 @@ import { Shared, type ToMain } from "../link.js";
 const GRACE = 25;
 /** The same while a framework call observes the signal: tracing and compiling are long synchronous stretches. */
 const OBSERVED_GRACE = 3_000;
+/** How long to wait for an answer after stopping it, at first: a second time may be needed, and may hit the wrong code. */
 const RETRY = 60;
+const LAST_RETRY = 1_000;
 
 /**
  * Stops the running cell. The main thread is asked first: if its event loop answers, it aborts the cell's signal and
@@ -42,9 +44,12 @@ export class Interrupter {
     const patience = () =>
       !this.#impatient && Atomics.load(this.shared, Shared.observers) > 0 ? OBSERVED_GRACE : GRACE;
     while (!answered() && performance.now() - started < patience()) await sleep(2);
-    while (!answered()) {
+    for (let retry = RETRY; !answered(); retry = Math.min(2 * retry, LAST_RETRY)) {
       this.#terminate();
-      for (let waited = 0; waited < RETRY && !answered(); waited += 5) await sleep(5);
+      const until = performance.now() + retry;
+      while (performance.now() < until && !answered()) await sleep(5);
+      // The first may have reached a handler that was stopped.
+      if (!answered()) this.tell({ type: "interrupt", second: false });
     }
   }
 

@@ -8,8 +8,10 @@ import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
 import type { SeriesComms } from "../metrics/series-comms.js";
+import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
 import { Executor } from "./executor.js";
+import { HeapGuard } from "./heap-guard.js";
 import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
@@ -24,6 +26,8 @@ export interface ServerSetup {
   shared: Int32Array;
   main: MessagePort;
   input: MessagePort;
+  /** Megabytes that the main thread's heap may have. */
+  heapLimit: number;
   version: string;
 }
 
@@ -36,6 +40,7 @@ export class KernelServer {
   readonly #input: MessagePort;
   readonly #executor: Executor;
   readonly #interrupter: Interrupter;
+  readonly #heap: HeapGuard;
   readonly #history = new History();
   readonly #metrics: MetricsComms;
   readonly #devices: DevicesComms;
@@ -54,7 +59,7 @@ export class KernelServer {
   #inputPending = false;
   #version: string;
 
-  constructor({ sockets, checker, shared, main, input, version }: ServerSetup) {
+  constructor({ sockets, checker, shared, main, input, heapLimit, version }: ServerSetup) {
     this.#sockets = sockets;
     this.#checker = checker;
     this.#shared = shared;
@@ -67,8 +72,10 @@ export class KernelServer {
     this.#metrics = new MetricsComms(send);
     this.#devices = new DevicesComms(send, (wanted) => this.#tell({ type: "telemetry", wanted }));
     this.#served = { [METRICS_TARGET]: this.#metrics, [DEVICES_TARGET]: this.#devices };
+    this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
+      running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
       run: (run) => this.#tell({ type: "execute", run }),
       beforeRun: (source, count) => this.#debugger.beforeRun(source, count),
       publish: (type, parent, content) => this.#publish(type, parent, content),
@@ -226,6 +233,21 @@ export class KernelServer {
     // Also where no cell runs: a callback that one left behind may keep the thread busy.
     await this.#interrupter.interrupt();
     return { status: "ok" };
+  }
+
+  #heapIsFull(used: number, limit: number): void {
+    const evalue =
+      `the heap is full: ${used} of ${limit} MB are in use; ` +
+      "the cell was stopped, and what it had assigned so far is kept";
+    const fix =
+      "assign undefined to what is not needed any more, or restart the kernel; typed arrays and tensors lie outside " +
+      "this heap; NODE_OPTIONS=--max-old-space-size=<MB> gives a kernel more";
+    this.#executor.explain({
+      ename: "HeapExhausted",
+      evalue,
+      traceback: [`${paint.error("HeapExhausted")}: ${evalue}`, paint.fix(`Fix: ${fix}`)],
+    });
+    void this.#interrupter.interrupt();
   }
 
   #commOpened({ content, metadata, buffers, header }: Message): undefined {
@@ -393,6 +415,7 @@ export class KernelServer {
   async #close(): Promise<void> {
     this.#debugger.close();
     this.#interrupter.close();
+    this.#heap.close();
     this.#checker.close();
     this.#history.close();
     await this.#sockets.close();

@@ -28,6 +28,7 @@ const server = new KernelServer({
   shared: new Int32Array(setup.shared),
   main: parentPort,
   input: setup.input,
+  heapLimit: setup.heapLimit,
   version,
 });
 try {
