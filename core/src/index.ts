@@ -122,7 +122,7 @@ export { cond, switchCase } from "./transform/cond.js";
 export { customVjp } from "./transform/custom.js";
 export { evaluate } from "./transform/evaluate.js";
 export { hessianVectorProduct, jvp } from "./transform/forward.js";
-export { jit } from "./transform/jit.js";
+export { type Jitted, jit, type Lowered } from "./transform/jit.js";
 export { checkpointName, type RematPolicy, remat } from "./transform/remat.js";
 export { foriLoop, scan } from "./transform/scan.js";
 export { scope } from "./transform/scope.js";

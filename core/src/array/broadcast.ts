@@ -5,12 +5,13 @@ import { functionType, type Lowering } from "../graph/lowering.js";
 import type { Aval, Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { type CreationOptions, literal, type Scalar, scalar } from "./creation.js";
-import { broadcastShapes, checkShape, normalizeAxes, sameShape } from "./shapes.js";
+import { broadcastShapes, checkShape, normalizeAxes, sameShape, sizeOf } from "./shapes.js";
 import { reshape, transpose } from "./shaping.js";
 import { Tensor } from "./tensor.js";
 
 const broadcastInDimPrimitive: Op<{ shape: Shape; dims: readonly number[] }> = {
   name: "broadcast_in_dim",
+  fusion: "element",
   shape([x], { shape, dims }) {
     for (const [i, d] of dims.entries()) {
       if (x!.shape[i] !== 1 && x!.shape[i] !== shape[d]) {
@@ -61,6 +62,8 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 
 const reduceSumPrimitive: Op<{ axes: readonly number[] }> = {
   name: "reduce_sum",
+  fusion: "reduction",
+  flops: ({ inputs: [x] }) => sizeOf(x!.shape),
   shape([x], { axes }) {
     if (x!.dtype === "bool") throw new DTypeError("sum of bool", 'count with .astype("int32") first');
     return [{ shape: x!.shape.filter((_, i) => !axes.includes(i)), dtype: x!.dtype }];

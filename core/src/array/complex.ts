@@ -25,6 +25,7 @@ function complexType(operation: string, dtype: DType): DType {
 
 const complexPrimitive: Op<None> = {
   name: "complex",
+  fusion: "element",
   shape: ([x]) => [{ shape: x!.shape, dtype: complexType("complex", x!.dtype) }],
   vjp: (_, [g]) => (g === undefined ? [undefined, undefined] : [real(g), neg(imag(g))]),
   batch: (inputs, batched, _, size) => [bind(complexPrimitive, uniform(inputs, batched, size), {})],
@@ -43,6 +44,7 @@ export function complex(re: TensorLike, im: TensorLike = 0): Tensor {
 function part(name: "real" | "imag", cotangent: (g: Tensor) => Tensor): Op<None> {
   const op: Op<None> = {
     name,
+    fusion: "element",
     shape: ([z]) => [{ shape: z!.shape, dtype: "float32" }],
     vjp: (_, [g]) => [g && cotangent(g)],
     batch: ([z]) => [bind(op, [z!], {})],

@@ -1,5 +1,5 @@
 /** Sums of products: dot_general and what is written with it. */
-import { type DType, promoteTypes } from "../graph/dtype.js";
+import { type DType, isComplex, promoteTypes } from "../graph/dtype.js";
 import { ShapeError } from "../graph/errors.js";
 import { functionType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
@@ -28,8 +28,13 @@ interface DotAttributes extends DotDimensions {
 const free = (rank: number, ...taken: (readonly number[])[]): number[] =>
   Array.from({ length: rank }, (_, i) => i).filter((i) => !taken.some((axes) => axes.includes(i)));
 
+/** A product and its sum: two operations, eight of complex numbers. */
+export const fusedMultiplyAdd = (dtype: DType): number => (isComplex(dtype) ? 8 : 2);
+
 const dotGeneralPrimitive: Op<DotAttributes> = {
   name: "dot_general",
+  flops: ({ inputs: [x], outputs: [y], attributes: { contract } }) =>
+    fusedMultiplyAdd(y!.dtype) * y!.size * contract[0].reduce((n, axis) => n * x!.shape[axis]!, 1),
   shape([x, y], { contract, batch, dtype }) {
     for (const [kind, [left, right]] of [
       ["contracting", contract],

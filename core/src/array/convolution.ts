@@ -5,7 +5,7 @@ import { functionType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, zerosLike } from "./broadcast.js";
-import type { Precision } from "./contraction.js";
+import { fusedMultiplyAdd, type Precision } from "./contraction.js";
 import { cast } from "./elementwise.js";
 import { slice } from "./indexing.js";
 import { stack } from "./joining.js";
@@ -39,6 +39,14 @@ const at = (shape: Shape, axes: Axes): number[] => axes.map((axis) => shape[axis
 
 const convolutionPrimitive: Op<ConvolutionAttributes> = {
   name: "convolution",
+  flops({ inputs: [x, w], attributes: a }) {
+    const [[n, , ...image], [o, i, ...kernel]] = [at(x!.shape, a.lhs), at(w!.shape, a.rhs)] as [
+      number[],
+      number[],
+    ];
+    const pairs = image.reduce((count, length, k) => count * products(length, kernel[k]!, a, k), 1);
+    return (fusedMultiplyAdd(x!.dtype) * pairs * n! * o! * i!) / a.batchGroups;
+  },
   shape([x, w], a) {
     const [[n, c, ...image], [o, i, ...kernel]] = [at(x!.shape, a.lhs), at(w!.shape, a.rhs)];
     if (c !== i! * a.groups || o! % a.groups !== 0 || n! % a.batchGroups !== 0 || o! % a.batchGroups !== 0) {
@@ -101,6 +109,22 @@ const convolutionPrimitive: Op<ConvolutionAttributes> = {
     );
   },
 };
+
+/** How many pairs of an output's place and an element of the kernel meet an element of the input, along a spatial axis. */
+function products(length: number, kernel: number, a: ConvolutionAttributes, axis: number): number {
+  const [low, high] = a.padding[axis]!;
+  const [between, spacing] = [a.inputDilation[axis]!, a.kernelDilation[axis]!];
+  const filled = dilate(length, between);
+  const places = Math.floor((filled + low + high - dilate(kernel, spacing)) / a.strides[axis]!) + 1;
+  let count = 0;
+  for (let place = 0; place < places; place++) {
+    for (let k = 0; k < kernel; k++) {
+      const at = place * a.strides[axis]! + k * spacing - low;
+      if (at >= 0 && at < filled && at % between === 0) count++;
+    }
+  }
+  return count;
+}
 
 /** The leading axis of `x` merged in front of axis `axis` (counted without it). */
 function mergeAxis(x: Tensor, axis: number): Tensor {

@@ -16,6 +16,7 @@ export type Scalar = number | bigint | boolean;
 /** A scalar known while tracing, printed into the program. */
 export const constant: Op<{ value: Scalar; dtype: DType }> = {
   name: "constant",
+  fusion: "element",
   zeroDerivative: true,
   shape: (_, { dtype }) => [{ shape: [], dtype }],
   batch: () => {
@@ -26,6 +27,7 @@ export const constant: Op<{ value: Scalar; dtype: DType }> = {
 
 const constantArrayPrimitive: Op<{ values: readonly number[]; dtype: DType }> = {
   name: "constant_array",
+  fusion: "element",
   zeroDerivative: true,
   shape: (_, { values, dtype }) => [{ shape: [values.length], dtype }],
   lower: (lowering, { outputs: [y], attributes: { values, dtype } }) =>
@@ -137,6 +139,7 @@ export function asTensor(x: Tensor | Nested | TypedArray): Tensor {
 
 const iotaPrimitive: Op<{ shape: Shape; dtype: DType; axis: number }> = {
   name: "iota",
+  fusion: "element",
   zeroDerivative: true,
   shape: (_, { shape, dtype }) => [{ shape, dtype }],
   lower: (lowering, { outputs: [y], attributes: { axis } }) =>

@@ -16,6 +16,12 @@ import type { Tensor } from "./tensor.js";
 
 type None = Record<string, never>;
 
+/** Operations of a decomposition of each matrix, as Golub and Van Loan (Matrix Computations, 1996) count them. */
+function count(x: Aval, each: (rows: number, columns: number) => number): number {
+  const [m, n] = [x.shape.at(-2)!, x.shape.at(-1)!];
+  return Math.round(x.shape.slice(0, -2).reduce((k, d) => k * d, 1) * each(m, n));
+}
+
 const letterOf = (name: string): string => `${name.charCodeAt(0)} : ui8`;
 /** The lower triangle. */
 const potrf = routine("potrf", `uplo = ${letterOf("L")}`);
@@ -23,6 +29,7 @@ const potrf = routine("potrf", `uplo = ${letterOf("L")}`);
 /** Lower factors; what lies above the diagonal is not specified. */
 export const choleskyPrimitive: Op<None> = {
   name: "cholesky",
+  flops: ({ inputs: [x] }) => count(x!, (_, n) => n ** 3 / 3),
   shape([x]) {
     squareSide("cholesky", x!);
     return [{ shape: x!.shape, dtype: x!.dtype }];
@@ -58,6 +65,7 @@ export interface Triangle {
 /** x of A x = b, for A triangular (the other triangle is not read). */
 export const triangularSolvePrimitive: Op<Triangle> = {
   name: "triangular_solve",
+  flops: ({ inputs: [a, b] }) => b!.size * a!.shape.at(-1)!,
   shape([a, b]) {
     const n = squareSide("triangularSolve", a!);
     const [rows] = dimensions("triangularSolve", b!);
@@ -105,6 +113,7 @@ export function solveTriangular(a: Tensor, b: Tensor, triangle: Triangle): Tenso
 /** Of m × n matrices, m >= n: Q (m × n), R (n × n, with other things below the diagonal) and the scales of the reflections in Q. */
 export const householderPrimitive: Op<None> = {
   name: "qr",
+  flops: ({ inputs: [x] }) => count(x!, (m, n) => 4 * m * n ** 2 - (4 / 3) * n ** 3),
   shape([x]) {
     const [, n] = dimensions("qr", x!);
     const lead = x!.shape.slice(0, -2);
@@ -157,6 +166,7 @@ const syevd: Routine = {
 /** Of symmetric matrices, whose lower triangle is read: eigenvectors (columns) and eigenvalues (ascending). */
 export const symmetricPrimitive: Op<None> = {
   name: "eigh",
+  flops: ({ inputs: [x] }) => count(x!, (_, n) => 9 * n ** 3),
   shape([x]) {
     squareSide("eigh", x!);
     return [
@@ -195,6 +205,7 @@ const singular: Routine = {
 /** Of m × n matrices, m >= n: U (m × n), the singular values (descending) and Vᵀ (n × n). */
 export const singularPrimitive: Op<None> = {
   name: "svd",
+  flops: ({ inputs: [x] }) => count(x!, (m, n) => 14 * m * n ** 2 + 8 * n ** 3),
   shape([x]) {
     const [, n] = dimensions("svd", x!);
     const lead = x!.shape.slice(0, -2);

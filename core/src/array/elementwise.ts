@@ -1,10 +1,9 @@
-/** Element-wise operations: one table row for each function of one tensor, one for each of two. */
+/** Element-wise operations, with promotion of their operands; the primitives are in elementwise-primitives.ts. */
 import {
   type DType,
   isComplex,
   isDifferentiable,
   isFloat,
-  isInteger,
   isUnsigned,
   promoteTypes,
 } from "../graph/dtype.js";
@@ -13,6 +12,7 @@ import { tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
 import { constant, type Scalar, scalar, tensor } from "./creation.js";
+import { check, kindOf, type OperationName, oncePerElement, ops } from "./elementwise-primitives.js";
 import { limits, type Nested } from "./hostdata.js";
 import { broadcastShapes } from "./shapes.js";
 import { Tensor } from "./tensor.js";
@@ -21,228 +21,10 @@ import { Tensor } from "./tensor.js";
 export type TensorLike = Tensor | Scalar | readonly Nested[];
 
 type None = Record<string, never>;
-type Kind = "float" | "number" | "integer" | "logical" | "any";
-
-function check(operation: string, dtype: DType, kind: Kind): void {
-  const ok =
-    kind === "any" ||
-    (kind === "float" && (isFloat(dtype) || isComplex(dtype))) ||
-    (kind === "number" && dtype !== "bool") ||
-    (kind === "integer" && isInteger(dtype)) ||
-    (kind === "logical" && (isInteger(dtype) || dtype === "bool"));
-  if (!ok) {
-    const wanted = {
-      float: "a floating-point",
-      number: "a numeric",
-      integer: "an integer",
-      logical: "an integer or bool",
-      any: "",
-    };
-    throw new DTypeError(
-      `${operation} of ${dtype}`,
-      `it takes ${wanted[kind]} tensor: convert with .astype()`,
-    );
-  }
-}
-
-type UnaryRule = (g: Tensor, x: Tensor, y: Tensor) => Tensor;
-
-interface UnaryRow {
-  /** MLIR operation name. */
-  readonly mlir: string;
-  readonly kind: Kind;
-  readonly vjp?: UnaryRule;
-}
-
-function unaryOp(name: string, row: UnaryRow): Op<None> {
-  const { vjp } = row;
-  return {
-    name,
-    zeroDerivative: vjp === undefined,
-    shape([x]) {
-      check(name, x!.dtype, row.kind);
-      return [{ shape: x!.shape, dtype: x!.dtype }];
-    },
-    ...(vjp && { vjp: ({ inputs: [x], outputs: [y] }, [g]) => [g && vjp(g, x!, y!)] }),
-    batch: ([x]) => [bind(ops[name as UnaryName], [x!], {})],
-    lower: (lowering, { inputs: [x], outputs: [y] }, [operand]) =>
-      lowering.emit(
-        row.mlir.startsWith("chlo.")
-          ? `${row.mlir} ${operand} : ${tensorType(x!)} -> ${tensorType(y!)}`
-          : `${row.mlir} ${operand} : ${tensorType(y!)}`,
-      ),
-  };
-}
-
-const unaryTable = {
-  neg: { mlir: "stablehlo.negate", kind: "number", vjp: (g) => neg(g) },
-  abs: { mlir: "stablehlo.abs", kind: "number", vjp: (g, x) => mul(g, sign(x)) },
-  exp: { mlir: "stablehlo.exponential", kind: "float", vjp: (g, _, y) => mul(g, y) },
-  expm1: { mlir: "stablehlo.exponential_minus_one", kind: "float", vjp: (g, _, y) => mul(g, add(y, 1)) },
-  log: { mlir: "stablehlo.log", kind: "float", vjp: (g, x) => div(g, x) },
-  log1p: { mlir: "stablehlo.log_plus_one", kind: "float", vjp: (g, x) => div(g, add(x, 1)) },
-  sqrt: { mlir: "stablehlo.sqrt", kind: "float", vjp: (g, _, y) => div(mul(g, 0.5), y) },
-  rsqrt: { mlir: "stablehlo.rsqrt", kind: "float", vjp: (g, x, y) => mul(g, mul(div(y, x), -0.5)) },
-  cbrt: { mlir: "stablehlo.cbrt", kind: "float", vjp: (g, x, y) => mul(g, div(y, mul(x, 3))) },
-  sin: { mlir: "stablehlo.sine", kind: "float", vjp: (g, x) => mul(g, cos(x)) },
-  cos: { mlir: "stablehlo.cosine", kind: "float", vjp: (g, x) => neg(mul(g, sin(x))) },
-  tan: { mlir: "chlo.tan", kind: "float", vjp: (g, _, y) => mul(g, add(mul(y, y), 1)) },
-  asin: { mlir: "chlo.asin", kind: "float", vjp: (g, x) => mul(g, rsqrt(sub(1, mul(x, x)))) },
-  acos: { mlir: "chlo.acos", kind: "float", vjp: (g, x) => neg(mul(g, rsqrt(sub(1, mul(x, x))))) },
-  atan: { mlir: "chlo.atan", kind: "float", vjp: (g, x) => div(g, add(mul(x, x), 1)) },
-  sinh: { mlir: "chlo.sinh", kind: "float", vjp: (g, x) => mul(g, cosh(x)) },
-  cosh: { mlir: "chlo.cosh", kind: "float", vjp: (g, x) => mul(g, sinh(x)) },
-  tanh: { mlir: "stablehlo.tanh", kind: "float", vjp: (g, _, y) => mul(g, sub(1, mul(y, y))) },
-  asinh: { mlir: "chlo.asinh", kind: "float", vjp: (g, x) => mul(g, rsqrt(add(mul(x, x), 1))) },
-  acosh: {
-    mlir: "chlo.acosh",
-    kind: "float",
-    vjp: (g, x) => mul(g, rsqrt(mul(sub(x, 1), add(x, 1)))),
-  },
-  atanh: { mlir: "chlo.atanh", kind: "float", vjp: (g, x) => div(g, mul(sub(1, x), add(x, 1))) },
-  sigmoid: { mlir: "stablehlo.logistic", kind: "float", vjp: (g, _, y) => mul(g, mul(y, sub(1, y))) },
-  erf: {
-    mlir: "chlo.erf",
-    kind: "float",
-    vjp: (g, x) => mul(g, mul(exp(neg(mul(x, x))), 2 / Math.sqrt(Math.PI))),
-  },
-  erfc: {
-    mlir: "chlo.erfc",
-    kind: "float",
-    vjp: (g, x) => mul(g, mul(exp(neg(mul(x, x))), -2 / Math.sqrt(Math.PI))),
-  },
-  erfinv: {
-    mlir: "chlo.erf_inv",
-    kind: "float",
-    vjp: (g, _, y) => mul(g, mul(exp(mul(y, y)), Math.sqrt(Math.PI) / 2)),
-  },
-  lgamma: { mlir: "chlo.lgamma", kind: "float", vjp: (g, x) => mul(g, digamma(x)) },
-  digamma: {
-    mlir: "chlo.digamma",
-    kind: "float",
-    vjp: (g, x) => mul(g, polygamma(full(x.shape, 1, { dtype: x.dtype }), x)),
-  },
-  floor: { mlir: "stablehlo.floor", kind: "float" },
-  ceil: { mlir: "stablehlo.ceil", kind: "float" },
-  round: { mlir: "stablehlo.round_nearest_even", kind: "float" },
-  sign: { mlir: "stablehlo.sign", kind: "number" },
-  not: { mlir: "stablehlo.not", kind: "logical" },
-  popcount: { mlir: "stablehlo.popcnt", kind: "integer" },
-  clz: { mlir: "stablehlo.count_leading_zeros", kind: "integer" },
-} as const satisfies Record<string, UnaryRow>;
-
-type UnaryName = keyof typeof unaryTable;
-
-type BinaryRule = (
-  g: Tensor,
-  x: Tensor,
-  y: Tensor,
-  z: Tensor,
-) => readonly [Tensor | undefined, Tensor | undefined];
-
-interface BinaryRow {
-  readonly mlir: string;
-  readonly kind: Kind;
-  readonly vjp?: BinaryRule;
-}
-
-function binaryOp(name: string, row: BinaryRow): Op<None> {
-  const { vjp } = row;
-  return {
-    name,
-    zeroDerivative: vjp === undefined,
-    shape([x]) {
-      check(name, x!.dtype, row.kind);
-      return [{ shape: x!.shape, dtype: x!.dtype }];
-    },
-    ...(vjp && {
-      vjp: ({ inputs: [x, y], outputs: [z] }, [g]) =>
-        g === undefined ? [undefined, undefined] : vjp(g, x!, y!, z!),
-    }),
-    batch: (inputs, batched, _, size) => [bind(ops[name as BinaryName], uniform(inputs, batched, size), {})],
-    lower: (lowering, { inputs: [x], outputs: [z] }, [a, b]) =>
-      lowering.emit(
-        row.mlir.startsWith("chlo.")
-          ? `${row.mlir} ${a}, ${b} : ${tensorType(x!)}, ${tensorType(x!)} -> ${tensorType(z!)}`
-          : `${row.mlir} ${a}, ${b} : ${tensorType(z!)}`,
-      ),
-  };
-}
 
 /** All inputs with a batch axis. */
 export function uniform(inputs: readonly Tensor[], batched: readonly boolean[], size: number): Tensor[] {
   return inputs.map((x, i) => (batched[i] ? x : addBatchAxis(x, size)));
-}
-
-/** 1 where `x` is the extremum `z`, shared between equal operands. */
-const share = (x: Tensor, other: Tensor, z: Tensor): Tensor =>
-  div(cast(equal(x, z), x.dtype), cast(where(equal(other, z), 2, 1), x.dtype));
-
-const binaryTable = {
-  add: { mlir: "stablehlo.add", kind: "number", vjp: (g) => [g, g] },
-  sub: { mlir: "stablehlo.subtract", kind: "number", vjp: (g) => [g, neg(g)] },
-  mul: { mlir: "stablehlo.multiply", kind: "number", vjp: (g, x, y) => [mul(g, y), mul(g, x)] },
-  div: {
-    mlir: "stablehlo.divide",
-    kind: "number",
-    vjp: (g, x, y) => [div(g, y), neg(mul(g, div(div(x, y), y)))],
-  },
-  rem: {
-    mlir: "stablehlo.remainder",
-    kind: "number",
-    vjp: (g, x, y) => [g, neg(mul(g, truncate(div(x, y))))],
-  },
-  pow: {
-    mlir: "stablehlo.power",
-    kind: "number",
-    vjp: (g, x, y, z) => {
-      const base = where(equal(y, 0), 0, mul(y, bind(ops.pow, [x, where(equal(y, 0), 1, sub(y, 1))], {})));
-      return [mul(g, base), mul(g, mul(log(where(equal(x, 0), 1, x)), z))];
-    },
-  },
-  atan2: {
-    mlir: "stablehlo.atan2",
-    kind: "float",
-    vjp: (g, x, y) => {
-      const r2 = add(mul(x, x), mul(y, y));
-      return [mul(g, div(y, r2)), neg(mul(g, div(x, r2)))];
-    },
-  },
-  maximum: {
-    mlir: "stablehlo.maximum",
-    kind: "any",
-    vjp: (g, x, y, z) => [mul(g, share(x, y, z)), mul(g, share(y, x, z))],
-  },
-  minimum: {
-    mlir: "stablehlo.minimum",
-    kind: "any",
-    vjp: (g, x, y, z) => [mul(g, share(x, y, z)), mul(g, share(y, x, z))],
-  },
-  polygamma: {
-    mlir: "chlo.polygamma",
-    kind: "float",
-    vjp: (g, n, x) => [undefined, mul(g, polygamma(add(n, 1), x))],
-  },
-  and: { mlir: "stablehlo.and", kind: "logical" },
-  or: { mlir: "stablehlo.or", kind: "logical" },
-  xor: { mlir: "stablehlo.xor", kind: "logical" },
-  shiftLeft: { mlir: "stablehlo.shift_left", kind: "integer" },
-  shiftRightLogical: { mlir: "stablehlo.shift_right_logical", kind: "integer" },
-  shiftRightArithmetic: { mlir: "stablehlo.shift_right_arithmetic", kind: "integer" },
-} as const satisfies Record<string, BinaryRow>;
-
-type BinaryName = keyof typeof binaryTable;
-
-const ops = {
-  ...mapTable(unaryTable, unaryOp),
-  ...mapTable(binaryTable, binaryOp),
-} as Record<UnaryName | BinaryName, Op<None>>;
-
-function mapTable<R>(
-  table: Record<string, R>,
-  make: (name: string, row: R) => Op<None>,
-): Record<string, Op<None>> {
-  return Object.fromEntries(Object.entries(table).map(([name, row]) => [name, make(name, row)]));
 }
 
 /** Whether `x` takes its type from the operand beside it. */
@@ -273,23 +55,21 @@ export function promote(operation: string, ...operands: readonly TensorLike[]): 
   return tensors.map((x) => broadcastTo(x, shape));
 }
 
-function unary(name: UnaryName): (x: TensorLike) => Tensor {
-  const floating = unaryTable[name].kind === "float";
-  return (x) => {
-    const [operand] = promote(name, x);
-    const real = floating && !isDifferentiable(operand!.dtype) ? cast(operand!, "float32") : operand!;
-    return bind(ops[name], [real], {});
-  };
+/** Applies an operation to promoted operands; functions of real numbers convert integers to float32. */
+function apply(name: OperationName, ...given: readonly TensorLike[]): Tensor {
+  const operands = promote(name, ...given);
+  const converts = kindOf(name) === "float" && !isDifferentiable(operands[0]!.dtype);
+  return bind(ops[name], converts ? operands.map((o) => cast(o, "float32")) : operands, {});
 }
 
-function binary(name: BinaryName): (x: TensorLike, y: TensorLike) => Tensor {
-  const floating = binaryTable[name].kind === "float";
-  return (x, y) => {
-    let operands = promote(name, x, y);
-    if (floating && !isDifferentiable(operands[0]!.dtype)) operands = operands.map((o) => cast(o, "float32"));
-    return bind(ops[name], operands, {});
-  };
-}
+const unary =
+  (name: OperationName) =>
+  (x: TensorLike): Tensor =>
+    apply(name, x);
+const binary =
+  (name: OperationName) =>
+  (x: TensorLike, y: TensorLike): Tensor =>
+    apply(name, x, y);
 
 export const neg = unary("neg");
 const signedAbs = unary("abs");
@@ -447,6 +227,7 @@ type Direction = "EQ" | "NE" | "LT" | "LE" | "GT" | "GE";
 
 const comparePrimitive: Op<{ direction: Direction }> = {
   name: "compare",
+  ...oncePerElement,
   zeroDerivative: true,
   shape: ([x]) => [{ shape: x!.shape, dtype: "bool" }],
   batch: (inputs, batched, attributes, size) => [
@@ -483,6 +264,7 @@ export function isnan(x: TensorLike): Tensor {
 
 const isFinitePrimitive: Op<None> = {
   name: "is_finite",
+  ...oncePerElement,
   zeroDerivative: true,
   shape([x]) {
     check("isfinite", x!.dtype, "float");
@@ -500,6 +282,7 @@ export function isfinite(x: TensorLike): Tensor {
 
 const selectPrimitive: Op<None> = {
   name: "select",
+  ...oncePerElement,
   shape([condition, x]) {
     if (condition!.dtype !== "bool")
       throw new DTypeError(`where: the condition is ${condition!.dtype}`, "compare first: it must be bool");
@@ -541,6 +324,7 @@ export function clip(x: TensorLike, low?: TensorLike, high?: TensorLike): Tensor
 
 const convertPrimitive: Op<{ dtype: DType }> = {
   name: "convert",
+  ...oncePerElement,
   shape: ([x], { dtype }) => [{ shape: x!.shape, dtype }],
   vjp: ({ inputs: [x], attributes: { dtype } }, [g]) => [
     g && isDifferentiable(x!.dtype) && isDifferentiable(dtype) ? cast(g, x!.dtype) : undefined,
@@ -570,6 +354,7 @@ export function cast(x: Tensor, dtype: DType, { saturate = false }: CastOptions 
 
 const bitcastPrimitive: Op<{ dtype: DType }> = {
   name: "bitcast_convert",
+  fusion: "element",
   zeroDerivative: true,
   shape: ([x], { dtype }) => [{ shape: x!.shape, dtype }],
   batch: ([x], _, { dtype }) => [bitcast(x!, dtype)],
@@ -584,6 +369,7 @@ export function bitcast(x: Tensor, dtype: DType): Tensor {
 
 const stopGradientPrimitive: Op<None> = {
   name: "stop_gradient",
+  fusion: "element",
   zeroDerivative: true,
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   batch: ([x]) => [stopGradient(x!)],

@@ -27,6 +27,12 @@ const half = (length: number): number => Math.floor(length / 2) + 1;
 
 const fftPrimitive: Op<Transform> = {
   name: "fft",
+  // Cooley and Tukey's count: 5 N log N for N complex coefficients, half of it for real signals.
+  flops({ inputs: [x], outputs: [y], attributes: { kind, lengths } }) {
+    const signals = (kind === "IRFFT" ? y! : x!).size / sizeOf(lengths);
+    const each = 5 * sizeOf(lengths) * Math.log2(sizeOf(lengths));
+    return Math.round(signals * (kind === "RFFT" || kind === "IRFFT" ? each / 2 : each));
+  },
   shape([x], { kind, lengths }) {
     const shape = [...x!.shape.slice(0, -lengths.length), ...lengths];
     if (kind === "RFFT") shape[shape.length - 1] = half(lengths.at(-1)!);

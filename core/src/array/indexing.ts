@@ -320,6 +320,7 @@ function windows(x: Tensor, indices: Tensor, updates: Shape, d: ScatterDimension
 
 const scatterPrimitive: Op<ScatterDimensions> = {
   name: "scatter",
+  flops: ({ inputs: [, , updates], attributes: { kind } }) => (kind === "set" ? 0 : updates!.size),
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp({ inputs: [x, indices, updates], attributes: d }, [g]) {
     if (g === undefined) return [undefined, undefined, undefined];

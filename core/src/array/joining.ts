@@ -9,6 +9,7 @@ import type { Tensor } from "./tensor.js";
 
 const concatenatePrimitive: Op<{ axis: number }> = {
   name: "concatenate",
+  fusion: "element",
   shape(inputs, { axis }) {
     const [first] = inputs;
     for (const x of inputs) {

@@ -49,6 +49,8 @@ const rotations = [
 /** The block cipher on pairs of 32-bit words: inputs key0, key1, x0, x1 of one shape. */
 const threefryPrimitive: Op<Record<string, never>> = {
   name: "threefry2x32",
+  // 20 rounds of addition, rotation (three) and exclusive or, and 6 additions of keys with a word each, 5 of them with a counter.
+  flops: ({ outputs: [y] }) => 117 * y!.size,
   zeroDerivative: true,
   shape: ([, , x]) => [
     { shape: x!.shape, dtype: "uint32" },

@@ -20,7 +20,7 @@ import {
   where,
 } from "./elementwise.js";
 import { limits } from "./hostdata.js";
-import { normalizeAxes, normalizeAxis } from "./shapes.js";
+import { normalizeAxes, normalizeAxis, sizeOf } from "./shapes.js";
 import { squeeze } from "./shaping.js";
 import type { Tensor } from "./tensor.js";
 
@@ -65,6 +65,8 @@ function reduction(name: Name): Op<Axes> {
   return {
     name,
     zeroDerivative: logical,
+    fusion: "reduction",
+    flops: ({ inputs: [x] }) => sizeOf(x!.shape),
     shape([x], { axes }) {
       if (logical && x!.dtype !== "bool")
         throw new DTypeError(`${name} of ${x!.dtype}`, "compare first: it takes bool");
@@ -237,6 +239,8 @@ interface ArgAttributes {
 /** argmax and argmin: a reduction of (value, index) pairs; the first of equal extrema, and NaN beats all, as in NumPy. */
 const argPrimitive: Op<ArgAttributes> = {
   name: "argreduce",
+  fusion: "reduction",
+  flops: ({ inputs: [x] }) => sizeOf(x!.shape),
   zeroDerivative: true,
   shape: ([x], { axis }) => [{ shape: x!.shape.filter((_, i) => i !== axis), dtype: "int32" }],
   batch: ([x], _, { axis, largest }) => [bind(argPrimitive, [x!], { axis: axis + 1, largest })],

@@ -9,6 +9,7 @@ import type { Tensor } from "./tensor.js";
 
 const reshapePrimitive: Op<{ shape: Shape }> = {
   name: "reshape",
+  fusion: "element",
   shape([x], { shape }) {
     if (sizeOf(shape) !== sizeOf(x!.shape)) {
       throw new ShapeError(
@@ -93,6 +94,7 @@ export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
 
 const transposePrimitive: Op<{ permutation: readonly number[] }> = {
   name: "transpose",
+  fusion: "element",
   shape: ([x], { permutation }) => [{ shape: permutation.map((p) => x!.shape[p]!), dtype: x!.dtype }],
   vjp: ({ attributes: { permutation } }, [g]) => [g && transpose(g, inverse(permutation))],
   batch: ([x], _, { permutation }) => [transpose(x!, [0, ...permutation.map((p) => p + 1)])],
@@ -142,6 +144,7 @@ export function moveAxis(x: Tensor, from: number, to: number): Tensor {
 const slicePrimitive: Op<{ start: readonly number[]; limit: readonly number[]; stride: readonly number[] }> =
   {
     name: "slice",
+    fusion: "element",
     shape: ([x], { start, limit, stride }) => [
       { shape: start.map((s, i) => Math.max(0, Math.ceil((limit[i]! - s) / stride[i]!))), dtype: x!.dtype },
     ],
@@ -192,6 +195,7 @@ interface Padding {
 
 const padPrimitive: Op<{ low: readonly number[]; high: readonly number[]; interior: readonly number[] }> = {
   name: "pad",
+  fusion: "element",
   shape: ([x], { low, high, interior }) => [
     {
       shape: x!.shape.map((d, i) => d + low[i]! + high[i]! + Math.max(d - 1, 0) * interior[i]!),
@@ -252,6 +256,7 @@ export function pad(x: Tensor, widths: readonly (readonly [number, number])[], v
 
 const reversePrimitive: Op<{ axes: readonly number[] }> = {
   name: "reverse",
+  fusion: "element",
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp: ({ attributes: { axes } }, [g]) => [g && flip(g, axes)],
   batch: ([x], _, { axes }) => [

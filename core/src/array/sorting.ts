@@ -15,6 +15,7 @@ import type { Tensor } from "./tensor.js";
 /** Sorts the first operand along an axis and the others with it. Stable; NaN counts as the largest number, -0 as 0. */
 const sortPrimitive: Op<{ axis: number; descending: boolean }> = {
   name: "sort",
+  flops: ({ inputs: [x], attributes: { axis } }) => comparisons(x!, axis),
   shape: (inputs) => inputs.map(({ shape, dtype }) => ({ shape, dtype })),
   vjp({ inputs, attributes: { axis, descending } }, cotangents) {
     // Where each element went, found by sorting the places it came from.
@@ -62,6 +63,11 @@ const sortPrimitive: Op<{ axis: number; descending: boolean }> = {
   },
 };
 
+/** n log n for each row. */
+function comparisons(x: Tensor, axis: number): number {
+  return x.size * Math.ceil(Math.log2(Math.max(2, x.shape[axis]!)));
+}
+
 export interface SortOptions {
   descending?: boolean;
 }
@@ -94,6 +100,7 @@ export function sortBy(
 
 const topKPrimitive: Op<{ k: number }> = {
   name: "top_k",
+  flops: ({ inputs: [x] }) => comparisons(x!, x!.ndim - 1),
   shape: ([x], { k }) => {
     const shape = x!.shape.with(-1, k);
     return [

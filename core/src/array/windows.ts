@@ -63,6 +63,7 @@ const below = <W extends Windows>(w: W): W => ({
 
 const windowPrimitive: Op<WindowReduction> = {
   name: "reduce_window",
+  flops: ({ outputs: [y], attributes: { window } }) => y!.size * window.reduce((n, w) => n * w, 1),
   shape([x], { window, strides, padding, inputDilation }) {
     const shape = x!.shape.map((d, i) => {
       const padded = dilate(d, inputDilation[i]!) + padding[i]![0] + padding[i]![1];
@@ -130,6 +131,7 @@ type Selection = Windows & { readonly kind: "maximum" | "minimum" };
 /** Adds each window's cotangent to the element that is the window's extremum, the first of equal ones. */
 const selectAndScatterPrimitive: Op<Selection> = {
   name: "select_and_scatter",
+  flops: ({ inputs: [, g], attributes: { window } }) => g!.size * (window.reduce((n, w) => n * w, 1) + 1),
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   // Where the extremum stands does not change.
   vjp: ({ inputs: [x, g], attributes }, [h]) => [

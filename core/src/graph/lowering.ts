@@ -11,7 +11,7 @@ import {
   replicated,
   shardingText,
 } from "./mesh.js";
-import { type Aval, type Graph, type Node, operandsOf, reachable, Value } from "./node.js";
+import { type Application, type Aval, type Graph, type Node, operandsOf, reachable, Value } from "./node.js";
 import { propagate } from "./placements.js";
 import type { Site } from "./site.js";
 
@@ -34,6 +34,8 @@ export class LoweredModule {
   readonly key: string;
   /** Number of operations printed, after common subexpressions were merged. */
   readonly operations: number;
+  /** Arithmetic operations of one run, on all devices together. */
+  readonly flops: number;
   /** The mesh that it runs on, if it runs on several devices. */
   readonly mesh: Mesh | undefined;
   /** Where each output lies, on a mesh. */
@@ -44,12 +46,14 @@ export class LoweredModule {
   constructor(
     key: string,
     operations: number,
+    flops: number,
     mesh: Mesh | undefined,
     outputs: readonly (Placement | undefined)[],
     withLocations: () => string,
   ) {
     this.key = key;
     this.operations = operations;
+    this.flops = flops;
     this.mesh = mesh;
     this.outputs = outputs;
     this.#withLocations = withLocations;
@@ -100,6 +104,7 @@ export class Lowering {
   #mesh: Mesh | undefined;
   #next = 0;
   #operations = 0;
+  #flops = 0;
   #indent = "    ";
   readonly #lines: string[] = [];
   /** The index of each line's location, or -1 for a line without. */
@@ -146,6 +151,15 @@ export class Lowering {
     return names;
   }
 
+  /** Runs `write`, whose operations run `times` as often as those around it: for the count of arithmetic. */
+  repeated<R>(times: number, write: () => R): R {
+    const around = this.#flops;
+    this.#flops = 0;
+    const result = write();
+    this.#flops = around + times * this.#flops;
+    return result;
+  }
+
   /** A scalar constant, written once a region. */
   constant(literal: string, dtype: DType): string {
     const pure = this.#pure;
@@ -157,7 +171,8 @@ export class Lowering {
 
   /**
    * Writes an operation with regions: `header`, then for each region its `head` and operations, and `}` with `footer` after the last.
-   * A region's `write` returns what the region yields. Returns the names of the operation's results.
+   * A region's `write` returns what the region yields. Returns the names of the operation's results. Of regions of which one is run the
+   * dearest counts.
    */
   withRegions(
     header: string,
@@ -167,14 +182,20 @@ export class Lowering {
     }[],
     footer: string,
     results: number,
+    runs: "all" | "one" = "all",
   ): readonly string[] {
+    const costs: number[] = [];
     const name = `%${this.#next++}`;
     this.#operations++;
     this.#raw(`${results === 1 ? name : `${name}:${results}`} = ${header}`);
     for (const [i, { head, write }] of regions.entries()) {
       if (i > 0 || head !== "") this.#raw(`${i === 0 ? "" : "}"}${head}`);
+      const around = this.#flops;
       this.#region("stablehlo.return", write);
+      costs.push(this.#flops - around);
+      this.#flops = around;
     }
+    this.#flops += runs === "one" ? Math.max(0, ...costs) : costs.reduce((n, cost) => n + cost, 0);
     this.#line(`}${footer}`);
     return results === 1 ? [name] : Array.from({ length: results }, (_, i) => `${name}#${i}`);
   }
@@ -202,7 +223,8 @@ export class Lowering {
         `in_shardings=${shardings(places.slice(0, operands.length))} out_shardings=${shardings(places.slice(operands.length))} ` +
         `manual_axes={${axes.join(", ")}} (${arguments_}) {`,
     );
-    this.#region("sdy.return", () => [write(names, inputs, outputs), outputs]);
+    const devices = places[0]!.mesh.devices.length;
+    this.#region("sdy.return", () => [this.repeated(devices, () => write(names, inputs, outputs)), outputs]);
     const types = results.map(([aval]) => tensorType(aval)).join(", ");
     this.#line(`} : (${operands.map(([, aval]) => tensorType(aval)).join(", ")}) -> (${types})`);
     return results.length === 1 ? [name] : results.map((_, i) => `${name}#${i}`);
@@ -281,6 +303,7 @@ export class Lowering {
     const [location, pure] = [this.#location, this.#pure];
     this.#location = this.#locationOf(node.site);
     this.#pure = node.primitive.pure !== false;
+    const [operations, flops] = [this.#operations, this.#flops];
     let results: readonly string[];
     try {
       results = node.primitive.lower(this, node, operands);
@@ -288,6 +311,8 @@ export class Lowering {
       if (error instanceof AronnaxError) throw error;
       throw new Error(`lowering ${node.primitive.name} failed`, { cause: error });
     }
+    if (this.#operations > operations && this.#flops === flops)
+      this.#flops += node.primitive.flops?.(node as Application) ?? 0;
     this.#location = location;
     this.#pure = pure;
     names.set(node, results);
@@ -327,7 +352,7 @@ export class Lowering {
     const at = this.#lineLocations;
     const locations = [...this.#locations.keys()];
     const text = `${head}${lines.join("\n")}\n${tail}`;
-    return new LoweredModule(text, this.#operations, mesh, places?.outputs ?? [], () => {
+    return new LoweredModule(text, this.#operations, this.#flops, mesh, places?.outputs ?? [], () => {
       const located = lines.map((line, i) => (at[i]! < 0 ? line : `${line} loc(#loc${at[i]})`));
       const table = locations.map((site, i) => `#loc${i} = loc(${locationText(site)})\n`);
       return `${head}${located.join("\n")}\n${tail}${table.join("")}`;

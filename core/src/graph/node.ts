@@ -39,6 +39,15 @@ export interface Primitive<A extends Attributes = Attributes, V extends Value = 
   operands?(application: Application<A, V>): readonly V[];
   /** How its output lies on a mesh, where the operation is there to say so. */
   placement?(attributes: A): Placement;
+  /**
+   * Arithmetic operations of one application (default 0: data only move). Not asked where the lowering writes other primitives, which
+   * count themselves.
+   */
+  flops?(application: Application<A, V>): number;
+  /** Whether XLA computes it inside of what reads it ("element"), or reads what it computes from there ("reduction"). Default neither. */
+  readonly fusion?: "element" | "reduction";
+  /** The graphs that one application runs, for the account of memory. */
+  bodies?(attributes: A): readonly Graph<V>[];
   /** Whether two applications with equal inputs and attributes are the same value (default true). */
   readonly pure?: boolean;
 }

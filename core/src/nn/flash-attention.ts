@@ -66,8 +66,14 @@ export function flashAttention(
   return bindAll(forwardPrimitive, inputs, { causal, scale, window, masks })[0]!;
 }
 
+/** Of so many products of all queries with all keys, or, where queries see no later keys, of half of them. */
+function attentionFlops(q: Aval, k: Aval, { causal }: FlashAttributes, products: number): number {
+  return (2 * products * q.shape.reduce((n, d) => n * d, 1) * k.shape[1]!) / (causal ? 2 : 1);
+}
+
 const forwardPrimitive: Op<FlashAttributes> = {
   name: "flash_attention",
+  flops: ({ inputs: [q, k], attributes }) => attentionFlops(q!, k!, attributes, 2),
   shape([q]) {
     const [batch, queries, heads] = q!.shape as [number, number, number];
     return [
@@ -113,6 +119,7 @@ const forwardPrimitive: Op<FlashAttributes> = {
 /** Inputs: q, k, v, the forward pass's logarithms, the cotangent of its output, its output, the masks. */
 const backwardPrimitive: Op<FlashAttributes> = {
   name: "flash_attention_backward",
+  flops: ({ inputs: [q, k], attributes }) => attentionFlops(q!, k!, attributes, 5),
   shape: ([q, k, v]) => [q!, k!, v!].map(({ shape, dtype }) => ({ shape, dtype })),
   batch: (inputs, batched, attributes, size) => merged(backwardPrimitive, inputs, batched, attributes, size),
   lower: onEachDevice((lowering, inputs, outputs, attributes, operands) => {

@@ -19,6 +19,7 @@ interface SwitchAttributes {
 
 const switchPrimitive: Op<SwitchAttributes> = {
   name: "switch",
+  bodies: ({ branches }) => branches,
   pure: false,
   shape: (_, { branches }) => branches[0]!.outputs.map(({ shape, dtype }) => ({ shape, dtype })),
   /** The branch's inside is computed again in the derivative: a value that only one branch has cannot leave it. */
@@ -81,6 +82,7 @@ const switchPrimitive: Op<SwitchAttributes> = {
       })),
       `) : ${functionType([{ shape: [], dtype: "int32" }], outputs)}`,
       outputs.length,
+      "one",
     ),
 };
 

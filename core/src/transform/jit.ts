@@ -3,6 +3,7 @@ import { placeholder } from "../array/bind.js";
 import { bufferOf, materialize } from "../array/evaluate.js";
 import { CompiledGraph, close, placementOf, upload } from "../array/program.js";
 import { fromBuffer } from "../array/storage.js";
+import { estimateMemory, type MemoryEstimate } from "../graph/cost.js";
 import { ArgumentError } from "../graph/errors.js";
 import { type Placement, placementKey } from "../graph/mesh.js";
 import type { Aval, Value } from "../graph/node.js";
@@ -40,6 +41,13 @@ export interface Lowered {
   readonly text: string;
   /** Operations printed. */
   readonly operations: number;
+  /**
+   * Arithmetic operations of one run, on all devices together: 2 for each product of a matrix product or convolution, 1 for each element
+   * of an element-wise operation, loops as often as they run (a `whileLoop` once). docs/array-language.md has the whole list.
+   */
+  readonly flops: number;
+  /** What it will need on the device, before XLA has seen it; `compile()` has the compiler's own account. */
+  readonly memory: MemoryEstimate;
   /** Compiles; resolves to the compiler's account of memory, operations and time. */
   compile(): Promise<ProgramInfo>;
 }
@@ -47,6 +55,7 @@ export interface Lowered {
 /** What later calls need of a trace; the traced values themselves are let go. */
 interface Entry {
   readonly compiled: CompiledGraph;
+  readonly memory: MemoryEstimate;
   readonly captured: readonly Value[];
   readonly rebuild: (leaves: readonly unknown[]) => unknown;
 }
@@ -86,10 +95,10 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     const out = flatten(returned);
     const graph = close(out.leaves, parameters);
     for (const value of graph.captured) value.node.pinned = true;
-    const runtime = Runtime.default();
-    const compiled = new CompiledGraph(graph, runtime, {
+    const donated = donatedLeaves(args, options.donate ?? []);
+    const compiled = new CompiledGraph(graph, Runtime.default(), {
       name,
-      donated: donatedLeaves(args, options.donate ?? []),
+      donated,
       tags: out.paths.map((path) => options.tag?.(path)),
       parameters: [...flat.leaves, ...graph.captured].map(placementOf),
       outputs: out.paths.map((path, i) => {
@@ -99,6 +108,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     });
     return {
       compiled,
+      memory: estimateMemory(graph, donated),
       captured: graph.captured,
       rebuild: (leaves) => out.rebuild(leaves),
     };
@@ -117,8 +127,9 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
 
   const lower = (...args: A): Lowered => {
     const entry = enter(args, flatten(args));
-    const { text, operations } = entry.compiled.module;
-    return { text, operations, compile: () => entry.compiled.program(Runtime.default()).info };
+    const { text, operations, flops } = entry.compiled.module;
+    const compile = (): Promise<ProgramInfo> => entry.compiled.program(Runtime.default()).info;
+    return { text, operations, flops, memory: entry.memory, compile };
   };
 
   Object.defineProperty(call, "traces", { get: () => entries.size });

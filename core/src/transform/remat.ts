@@ -39,6 +39,7 @@ const barrierPrimitive: Op<Record<string, never>> = {
 
 const namePrimitive: Op<{ name: string }> = {
   name: "checkpoint_name",
+  fusion: "element",
   pure: false,
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp: (_, [g]) => [g],
@@ -54,6 +55,7 @@ export function checkpointName(x: Tensor, name: string): Tensor {
 /** The value that was kept in place of the one computed again, which is there for its derivative only. */
 const keptPrimitive: Op<Record<string, never>> = {
   name: "kept",
+  fusion: "element",
   pure: false,
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp: (_, [g]) => [g, undefined],
@@ -73,6 +75,7 @@ interface RematAttributes {
 
 const rematPrimitive: Op<RematAttributes> = {
   name: "remat",
+  bodies: ({ graph }) => [graph],
   pure: false,
   shape: (_, { graph }) => graph.outputs.map(({ shape, dtype }) => ({ shape, dtype })),
   vjp({ inputs, outputs, attributes }, cotangents) {

@@ -30,6 +30,7 @@ const stacked = ({ shape, dtype }: Aval, length: number): Aval => ({ shape: [len
 
 const scanPrimitive: Op<ScanAttributes> = {
   name: "scan",
+  bodies: ({ body }) => [body],
   pure: false,
   shape: (_, { body, carries, length }) =>
     body.outputs.map(({ shape, dtype }, i) =>
@@ -215,7 +216,7 @@ function lowerScan(
           const args = given.map((name, i) =>
             i < sequences ? name : readSlice(lowering, name, inputs[i]!, place),
           );
-          const stepped = lowering.inline(body, args);
+          const stepped = lowering.repeated(length, () => lowering.inline(body, args));
           const next = i32(`stablehlo.add ${at}, ${lowering.constant("1", "int32")}`);
           const filled = results.map((y, k) =>
             writeSlice(lowering, names[1 + inputs.length + k]!, y, stepped[carries + k]!, place),

@@ -22,6 +22,7 @@ export function trace<R>(transform: string, f: () => R): R {
 /** A value equal to its input, of its own identity: what a transform differentiates or maps with respect to. */
 const aliasPrimitive: Op<Record<string, never>> = {
   name: "alias",
+  fusion: "element",
   pure: false,
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp: (_, [g]) => [g],

@@ -25,6 +25,7 @@ interface WhileAttributes {
 
 const whilePrimitive: Op<WhileAttributes> = {
   name: "while",
+  bodies: ({ condition, body }) => [condition, body],
   pure: false,
   shape: (_, { body }) => body.outputs.map(({ shape, dtype }) => ({ shape, dtype })),
   batch(inputs, batched, { condition, conditionConstants, body, bodyConstants }, size) {
