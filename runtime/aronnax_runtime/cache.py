@@ -34,7 +34,7 @@ def cache_folder() -> Path:
 
 
 class ProgramCache:
-    def __init__(self, backend: Backend, folder: Path | None = None) -> None:
+    def __init__(self, backend: Backend, driver: str | None, folder: Path | None = None) -> None:
         self._backend = backend
         self._folder = folder or cache_folder()
         self._limit = int(os.environ.get("ARONNAX_CACHE_BYTES", _DEFAULT_LIMIT))
@@ -42,6 +42,7 @@ class ProgramCache:
             _FORMAT,
             backend.versions(),
             backend.platform,
+            driver,
             os.environ.get("XLA_FLAGS", ""),
             [(device.device_kind, device.process_index) for device in backend.devices],
             backend.client.process_index(),

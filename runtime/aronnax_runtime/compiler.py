@@ -31,9 +31,9 @@ class CompileJob:
 
 
 class Compiler:
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, driver: str | None) -> None:
         self._backend = backend
-        self._disk = ProgramCache(backend)
+        self._disk = ProgramCache(backend, driver)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="compile")
         self._lock = threading.Lock()
         # By key, the one used longest ago first. A future that has failed is not kept.

@@ -70,7 +70,8 @@ class Server:
         )
         self.pins = Pins()
         self.workspaces = Workspaces()
-        self.compiler = Compiler(self.backend)
+        self._driver_version = self.nvml.driver_version() if self.nvml is not None else None
+        self.compiler = Compiler(self.backend, self._driver_version)
         self.telemetry = Telemetry(self)
         self.profiler = Profiler()
         self.started_at = time.time()
@@ -201,9 +202,8 @@ class Server:
 
     def _describe(self) -> dict[str, Any]:
         versions = {"runtime": __version__, "protocol": PROTOCOL_VERSION, **self.backend.versions()}
-        driver = self.nvml.driver_version() if self.nvml is not None else None
-        if driver is not None:
-            versions["driver"] = driver
+        if self._driver_version is not None:
+            versions["driver"] = self._driver_version
         return {
             "platform": self.backend.platform,
             "devices": [self._describe_device(i, device) for i, device in enumerate(self.backend.devices)],

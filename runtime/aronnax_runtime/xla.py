@@ -326,6 +326,9 @@ class Backend:
         options = xla_client.CompileOptions()
         options.num_replicas, options.num_partitions = 1, len(devices)
         options.device_assignment = xla_client.DeviceAssignment.create(np.array([[device.id for device in devices]]))
+        if len(self.local) < len(self.devices) and self.platform == "cuda":
+            # Else the nodes tune kernels together, and one would wait for another that has the program in its cache.
+            flags = {"xla_gpu_shard_autotuning": False, **flags}
         options.env_option_overrides = list(flags.items())
         build = options.executable_build_options
         build.num_replicas, build.num_partitions = 1, len(devices)

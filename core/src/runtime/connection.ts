@@ -21,6 +21,8 @@ export interface Link {
   /** The replies of all, in the order of their ranks. */
   requestAll(header: object, payload?: Uint8Array): Promise<Reply[]>;
   listen(subscription: number, listener: (data: unknown) => void): () => void;
+  /** Resolves when at most so many bytes of what was queued are still to be written. */
+  drain(bytes: number): Promise<void>;
   fail(error: RuntimeLost): void;
   close(): void;
 }
@@ -50,6 +52,8 @@ export class Connection implements Link {
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #flushScheduled = false;
+  /** Called whenever the socket has taken what a flush gave it. */
+  #written: () => void = () => {};
   #open = false;
   #nextRequest = 1;
   readonly #pending = new Map<number, Pending>();
@@ -126,10 +130,21 @@ export class Connection implements Link {
     };
   }
 
+  async drain(bytes: number): Promise<void> {
+    while (this.#lost === undefined && this.#queuedBytes + (this.#socket?.writableLength ?? 0) > bytes) {
+      this.#flush();
+      await new Promise<void>((resolve) => {
+        this.#written = resolve;
+      });
+    }
+    if (this.#lost !== undefined) throw this.#lost;
+  }
+
   /** Fails everything that waits. */
   fail(error: RuntimeLost): void {
     if (this.#lost !== undefined) return;
     this.#lost = error;
+    this.#written();
     this.#queue = [];
     const waiting = [...this.#pending.values()];
     this.#pending.clear();
@@ -167,18 +182,23 @@ export class Connection implements Link {
     const chunks = this.#queue;
     this.#queue = [];
     this.#queuedBytes = 0;
+    const joined: Uint8Array[] = [];
     let small: Uint8Array[] = [];
-    socket.cork();
     for (const chunk of chunks) {
       if (chunk.byteLength <= joinBelow) {
         small.push(chunk);
         continue;
       }
-      if (small.length > 0) socket.write(join(small));
+      if (small.length > 0) joined.push(join(small));
       small = [];
-      socket.write(chunk);
+      joined.push(chunk);
     }
-    if (small.length > 0) socket.write(join(small));
+    if (small.length > 0) joined.push(join(small));
+    socket.cork();
+    for (const [i, chunk] of joined.entries()) {
+      if (i < joined.length - 1) socket.write(chunk);
+      else socket.write(chunk, () => this.#written());
+    }
     socket.uncork();
   }
 

@@ -33,6 +33,10 @@ export class NodeLink implements Link {
     };
   }
 
+  async drain(bytes: number): Promise<void> {
+    await Promise.all(this.#nodes.map((node) => node.drain(bytes)));
+  }
+
   fail(error: RuntimeLost): void {
     for (const node of this.#nodes) node.fail(error);
   }

@@ -178,6 +178,15 @@ export class Runtime {
     await this.request({ op: "sync", buffers: buffers?.map((buffer) => this.handle(buffer)) ?? null });
   }
 
+  /**
+   * Back-pressure: resolves when at most so many bytes wait to be sent to the runtime, by default 64 MiB. A loop that sends data awaits it
+   * once a step; it holds nothing up while the runtime keeps pace.
+   */
+  async drain(bytes = 64 * 2 ** 20): Promise<void> {
+    this.#sendReleased();
+    await this.#connection.drain(bytes);
+  }
+
   /** What holds memory, by device, tag and name. */
   async memory(): Promise<MemoryReport> {
     return (await this.request({ op: "memory" })).result as MemoryReport;

@@ -110,6 +110,35 @@ describe("the runtime's client", () => {
     expect(info.cost.flops).toBeGreaterThan(0);
   });
 
+  it("queues a thousand steps with a batch each in bounded memory", async () => {
+    const size = 1 << 17;
+    const state = f32([size]);
+    const program = runtime.compile({ text: addProgram([size], true), outputs: [state, f32([])] });
+    await program.info;
+    let x = runtime.put(new Float32Array(size), state);
+    let [most, mostThere] = [0, 0];
+    const before = process.memoryUsage.rss();
+    const { processBytes } = (await runtime.memory()).host;
+    for (let step = 0; step < 1000; step++) {
+      const batch = runtime.put(new Float32Array(size).fill(1), state);
+      const [next, total] = runtime.execute(program, [x, batch]);
+      x = next!;
+      batch.free();
+      total!.free();
+      await runtime.drain(4 << 20);
+      most = Math.max(most, process.memoryUsage.rss());
+      if (step % 100 === 99) {
+        runtime.memory().then(({ host }) => {
+          mostThere = Math.max(mostThere, host.processBytes);
+        });
+      }
+    }
+    expect((await floats(runtime, x))[size - 1]).toBe(1000);
+    // Half a gibibyte went through.
+    expect(most - before).toBeLessThan(250e6);
+    expect(mostThere - processBytes).toBeLessThan(250e6);
+  });
+
   it("runs a sharded program with a reduction over all devices", async () => {
     const t = "tensor<8x8xf32>";
     const text = `module @m { sdy.mesh @mesh = <["x"=2,"y"=4]>
