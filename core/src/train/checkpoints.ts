@@ -110,7 +110,7 @@ export class TrainingCheckpoints {
   }
 
   /**
-   * `start` with what of a checkpoint fits it: parameters of equal name, shape and element type, and the optimizer's state if all of it
+   * `start`, which is taken over, with what of a checkpoint fits it: parameters of equal name, shape and element type, and the optimizer's state if all of it
    * does.
    */
   async loadPart<M extends Module>(
@@ -120,24 +120,36 @@ export class TrainingCheckpoints {
   ): Promise<{ state: TrainState<M>; standing: Standing; report: PartialReport }> {
     const { files } = checkpoint;
     const standing = standingOf(checkpoint);
-    const model = await matching(start.model, files.model!, "parameter", place);
-    const average =
-      start.average === null || files.average === undefined
-        ? start.average
-        : (await matching(start.average, files.average, "optimizer", place)).tree;
-    const optimizer = await matching(start.optimizer, files.optimizer!, "optimizer", place);
-    const { missing, unexpected, different } = optimizer;
-    const freshOptimizer = missing.length + unexpected.length + different.length > 0;
+    const fit = await compared(start.model, files.model!);
+    release(start.model, fit);
+    const model = await loaded(start.model, files.model!, fit, "parameter", place);
+    let { average, optimizer } = start;
+    if (average !== null && files.average !== undefined) {
+      const averageFit = await compared(average, files.average);
+      release(average, averageFit);
+      average = await loaded(average, files.average, averageFit, "optimizer", place);
+    }
+    const optimizerFit = await compared(optimizer, files.optimizer!);
+    const freshOptimizer = !isWhole(optimizerFit);
+    if (!freshOptimizer) {
+      release(optimizer, optimizerFit);
+      optimizer = await loaded(optimizer, files.optimizer!, optimizerFit, "optimizer", place);
+    }
     return {
       state: {
         ...start,
-        model: model.tree,
+        model,
         average,
-        optimizer: freshOptimizer ? start.optimizer : optimizer.tree,
+        optimizer,
         step: scalar(standing.step, "int32"),
       },
       standing,
-      report: { ...model, freshOptimizer },
+      report: {
+        missing: fit.missing,
+        unexpected: fit.unexpected,
+        different: fit.different,
+        freshOptimizer,
+      },
     };
   }
 }
@@ -157,20 +169,20 @@ function folderOf(tree: unknown, config?: object): TensorFolder {
   };
 }
 
-interface Matched<T> {
-  readonly tree: T;
+/** How a tree and the tensors of a folder fit. */
+interface Fit {
+  /** Positions of the leaves that are there with the same shape and element type. */
+  readonly fitting: readonly number[];
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   readonly different: readonly string[];
 }
 
-/** `tree` with those of its leaves from a checkpoint's folder that fit. */
-async function matching<T>(
-  tree: T,
-  path: string,
-  tag: "parameter" | "optimizer",
-  place: Place = () => undefined,
-): Promise<Matched<T>> {
+function isWhole({ missing, unexpected, different }: Fit): boolean {
+  return missing.length + unexpected.length + different.length === 0;
+}
+
+async function compared(tree: unknown, path: string): Promise<Fit> {
   const flat = flatten(tree);
   const saved = await listTensors(path);
   const names = flat.paths.map(checkpointName);
@@ -186,35 +198,55 @@ async function matching<T>(
     );
     return [];
   });
-  const loaded = await loadTensors(
-    path,
-    fitting.map((i) => {
-      const leaf = flat.leaves[i]!;
-      return { name: names[i]!, shape: leaf.shape, dtype: leaf.dtype, to: place(flat.paths[i]!, leaf) };
-    }),
-    tag,
-  );
-  const leaves = [...flat.leaves];
-  for (const [k, i] of fitting.entries()) leaves[i] = loaded[k]!;
   return {
-    tree: flat.rebuild(leaves) as T,
+    fitting,
     missing: names.filter((name) => !saved.has(name)),
     unexpected: [...saved.keys()].filter((name) => !expected.has(name)),
     different,
   };
 }
 
+/** Frees the values that are about to be replaced: both at once may be too much. */
+function release(tree: unknown, { fitting }: Fit): void {
+  const { leaves } = flatten(tree);
+  for (const i of fitting) leaves[i]!.dispose();
+}
+
+/** `tree` with those of its leaves from a folder that fit. */
+async function loaded<T>(
+  tree: T,
+  path: string,
+  { fitting }: Fit,
+  tag: "parameter" | "optimizer",
+  place: Place = () => undefined,
+): Promise<T> {
+  const flat = flatten(tree);
+  const leaves = [...flat.leaves];
+  const wanted = fitting.map((i) => {
+    const leaf = leaves[i]!;
+    return {
+      name: checkpointName(flat.paths[i]!),
+      shape: leaf.shape,
+      dtype: leaf.dtype,
+      to: place(flat.paths[i]!, leaf),
+    };
+  });
+  for (const [k, tensor] of (await loadTensors(path, wanted, tag)).entries()) leaves[fitting[k]!] = tensor;
+  return flat.rebuild(leaves) as T;
+}
+
 /** `tree` with the values of a checkpoint's folder; every name, shape and dtype must fit. */
 async function restore<T>(tree: T, path: string, tag: "parameter" | "optimizer", place?: Place): Promise<T> {
-  const { missing, unexpected, different, tree: restored } = await matching(tree, path, tag, place);
-  if (missing.length > 0 || unexpected.length > 0 || different.length > 0) {
+  const fit = await compared(tree, path);
+  if (!isWhole(fit)) {
+    const { missing, unexpected, different } = fit;
     const problems = [list("missing", missing), list("unexpected", unexpected), list("different", different)];
     throw new CheckpointError(
       `${path} does not fit the model: ${problems.filter((each) => each !== "").join("; ")}`,
       'load it with the configuration that it was saved from, or set resume: "partial" for what fits',
     );
   }
-  return restored;
+  return loaded(tree, path, fit, tag, place);
 }
 
 function list(what: string, names: readonly string[]): string {

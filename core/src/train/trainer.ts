@@ -11,6 +11,7 @@ import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
+import { leaves } from "../transform/tree.js";
 import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
 import { describePartial, type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
 import { checkConfig, describe, type TrainerConfig } from "./config.js";
@@ -407,6 +408,8 @@ export class Trainer<M extends TrainableModel> {
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
   async #rollBack(bad: Pending, meter: Meter): Promise<void> {
+    for (const leaf of leaves(this.#state)) leaf.dispose();
+    this.#state = undefined;
     await this.#begin(await this.#checkpoints?.latest());
     this.#position = bad.after;
     await this.config.data.restore(bad.after);
