@@ -130,5 +130,6 @@ export * as tree from "./transform/tree.js";
 export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js";
 export { vmap } from "./transform/vmap.js";
 export { whileLoop } from "./transform/while.js";
+export { type ArrayWorkspace, workspace } from "./transform/workspace.js";
 
 export const version = "0.1.0";

@@ -51,6 +51,30 @@ describe("display", () => {
     );
   });
 
+  it("shows data frames of other libraries, and records on request, as tables", async () => {
+    // As nodejs-polars, Arquero and Danfo present themselves.
+    const frames: Record<string, string> = {
+      polars:
+        "({ schema: { loss: 'Float64' }, height: 30, head(n: number) { return { toRecords: () => Array.from({ length: n }, (_, i) => ({ loss: i / 2 })) }; }, toRecords() { throw new Error('all'); } })",
+      arquero:
+        "({ columnNames: () => ['loss'], numRows: () => 30, objects: ({ limit }: { limit: number }) => Array.from({ length: limit }, (_, i) => ({ loss: i / 2 })) })",
+      danfo:
+        "({ $data: [], columns: ['loss'], ctypes: { values: ['float32'] }, values: Array.from({ length: 30 }, (_, i) => [i / 2]) })",
+      records: "jupyter.table(Array.from({ length: 30 }, (_, i) => ({ loss: i / 2 })))",
+    };
+    for (const [library, code] of Object.entries(frames)) {
+      const { result } = await kernel.execute(code);
+      expect([library, String(result!["text/html"])]).toEqual([
+        library,
+        expect.stringContaining("<td>9.5</td>"),
+      ]);
+      expect(result!["text/html"]).not.toContain("<td>10</td>");
+      expect(result!["text/plain"]).toMatch(/^Table of 30 rows \(loss/);
+    }
+    const { result } = await kernel.execute("jupyter.table([{ a: '<b>', b: [1, { c: 2 }] }, { d: null }])");
+    expect(result!["text/html"]).toContain("<td>&#60;b&#62;</td><td>[ 1, { c: 2 } ]</td><td></td>");
+  });
+
   it("shows maps, typed arrays and class instances as text", async () => {
     const plainOf = async (code: string) => (await kernel.execute(code)).result!["text/plain"];
     expect(await plainOf("new Map([['a', 1]])")).toBe("Map(1) { 'a' => 1 }");

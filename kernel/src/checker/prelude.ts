@@ -43,6 +43,8 @@ interface JupyterGlobal {
   gif(bytes: Uint8Array): JupyterRich;
   pdf(bytes: Uint8Array): JupyterRich;
   json(value: unknown): JupyterRich;
+  /** Records, one a row, as a table. */
+  table(records: Iterable<object>): JupyterRich;
   /** A Plotly figure: \`{ data, layout }\`. */
   plotly(figure: object): JupyterRich;
   vega(spec: object): JupyterRich;

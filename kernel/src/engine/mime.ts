@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import type { Bundle } from "../link.js";
 import type { Json } from "../protocol/wire.js";
-import { isArrowTable, tableBundle } from "./tables.js";
+import { asTable } from "./tables.js";
 
 export const DISPLAY = Symbol.for("Jupyter.display");
 
@@ -55,7 +55,8 @@ function byShape(value: object): Bundle | undefined {
     const type = imageType(value);
     if (type) return rawBundle({ [type]: value, "text/plain": `${type}, ${value.length} bytes` });
   }
-  if (isArrowTable(value)) return tableBundle(value);
+  const table = asTable(value);
+  if (table) return table;
   const { outerHTML } = value as { outerHTML?: unknown };
   if (typeof outerHTML === "string") {
     const type = outerHTML.startsWith("<svg") ? "image/svg+xml" : "text/html";

@@ -2,7 +2,7 @@ import type { Json } from "../protocol/wire.js";
 import type { DisplayHandle, Displays } from "./displays.js";
 import { DISPLAY } from "./mime.js";
 import { native } from "./native-timers.js";
-import { escapeHtml } from "./tables.js";
+import { escapeHtml, recordsTable } from "./tables.js";
 
 /** A value that shows as the given MIME bundle. */
 export class Rich {
@@ -34,6 +34,7 @@ export const rich = {
   pdf: bytes("application/pdf"),
   json: (content: unknown) =>
     new Rich({ "application/json": content, "text/plain": JSON.stringify(content, null, 2) }),
+  table: (records: Iterable<object>) => new Rich(recordsTable([...records]).data),
   plotly: data("application/vnd.plotly.v1+json", "Plotly figure"),
   vega: data("application/vnd.vega.v5+json", "Vega chart"),
   vegaLite: data("application/vnd.vegalite.v5+json", "Vega-Lite chart"),
