@@ -3,7 +3,12 @@ import type { DType } from "../graph/dtype.js";
 import { type Placement, toSharding } from "../graph/mesh.js";
 import { Node, type Primitive, type Shape } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, Runtime } from "../runtime/runtime.js";
-import { loadSafetensors, readSafetensorsIndex, saveSafetensors } from "../runtime/safetensors.js";
+import {
+  loadSafetensors,
+  readSafetensorsIndex,
+  type SaveOptions,
+  saveSafetensors,
+} from "../runtime/safetensors.js";
 import { bufferOf, materialize } from "./evaluate.js";
 import { Tensor } from "./tensor.js";
 
@@ -67,9 +72,9 @@ export async function loadTensors(
 export async function saveTensors(
   path: string,
   tensors: ReadonlyMap<string, Tensor>,
-  metadata: Record<string, string> = {},
+  options: SaveOptions = {},
 ): Promise<void> {
   materialize([...tensors.values()]);
   const buffers = Object.fromEntries([...tensors].map(([name, tensor]) => [name, bufferOf(tensor)]));
-  await saveSafetensors(Runtime.default(), path, buffers, { metadata });
+  await saveSafetensors(Runtime.default(), path, buffers, options);
 }

@@ -1,8 +1,10 @@
 export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache } from "./cache.js";
+export { ExpertMlp, type ExpertOptions, type RouterStatistics, routerBalance } from "./experts.js";
 export { constantInit, fanInUniform, type Initializer, normalInit } from "./initializers.js";
-export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm } from "./layers.js";
+export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm, type RMSNormOptions } from "./layers.js";
 export { crossEntropy, type LinearCrossEntropyOptions, linearCrossEntropy } from "./losses.js";
+export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";
 export {
   castTree,
   checkpointName,
@@ -16,8 +18,9 @@ export {
 } from "./module.js";
 export {
   applyRotary,
+  type RotaryOptions,
   type RotaryScaling,
   type RotaryTables,
-  rotaryFrequencies,
   rotaryTables,
 } from "./rotary.js";
+export { applyLayers, type LayerOptions, type Recompute } from "./stack.js";

@@ -63,21 +63,32 @@ export class Embedding extends Module {
   }
 }
 
+export interface RMSNormOptions {
+  epsilon?: number;
+  /** Multiplies by 1 + weight, in float32, with weights that begin at 0 (Gemma). Default false. */
+  plusOne?: boolean;
+  /** Logical axis of the features. Default "embed". */
+  axis?: string | null;
+}
+
 /** Division by the root mean square of the last axis (Zhang & Sennrich 2019), computed in float32. */
 export class RMSNorm extends Module {
   weight: Tensor;
   readonly epsilon: number;
+  readonly plusOne: boolean;
 
-  constructor(features: number, { epsilon = 1e-5 } = {}) {
+  constructor(features: number, { epsilon = 1e-5, plusOne = false, axis = "embed" }: RMSNormOptions = {}) {
     super();
     this.epsilon = epsilon;
-    this.weight = this.parameter("weight", [features], { init: constantInit(1), axes: ["embed"] });
+    this.plusOne = plusOne;
+    this.weight = this.parameter("weight", [features], { init: constantInit(plusOne ? 0 : 1), axes: [axis] });
   }
 
   forward(x: Tensor): Tensor {
     const wide = cast(x, "float32");
-    const scale = rsqrt(add(mean(square(wide), -1, { keepDims: true }), this.epsilon));
-    return mul(cast(mul(wide, scale), x.dtype), this.weight);
+    const normed = mul(wide, rsqrt(add(mean(square(wide), -1, { keepDims: true }), this.epsilon)));
+    if (this.plusOne) return cast(mul(normed, add(cast(this.weight, "float32"), 1)), x.dtype);
+    return mul(cast(normed, x.dtype), this.weight);
   }
 }
 

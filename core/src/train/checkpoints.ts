@@ -164,7 +164,7 @@ function folderOf(tree: unknown, config?: object): TensorFolder {
     write(folder) {
       if (config !== undefined)
         writeFileSync(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
-      return saveTensors(folder, tensors, { format: "pt" });
+      return saveTensors(folder, tensors, { metadata: { format: "pt" } });
     },
   };
 }

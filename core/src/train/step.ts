@@ -42,7 +42,7 @@ export interface TrainableModel extends Module {
   /** Scalar loss of a batch: the mean over its weights. */
   loss?(batch: DeviceBatch): Tensor;
   /** The content of Hugging Face's `config.json`, which is saved beside the parameters. */
-  configJson?(): object;
+  configJson?(): object | undefined;
   /** Floating-point operations a trained token costs at sequences of `time`. */
   flopsPerToken?(time: number): number;
 }

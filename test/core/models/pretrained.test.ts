@@ -1,113 +1,196 @@
-/** Checkpoints of Hugging Face's transformers (fixtures/llama/make.py made the reference). */
+/** Checkpoints of Hugging Face's transformers (fixtures/llm/make.py made the references). */
 import "../../support/runtime.js";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkpoint, evaluate, llm, nn, type Tensor, tensor, tree, valueAndGrad } from "aronnax";
+import { checkpoint, jit, llm, type Tensor, tensor, tree, valueAndGrad } from "aronnax";
 import { afterAll, describe, expect, it } from "vitest";
 
-const fixture = fileURLToPath(new URL("../../fixtures/llama", import.meta.url));
+const fixtures = fileURLToPath(new URL("../../fixtures/llm", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "aronnax-pretrained-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function reference(): Promise<Map<string, Float32Array | Int32Array>> {
-  const files = await checkpoint.TensorFiles.open(join(fixture, "reference.safetensors"));
+async function reference(name: string): Promise<Map<string, Float32Array | Int32Array>> {
+  const files = await checkpoint.TensorFiles.open(join(fixtures, `${name}.safetensors`));
   const found = new Map<string, Float32Array | Int32Array>();
-  for (const [name, { dtype }] of files.tensors) {
-    const { buffer } = (await files.read(name)).slice();
-    found.set(name, dtype === "int32" ? new Int32Array(buffer) : new Float32Array(buffer));
+  for (const [tensor, { dtype }] of files.tensors) {
+    const { buffer } = (await files.read(tensor)).slice();
+    found.set(tensor, dtype === "int32" ? new Int32Array(buffer) : new Float32Array(buffer));
   }
   await files.close();
   return found;
 }
 
-async function relative(actual: Tensor, expected: ArrayLike<number>): Promise<number> {
-  const data = await actual.data();
-  expect(data.length).toBe(expected.length);
-  let [difference, size] = [0, 0];
-  for (let i = 0; i < data.length; i++) {
-    difference += (Number(data[i]) - expected[i]!) ** 2;
-    size += expected[i]! ** 2;
-  }
-  return Math.sqrt(difference / size);
+/** The checkpoint alone, without the reference beside it. */
+function checkpointOf(name: string, change: (config: Record<string, unknown>) => void = () => {}): string {
+  const target = mkdtempSync(join(folder, `${name}-`));
+  const config = JSON.parse(readFileSync(join(fixtures, name, "config.json"), "utf8")) as Record<
+    string,
+    unknown
+  >;
+  change(config);
+  writeFileSync(join(target, "config.json"), JSON.stringify(config));
+  copyFileSync(join(fixtures, name, "model.safetensors"), join(target, "model.safetensors"));
+  return target;
 }
 
-describe("load", () => {
-  it("computes the logits, the loss and every gradient that transformers does", async () => {
-    const model = await llm.load(fixture);
-    const expected = await reference();
-    const tokens = tensor(expected.get("tokens") as Int32Array, { shape: [2, 24] });
-    expect(await relative(model.forward(tokens), expected.get("logits")!)).toBeLessThan(1e-5);
+function relative(actual: ArrayLike<number | bigint>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length);
+  let [difference, size] = [0, 0];
+  for (let i = 0; i < actual.length; i++) {
+    difference += (Number(actual[i]) - expected[i]!) ** 2;
+    size += expected[i]! ** 2;
+  }
+  return difference === 0 ? 0 : Math.sqrt(difference / size);
+}
 
-    const loss = (m: llm.Llama) =>
-      nn.crossEntropy(m.forward(tokens).slice(null, [0, -1]), tokens.slice(null, [1]));
-    const [value, gradients] = await evaluate(valueAndGrad(loss)(model));
-    expect(Math.abs((await value.item()) - expected.get("loss")![0]!)).toBeLessThan(1e-5);
-    const named = tree.named(gradients);
-    expect(named.size).toBe([...expected.keys()].filter((name) => name.startsWith("gradient.")).length);
-    for (const [path, gradient] of named) {
-      const name = nn.checkpointName(path);
-      expect(await relative(gradient, expected.get(`gradient.${name}`)!), name).toBeLessThan(1e-5);
+/** Values by the names that a checkpoint has for them. */
+async function asStored(name: string, values: llm.Decoder): Promise<Map<string, ArrayLike<number | bigint>>> {
+  const out = join(folder, `${name}-values`);
+  await llm.save(values, out);
+  const files = await checkpoint.TensorFiles.open(out);
+  const found = new Map<string, ArrayLike<number>>();
+  for (const tensor of files.tensors.keys())
+    found.set(tensor, new Float32Array((await files.read(tensor)).slice().buffer));
+  await files.close();
+  return found;
+}
+
+const names = readdirSync(fixtures, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory())
+  .map((entry) => entry.name);
+
+describe.each(names)("%s", (name) => {
+  const compute = async (model: llm.Decoder) => {
+    const expected = await reference(name);
+    const tokens = tensor(expected.get("tokens") as Int32Array, { shape: [2, 25] });
+    const [inputs, targets] = [tokens.slice(null, [0, -1]), tokens.slice(null, [1])];
+    const both = jit((m: llm.Decoder, x: Tensor, y: Tensor) => {
+      const [loss, gradients] = valueAndGrad((n: llm.Decoder) => n.loss({ inputs: x, targets: y }))(m);
+      return { logits: m.forward(x), loss, gradients };
+    });
+    return { expected, ...both(model, inputs, targets) };
+  };
+  const check = async (model: llm.Decoder): Promise<void> => {
+    const { expected, logits, loss, gradients } = await compute(model);
+    expect(relative(await logits.data(), expected.get("logits")!)).toBeLessThan(1e-5);
+    expect(relative(await loss.data(), expected.get("loss")!)).toBeLessThan(1e-5);
+    const stored = await asStored(name, gradients);
+    expect(stored.size).toBe([...expected.keys()].filter((key) => key.startsWith("gradient.")).length);
+    for (const [key, gradient] of stored) {
+      expect(relative(gradient, expected.get(`gradient.${key}`)!), key).toBeLessThan(1e-5);
     }
+  };
+
+  it("has the logits, the loss and every gradient that transformers computes", async () => {
+    await check(await llm.load(checkpointOf(name)));
   });
 
-  it("saves what it loaded byte for byte, and opens it again", async () => {
-    const out = join(folder, "copy");
-    await llm.save(await llm.load(fixture), out);
-    const [ours, theirs] = [
-      await checkpoint.TensorFiles.open(out),
-      await checkpoint.TensorFiles.open(fixture),
-    ];
-    expect([...ours.tensors.keys()].sort()).toEqual([...theirs.tensors.keys()].sort());
-    for (const name of theirs.tensors.keys()) {
-      expect(ours.tensors.get(name)).toMatchObject({
-        dtype: "float32",
-        shape: theirs.tensors.get(name)!.shape,
-      });
-      expect(Buffer.from(await ours.read(name)).equals(Buffer.from(await theirs.read(name))), name).toBe(
-        true,
-      );
-    }
-    await Promise.all([ours.close(), theirs.close()]);
-    expect((await llm.load(out)).config).toEqual((await llm.load(fixture)).config);
+  it("has them with the layers in a loop that computes again", async () => {
+    await check(await llm.load(checkpointOf(name), { layers: "scan", remat: "dots" }));
   });
 
-  it("converts on the way", async () => {
-    const model = await llm.load(fixture, { dtype: "bfloat16" });
-    for (const leaf of tree.leaves(model)) expect(leaf.dtype).toBe("bfloat16");
-    const expected = await reference();
-    const tokens = tensor(expected.get("tokens") as Int32Array, { shape: [2, 24] });
-    expect(await relative(model.forward(tokens), expected.get("logits")!)).toBeLessThan(0.05);
+  it("is saved byte for byte as it was loaded, in one file or several, and opens again", async () => {
+    const original = checkpointOf(name);
+    const model = await llm.load(original);
+    const theirs = await checkpoint.TensorFiles.open(original);
+    for (const options of [{}, { maxFileBytes: 10_000 }, {}]) {
+      const out = join(folder, `${name}-copy`);
+      await llm.save(model, out, options);
+      expect(readdirSync(out).length > 3).toBe(options.maxFileBytes !== undefined);
+      const ours = await checkpoint.TensorFiles.open(out);
+      expect([...ours.tensors.keys()].sort()).toEqual([...theirs.tensors.keys()].sort());
+      for (const [tensor, { shape }] of theirs.tensors) {
+        expect(ours.tensors.get(tensor)).toMatchObject({ dtype: "float32", shape });
+        expect(
+          Buffer.from(await ours.read(tensor)).equals(Buffer.from(await theirs.read(tensor))),
+          tensor,
+        ).toBe(true);
+      }
+      await ours.close();
+      expect((await llm.load(out)).config).toEqual(model.config);
+    }
+    await theirs.close();
+    const [before, after] = [original, join(folder, `${name}-copy`)].map(
+      (at) => JSON.parse(readFileSync(join(at, "config.json"), "utf8")) as object,
+    );
+    expect(after).toMatchObject(before!);
   });
 });
 
-describe("a checkpoint that cannot be opened", () => {
-  const changed = (change: (config: Record<string, unknown>) => void): string => {
-    const target = mkdtempSync(join(folder, "changed-"));
-    const config = JSON.parse(readFileSync(join(fixture, "config.json"), "utf8")) as Record<string, unknown>;
-    change(config);
-    writeFileSync(join(target, "config.json"), JSON.stringify(config));
-    copyFileSync(join(fixture, "model.safetensors"), join(target, "model.safetensors"));
-    return target;
-  };
+it("converts on the way", async () => {
+  const model = await llm.load(checkpointOf("llama"), { dtype: "bfloat16" });
+  for (const leaf of tree.leaves(model)) expect(leaf.dtype).toBe("bfloat16");
+  const expected = await reference("llama");
+  const tokens = tensor(expected.get("tokens") as Int32Array, { shape: [2, 25] }).slice(null, [0, -1]);
+  expect(
+    relative(await model.forward(tokens).astype("float32").data(), expected.get("logits")!),
+  ).toBeLessThan(0.05);
+});
 
+describe("a checkpoint that cannot be opened", () => {
   it.each([
-    ["another architecture", { architectures: ["GPT2LMHeadModel"] }, /the architecture is GPT2LMHeadModel/],
-    ["an unknown activation", { hidden_act: "gelu" }, /hidden_act is "gelu"/],
-    ["an unknown rope type", { rope_parameters: { rope_type: "yarn" } }, /rope type "yarn"/],
+    ["another architecture", "llama", { architectures: ["BertModel"] }, /the architecture is BertModel/],
+    ["an unknown activation", "llama", { hidden_act: "quick_gelu" }, /hidden_act is "quick_gelu"/],
+    ["an unknown rope type", "llama", { rope_parameters: { rope_type: "spiral" } }, /rope type "spiral"/],
+    [
+      "a rope type without its factor",
+      "llama",
+      { rope_parameters: { rope_type: "linear" } },
+      /ropeScaling.factor is undefined/,
+    ],
+    ["scores that are not scaled", "gpt2", { scale_attn_weights: false }, /scale_attn_weights is false/],
+    ["a missing field", "llama", { num_hidden_layers: null }, /num_hidden_layers is missing/],
+    ["heads that cannot share", "llama", { num_key_value_heads: 3 }, /4 heads cannot share 3 keyValueHeads/],
+    [
+      "more experts for a token than there are",
+      "mixtral",
+      { num_experts_per_tok: 9 },
+      /experts.perToken is 9 of 4/,
+    ],
     [
       "more layers than it has",
+      "llama",
       { num_hidden_layers: 3 },
-      /model.layers.2.self_attn.q_proj.weight is missing.*and 4 more/,
+      /missing: model.layers.2.self_attn.q_proj.weight, .*and 11 more/,
+    ],
+    [
+      "fewer layers than it has",
+      "llama",
+      { num_hidden_layers: 1 },
+      /unexpected: model.layers.1.input_layernorm.weight/,
     ],
     [
       "other shapes",
+      "llama",
       { intermediate_size: 64 },
-      /gate_proj.weight is \[48, 32\], the configuration says \[64, 32\]/,
+      /gate_proj.weight is \[24, 16\], the configuration says \[64, 16\]/,
     ],
-  ])("names %s", async (_, fields, message) => {
-    await expect(llm.load(changed((config) => Object.assign(config, fields)))).rejects.toThrow(message);
+    [
+      "fewer experts than it has",
+      "mixtral",
+      { num_local_experts: 3 },
+      /block_sparse_moe.gate.weight is \[4, 16\]/,
+    ],
+  ])("names %s", async (_, name, fields, message) => {
+    await expect(llm.load(checkpointOf(name, (config) => Object.assign(config, fields)))).rejects.toThrow(
+      message,
+    );
+  });
+
+  it("names a missing file of several", async () => {
+    const out = join(folder, "several");
+    await llm.save(await llm.load(checkpointOf("llama")), out, { maxFileBytes: 5000 });
+    const file = readdirSync(out).find((entry) => entry.includes("-00002-of-"))!;
+    rmSync(join(out, file));
+    await expect(llm.load(out)).rejects.toThrow(new RegExp(file));
+  });
+
+  it("names a tokenizer of another size", async () => {
+    await expect(llm.load(checkpointOf("llama"), { vocabSize: 41 })).rejects.toThrow(
+      /the tokenizer has 41 tokens, the model 40/,
+    );
   });
 
   it("names a folder that is none", async () => {

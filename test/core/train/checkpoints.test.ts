@@ -120,7 +120,10 @@ it("are folders of safetensors with an index, one for each part of the state", a
   ]);
   expect(existsSync(join(step, "model", "model.safetensors.index.json"))).toBe(true);
   const manifest = JSON.parse(readFileSync(join(step, "manifest.json"), "utf8")) as { files: object };
-  expect(Object.keys(manifest.files)).toHaveLength(7);
+  // Two folders of a model, which are checkpoints of their own.
+  expect(Object.keys(manifest.files)).toHaveLength(9);
+  const opened = await llm.load(join(step, "model"));
+  expect(await opened.model.norm.weight.array()).toEqual(await trainer.model.model.norm.weight.array());
   const files = await checkpoint.TensorFiles.open(join(step, "model"));
   const names = [...tree.named(trainer.model).keys()].map((path) =>
     path.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`),

@@ -1,166 +1,227 @@
 /** Checkpoints in Hugging Face's layout: `config.json` and safetensors, straight from the disk to the devices and back. */
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
+import { stack } from "../../array/joining.js";
+import { transpose } from "../../array/shaping.js";
 import { listTensors, loadTensors, saveTensors } from "../../array/storage.js";
+import type { Tensor } from "../../array/tensor.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import type { DType } from "../../graph/dtype.js";
-import { checkpointName } from "../../nn/module.js";
-import type { RotaryScaling } from "../../nn/rotary.js";
+import { ArgumentError } from "../../graph/errors.js";
+import type { LayerOptions } from "../../nn/stack.js";
+import { jit } from "../../transform/jit.js";
+import { scope } from "../../transform/scope.js";
 import { flatten, named } from "../../transform/tree.js";
-import { Llama, type LlamaConfig } from "./llama.js";
+import { build } from "./build.js";
+import type { Decoder } from "./decoder.js";
+import { type Family, type Json, readConfig, type Stored, storedAs, writeConfig } from "./family.js";
+import { gemma2Family, gemma3Family } from "./gemma.js";
+import { gpt2Family } from "./gpt2.js";
+import { llamaFamily } from "./llama.js";
+import { mistralFamily, mixtralFamily } from "./mistral.js";
+import { phi3Family } from "./phi3.js";
+import { qwen2Family, qwen3Family, qwen3MoeFamily } from "./qwen.js";
 
-type Json = Record<string, unknown>;
+/** Those that can be opened. */
+export const families: readonly Family[] = [
+  llamaFamily,
+  mistralFamily,
+  mixtralFamily,
+  qwen2Family,
+  qwen3Family,
+  qwen3MoeFamily,
+  gemma2Family,
+  gemma3Family,
+  phi3Family,
+  gpt2Family,
+];
 
-/** Fields of `config.json` by ours. */
-const fields = {
-  vocabSize: "vocab_size",
-  hiddenSize: "hidden_size",
-  intermediateSize: "intermediate_size",
-  layers: "num_hidden_layers",
-  heads: "num_attention_heads",
-  keyValueHeads: "num_key_value_heads",
-  headDim: "head_dim",
-  normEpsilon: "rms_norm_eps",
-  tieEmbeddings: "tie_word_embeddings",
-  initStd: "initializer_range",
-} as const satisfies Partial<Record<keyof LlamaConfig, string>>;
-
-const architectures = ["LlamaForCausalLM", "MistralForCausalLM"];
-
-/** A `config.json` of the Llama family as a configuration; what the model cannot compute is refused by name. */
-export function readLlamaConfig(json: Json, path = "config.json"): LlamaConfig {
-  const refuse = (what: string, fix: string): never => {
-    throw new CheckpointError(`${path}: ${what}`, fix);
-  };
-  const [architecture] = (json.architectures as string[] | undefined) ?? [];
-  if (architecture === undefined || !architectures.includes(architecture)) {
-    refuse(
-      `the architecture is ${architecture ?? "not named"}`,
-      `those that can be opened: ${architectures.join(", ")}`,
-    );
-  }
-  const only: [string, unknown[]][] = [
-    ["hidden_act", ["silu", undefined]],
-    ["attention_bias", [false, undefined]],
-    ["mlp_bias", [false, undefined]],
-    ["sliding_window", [null, undefined]],
-  ];
-  for (const [field, allowed] of only) {
-    if (!allowed.includes(json[field])) {
-      refuse(
-        `${field} is ${JSON.stringify(json[field])}`,
-        `only ${JSON.stringify(allowed[0])} can be computed yet`,
-      );
-    }
-  }
-  const config: Record<string, unknown> = {};
-  for (const [ours, theirs] of Object.entries(fields)) {
-    if (json[theirs] !== undefined && json[theirs] !== null) config[ours] = json[theirs];
-  }
-  // transformers 5 keeps both in `rope_parameters`, earlier ones apart.
-  const rope = (json.rope_parameters ?? json.rope_scaling ?? {}) as Json;
-  const theta = json.rope_theta ?? rope.rope_theta;
-  if (theta !== undefined) config.ropeTheta = theta;
-  const ropeScaling = readScaling(rope, refuse);
-  if (ropeScaling !== undefined) config.ropeScaling = ropeScaling;
-  return config as unknown as LlamaConfig;
-}
-
-function readScaling(rope: Json, refuse: (what: string, fix: string) => never): RotaryScaling | undefined {
-  const type = (rope.rope_type ?? rope.type ?? "default") as string;
-  if (type === "default") return undefined;
-  if (type === "linear") return { type, factor: rope.factor as number };
-  if (type !== "llama3")
-    return refuse(`rope type "${type}"`, 'only "default", "linear" and "llama3" can be computed yet');
-  return {
-    type,
-    factor: rope.factor as number,
-    lowFrequencyFactor: rope.low_freq_factor as number,
-    highFrequencyFactor: rope.high_freq_factor as number,
-    originalContext: rope.original_max_position_embeddings as number,
-  };
-}
-
-/** A configuration as `config.json`, as transformers 5 writes it. */
-export function writeLlamaConfig(config: Llama["config"], dtype: DType): Json {
-  const json: Json = { architectures: ["LlamaForCausalLM"], model_type: "llama", hidden_act: "silu" };
-  for (const [ours, theirs] of Object.entries(fields)) json[theirs] = config[ours as keyof typeof fields];
-  const scaling = config.ropeScaling;
-  json.rope_parameters = {
-    rope_theta: config.ropeTheta,
-    rope_type: scaling?.type ?? "default",
-    ...(scaling !== undefined && { factor: scaling.factor }),
-    ...(scaling?.type === "llama3" && {
-      low_freq_factor: scaling.lowFrequencyFactor,
-      high_freq_factor: scaling.highFrequencyFactor,
-      original_max_position_embeddings: scaling.originalContext,
-    }),
-  };
-  return { ...json, attention_bias: false, mlp_bias: false, dtype };
-}
-
-export interface LoadOptions {
+export interface LoadOptions extends LayerOptions {
   /** Element type of the parameters. Default the file's own. */
   dtype?: "float32" | "bfloat16" | "float16";
+  /** Refuses a model whose table is smaller than this: pass `tokenizer.vocabSize`. Default not checked. */
+  vocabSize?: number;
 }
 
 /**
- * Opens a checkpoint folder with `config.json` and `model.safetensors`, or several files and their index. The parameters go from the
- * disk to the devices without passing through this process.
+ * Opens a checkpoint folder with `config.json` and `model.safetensors`, or several files and their index; the architecture that
+ * `config.json` names decides the family. The parameters go from the disk to the devices without passing through this process.
  *
- * @throws CheckpointError with the names that are missing or have another shape
+ * @throws CheckpointError with the names that are missing, unexpected or have another shape
  */
-export async function load(folder: string, { dtype }: LoadOptions = {}): Promise<Llama> {
+export async function load(
+  folder: string,
+  { dtype, vocabSize, ...options }: LoadOptions = {},
+): Promise<Decoder> {
   const path = join(folder, "config.json");
-  let json: Json;
-  try {
-    json = JSON.parse(readFileSync(path, "utf8")) as Json;
-  } catch (error) {
-    throw new CheckpointError(
-      `${path} cannot be read: ${(error as Error).message}`,
-      "give the folder of a checkpoint",
-      {
-        cause: error,
-      },
+  const json = readJson(path);
+  const family = familyOf(json, path);
+  const model = build(family, readConfig(family, json, path), { ...options, source: json });
+  if (vocabSize !== undefined && vocabSize > model.config.vocabSize) {
+    throw new ArgumentError(
+      `${folder}: the tokenizer has ${vocabSize} tokens, the model ${model.config.vocabSize}`,
+      "load the tokenizer that belongs to the checkpoint",
     );
   }
-  const model = new Llama(readLlamaConfig(json, path));
   const tensors = await listTensors(folder);
   const flat = flatten(model);
-  const names = flat.paths.map(checkpointName);
-  const problems: string[] = [];
-  for (const [i, name] of names.entries()) {
-    const found = tensors.get(name);
-    const wanted = flat.leaves[i]!.shape;
-    if (found === undefined) problems.push(`${name} is missing`);
-    else if (found.shape.join() !== wanted.join()) {
-      problems.push(`${name} is [${found.shape.join(", ")}], the configuration says [${wanted.join(", ")}]`);
+  const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
+  const unprefixed = withoutPrefix(stored, tensors);
+  const parameters = flat.leaves.map((leaf, i) => ({ leaf, stored: unprefixed[i]! }));
+  compare(folder, family, model, parameters, tensors);
+  const own = (name: string): DType => dtype ?? (tensors.get(name)!.dtype as DType);
+  const plain = parameters.filter(({ stored: s }) => !s.stacked && !s.transposed);
+  const requests = plain.map(({ leaf, stored: { names } }) => ({
+    name: names[0]!,
+    shape: leaf.shape,
+    dtype: own(names[0]!),
+  }));
+  const found = new Map<Tensor, Tensor>();
+  for (const [i, tensor] of (await loadTensors(folder, requests, "parameter")).entries())
+    found.set(plain[i]!.leaf, tensor);
+  // One by one: for a moment its parts lie beside the whole.
+  for (const { leaf, stored: s } of parameters) {
+    if (found.has(leaf)) continue;
+    const whole = await scope(async () => {
+      const parts = s.names.map((name) => ({ name, shape: partShape(leaf.shape, s), dtype: own(name) }));
+      return assemble(await loadTensors(folder, parts, "parameter"), s.transposed);
+    });
+    found.set(leaf, whole);
+  }
+  return flat.rebuild(flat.leaves.map((leaf) => found.get(leaf)!)) as Decoder;
+}
+
+const assemble = jit(
+  (parts: Tensor[], transposed: boolean): Tensor => (transposed ? transpose(parts[0]!) : stack(parts)),
+  { name: "assemble_parameter", tag: () => "parameter" },
+);
+
+function readJson(path: string): Json {
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as Json;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new CheckpointError(`${path} cannot be read: ${message}`, "give the folder of a checkpoint", {
+      cause: error,
+    });
+  }
+}
+
+function familyOf(json: Json, path: string): Family {
+  const [architecture] = (json.architectures as string[] | null | undefined) ?? [];
+  const family = families.find((f) => f.architecture === architecture);
+  if (family !== undefined) return family;
+  throw new CheckpointError(
+    `${path}: the architecture is ${architecture ?? "not named"}`,
+    `those that can be opened: ${families.map((f) => f.architecture).join(", ")}`,
+  );
+}
+
+/** The first GPT-2 files name their tensors without the "transformer." before them. */
+function withoutPrefix(stored: readonly Stored[], tensors: ReadonlyMap<string, unknown>): readonly Stored[] {
+  const prefix = /^transformer\./;
+  const names = stored.flatMap((s) => s.names);
+  if (!names.some((name) => prefix.test(name)) || names.some((name) => tensors.has(name))) return stored;
+  return stored.map((s) => ({ ...s, names: s.names.map((name) => name.replace(prefix, "")) }));
+}
+
+/** The shape of each tensor in the file. */
+function partShape(shape: readonly number[], { stacked, transposed }: Stored): readonly number[] {
+  if (stacked) return shape.slice(1);
+  return transposed ? [...shape].reverse() : shape;
+}
+
+/** Throws where the file and the model do not fit. */
+function compare(
+  folder: string,
+  family: Family,
+  model: Decoder,
+  parameters: readonly { leaf: Tensor; stored: Stored }[],
+  tensors: ReadonlyMap<string, { shape: readonly number[]; dtype: string }>,
+): void {
+  const [missing, unexpected, misshapen]: [string[], string[], string[]] = [[], [], []];
+  const known = new Set<string>();
+  for (const { leaf, stored } of parameters) {
+    const wanted = partShape(leaf.shape, stored);
+    for (const name of stored.names) {
+      known.add(name);
+      const found = tensors.get(name);
+      if (found === undefined) missing.push(name);
+      else if (found.shape.join() !== wanted.join())
+        misshapen.push(
+          `${name} is [${found.shape.join(", ")}], the configuration says [${wanted.join(", ")}]`,
+        );
     }
   }
-  if (problems.length > 0) {
-    const shown = problems.slice(0, 5).join("; ");
-    throw new CheckpointError(
-      `${folder} does not fit its config.json: ${shown}${problems.length > 5 ? `; and ${problems.length - 5} more` : ""}`,
-      "check that all files of the checkpoint are there and belong together",
-    );
+  for (const name of tensors.keys()) {
+    const tiedHead = model.lmHead === null && name === "lm_head.weight";
+    if (!known.has(name) && !tiedHead && family.ignored?.test(name) !== true) unexpected.push(name);
   }
-  const wanted = names.map((name, i) => ({
-    name,
-    shape: flat.leaves[i]!.shape,
-    dtype: dtype ?? (tensors.get(name)!.dtype as DType),
-  }));
-  return flat.rebuild(await loadTensors(folder, wanted, "parameter")) as Llama;
+  const list = (what: string, names: readonly string[], separator = ", "): string[] => {
+    if (names.length === 0) return [];
+    const rest = names.length > 5 ? `${separator}and ${names.length - 5} more` : "";
+    return [`${what}${names.slice(0, 5).join(separator)}${rest}`];
+  };
+  const problems = [
+    ...list("missing: ", missing),
+    ...list("unexpected: ", unexpected),
+    ...list("", misshapen, "; "),
+  ];
+  if (problems.length === 0) return;
+  throw new CheckpointError(
+    `${folder} does not fit its config.json: ${problems.join("; ")}`,
+    "check that all files of the checkpoint are there and belong together",
+  );
+}
+
+export interface SaveOptions {
+  /** Bytes of parameters above which they are divided into several files with an index. Default 5 GB. */
+  maxFileBytes?: number;
 }
 
 /** Writes a model as `config.json` and safetensors files that transformers opens too. */
-export async function save(model: Llama, folder: string): Promise<void> {
+export async function save(
+  model: Decoder,
+  folder: string,
+  { maxFileBytes = 5e9 }: SaveOptions = {},
+): Promise<void> {
+  const { family } = model;
+  if (family === null) {
+    throw new ArgumentError(
+      "save: the model is of no family",
+      `make it with one of llm.${families.map((f) => f.name).join(", llm.")}`,
+    );
+  }
   mkdirSync(folder, { recursive: true });
-  const tensors = new Map([...named(model)].map(([path, tensor]) => [checkpointName(path), tensor]));
-  await saveTensors(join(folder, "model.safetensors"), tensors, { format: "pt" });
-  const dtype = model.model.embedTokens.weight.dtype;
-  replaceFileSync(
-    join(folder, "config.json"),
-    `${JSON.stringify(writeLlamaConfig(model.config, dtype), null, 2)}\n`,
-  );
+  let bytes = 0;
+  const tensors = new Map<string, Tensor>();
+  for (const [path, tensor] of named(model)) {
+    bytes += tensor.size * (tensor.dtype === "float32" ? 4 : 2);
+    const { names, stacked, transposed } = storedAs(family, path, tensor.shape);
+    for (const [i, name] of names.entries())
+      tensors.set(name, stacked ? tensor.slice(i) : transposed ? transpose(tensor) : tensor);
+  }
+  const whole = bytes <= maxFileBytes;
+  const indexed = indexedFiles(folder);
+  await scope(async () => {
+    await saveTensors(whole ? join(folder, "model.safetensors") : folder, tensors, {
+      metadata: { format: "pt" },
+      maxFileBytes,
+    });
+  });
+  // What an earlier save in another number of files has left would be read too.
+  for (const file of whole ? [...indexed, "model.safetensors.index.json"] : ["model.safetensors"])
+    rmSync(join(folder, file), { force: true });
+  const { dtype } = model.model.embedTokens.weight;
+  const json = writeConfig(family, model.config, dtype, model.source);
+  replaceFileSync(join(folder, "config.json"), `${JSON.stringify(json, null, 2)}\n`);
+}
+
+/** The files that the folder's index names. */
+function indexedFiles(folder: string): string[] {
+  const index = join(folder, "model.safetensors.index.json");
+  if (!existsSync(index)) return [];
+  const { weight_map: map } = readJson(index) as { weight_map?: Record<string, string> };
+  return [...new Set(Object.values(map ?? {}))].filter((file) => basename(file) === file);
 }

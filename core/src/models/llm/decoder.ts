@@ -1,0 +1,351 @@
+/**
+ * The decoder that all language models here are: pre-normalized blocks of attention and feed-forward layers. A family (llama.ts, gemma.ts,
+ * ...) is a choice of its parts. Fields are named as in Hugging Face's Llama checkpoints, in camel case.
+ */
+import { zeros } from "../../array/broadcast.js";
+import { iota } from "../../array/creation.js";
+import { add, div, mul, tanh } from "../../array/elementwise.js";
+import { split } from "../../array/joining.js";
+import { reshape } from "../../array/shaping.js";
+import type { Tensor } from "../../array/tensor.js";
+import { ShapeError } from "../../graph/errors.js";
+import { attention } from "../../nn/attention.js";
+import { KeyValueCache } from "../../nn/cache.js";
+import { ExpertMlp, type RouterStatistics, routerBalance } from "../../nn/experts.js";
+import { type Initializer, normalInit } from "../../nn/initializers.js";
+import { Embedding, LayerNorm, Linear, RMSNorm } from "../../nn/layers.js";
+import { linearCrossEntropy } from "../../nn/losses.js";
+import { GatedMlp, Mlp } from "../../nn/mlp.js";
+import { Module, checkpointName as parameterName } from "../../nn/module.js";
+import { applyRotary, type RotaryTables, rotaryTables } from "../../nn/rotary.js";
+import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stack.js";
+import { checkpointName } from "../../transform/remat.js";
+import { flatten } from "../../transform/tree.js";
+import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
+import { type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
+import type { ForwardOptions, LanguageModel, TokenBatch } from "./model.js";
+
+function norm(
+  config: ResolvedConfig,
+  features = config.hiddenSize,
+  axis: string | null = "embed",
+): RMSNorm | LayerNorm {
+  const { norm: kind, normEpsilon: epsilon } = config;
+  return kind === "layer"
+    ? new LayerNorm(features, { epsilon })
+    : new RMSNorm(features, { epsilon, plusOne: kind === "rmsPlusOne", axis });
+}
+
+/** Layers that write to the residual stream begin smaller, the deeper the model (Radford et al. 2019). */
+function residual({ initStd, layers }: ResolvedConfig): Initializer {
+  return normalInit(initStd / Math.sqrt(2 * layers));
+}
+
+/** What a layer computes with beside its input. */
+interface Surroundings extends ForwardOptions {
+  readonly full: RotaryTables | null;
+  readonly sliding: RotaryTables | null;
+}
+
+class Attention extends Module {
+  qProj: Linear | null;
+  kProj: Linear | null;
+  vProj: Linear | null;
+  qkvProj: Linear | null;
+  oProj: Linear;
+  qNorm: RMSNorm | LayerNorm | null;
+  kNorm: RMSNorm | LayerNorm | null;
+
+  constructor(config: ResolvedConfig) {
+    super();
+    const { hiddenSize, heads, keyValueHeads, headDim, initStd, qkvBias: bias, fusedQkv, qkNorm } = config;
+    const init = normalInit(initStd);
+    const layer = (count: number, axis: string): Linear =>
+      new Linear(hiddenSize, count * headDim, { init, bias, axes: [axis, "embed"] });
+    this.qProj = fusedQkv ? null : layer(heads, "heads");
+    this.kProj = fusedQkv ? null : layer(keyValueHeads, "kv");
+    this.vProj = fusedQkv ? null : layer(keyValueHeads, "kv");
+    this.qkvProj = fusedQkv ? layer(heads + 2 * keyValueHeads, "heads") : null;
+    this.oProj = new Linear(heads * headDim, hiddenSize, {
+      init: residual(config),
+      bias: config.outputBias,
+      axes: ["embed", "heads"],
+    });
+    this.qNorm = qkNorm ? norm(config, headDim, null) : null;
+    this.kNorm = qkNorm ? norm(config, headDim, null) : null;
+  }
+
+  forward(x: Tensor, config: ResolvedConfig, index: number, around: Surroundings): Tensor {
+    const { headDim, heads, keyValueHeads, attentionScale: scale, attentionSoftCap: softCap } = config;
+    const [batch, time] = x.shape as [number, number];
+    const sliding = config.layerTypes[index] === "sliding";
+    const tables = sliding ? around.sliding : around.full;
+    const place = (y: Tensor, n: RMSNorm | LayerNorm | null): Tensor => {
+      const perHead = reshape(y, [batch, time, -1, headDim]);
+      const normed = n === null ? perHead : n.forward(perHead);
+      return tables === null ? normed : applyRotary(normed, tables);
+    };
+    const sizes = [heads, keyValueHeads, keyValueHeads].map((n) => n * headDim);
+    const [rawQ, rawK, rawV] = (
+      this.qkvProj === null
+        ? [this.qProj!.forward(x), this.kProj!.forward(x), this.vProj!.forward(x)]
+        : split(this.qkvProj.forward(x), sizes, -1)
+    ) as [Tensor, Tensor, Tensor];
+    const [q, k] = [place(rawQ, this.qNorm), place(rawK, this.kNorm)];
+    const v = reshape(rawV, [batch, time, -1, headDim]);
+    const { cache, segments } = around;
+    const options = { scale, softCap, segments, window: sliding ? config.window : undefined };
+    const mixed =
+      cache === undefined
+        ? attention(q, k, v, options)
+        : attention(q, ...cache.append(index, k, v), {
+            ...options,
+            offset: cache.position,
+            keyStart: cache.keyStart ?? undefined,
+          });
+    return this.oProj.forward(checkpointName(reshape(mixed, [batch, time, -1]), "attention"));
+  }
+}
+
+function feedForward(config: ResolvedConfig, index: number): GatedMlp | Mlp | ExpertMlp {
+  const { hiddenSize, intermediateSize, activation, mlpBias: bias, experts } = config;
+  const options = { activation, bias, init: normalInit(config.initStd), outputInit: residual(config) };
+  if (experts !== undefined && hasExperts(config, index)) {
+    const { count, perToken, normalize, capacity } = experts;
+    return new ExpertMlp(hiddenSize, experts.intermediateSize ?? intermediateSize, {
+      ...options,
+      experts: count,
+      perToken,
+      normalize,
+      capacity,
+    });
+  }
+  return config.mlp === "plain"
+    ? new Mlp(hiddenSize, intermediateSize, options)
+    : new GatedMlp(hiddenSize, intermediateSize, { ...options, fused: config.fusedGateUp });
+}
+
+class Block extends Module {
+  selfAttn: Attention;
+  mlp: GatedMlp | Mlp | ExpertMlp;
+  inputLayernorm: RMSNorm | LayerNorm;
+  /** Before the feed-forward layers; after attention where there are norms after both. */
+  postAttentionLayernorm: RMSNorm | LayerNorm;
+  preFeedforwardLayernorm: RMSNorm | LayerNorm | null;
+  postFeedforwardLayernorm: RMSNorm | LayerNorm | null;
+
+  constructor(config: ResolvedConfig, index: number) {
+    super();
+    this.selfAttn = new Attention(config);
+    this.mlp = feedForward(config, index);
+    this.inputLayernorm = norm(config);
+    this.postAttentionLayernorm = norm(config);
+    this.preFeedforwardLayernorm = config.postNorms ? norm(config) : null;
+    this.postFeedforwardLayernorm = config.postNorms ? norm(config) : null;
+  }
+
+  forward(
+    x: Tensor,
+    config: ResolvedConfig,
+    index: number,
+    around: Surroundings,
+  ): [x: Tensor, statistics: RouterStatistics | null] {
+    const mixed = this.selfAttn.forward(this.inputLayernorm.forward(x), config, index, around);
+    const attended = add(x, config.postNorms ? this.postAttentionLayernorm.forward(mixed) : mixed);
+    const before = this.preFeedforwardLayernorm ?? this.postAttentionLayernorm;
+    const given = before.forward(attended);
+    const { output, statistics } =
+      this.mlp instanceof ExpertMlp
+        ? this.mlp.forward(given)
+        : { output: this.mlp.forward(given), statistics: null };
+    const after = this.postFeedforwardLayernorm;
+    return [add(attended, after === null ? output : after.forward(output)), statistics];
+  }
+}
+
+class Trunk extends Module {
+  embedTokens: Embedding;
+  embedPositions: Embedding | null;
+  layers: Block[];
+  norm: RMSNorm | LayerNorm;
+
+  constructor(config: ResolvedConfig) {
+    super();
+    const init = normalInit(config.initStd);
+    this.embedTokens = new Embedding(config.vocabSize, config.hiddenSize, { init, axes: ["vocab", "embed"] });
+    this.embedPositions =
+      config.positions === "learned"
+        ? new Embedding(config.maxPositions!, config.hiddenSize, { init, axes: [null, "embed"] })
+        : null;
+    this.layers = Array.from({ length: config.layers }, (_, i) => new Block(config, i));
+    this.norm = norm(config);
+  }
+}
+
+export interface DecoderOptions extends LayerOptions {
+  /** The family it is of, which says how checkpoints of it look. Default none. */
+  family?: Family;
+  /** The `config.json` it was opened from: what the model does not use of it is saved again. */
+  source?: Json;
+}
+
+interface State {
+  readonly x: Tensor;
+  /** Of the layers so far; null in models without experts. */
+  readonly statistics: RouterStatistics | null;
+}
+
+export class Decoder extends Module implements LanguageModel {
+  model: Trunk;
+  lmHead: Linear | null;
+  readonly config: ResolvedConfig;
+  readonly family: Family | null;
+  readonly source: Json | null;
+  readonly execution: LayerOptions;
+
+  constructor(config: DecoderConfig, { family, source, ...execution }: DecoderOptions = {}) {
+    super();
+    this.config = family === undefined ? resolve(config, "decoder") : resolved(family, config);
+    checkLayerOptions(family?.name ?? "decoder", execution);
+    this.family = family ?? null;
+    this.source = source ?? null;
+    this.execution = execution;
+    this.model = new Trunk(this.config);
+    const { hiddenSize, vocabSize, initStd } = this.config;
+    this.lmHead = this.config.tieEmbeddings
+      ? null
+      : new Linear(hiddenSize, vocabSize, { init: normalInit(initStd), axes: ["vocab", "embed"] });
+  }
+
+  /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
+  forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
+    const x = this.hidden(tokens, options);
+    const logits = this.lmHead === null ? this.model.embedTokens.attend(x) : this.lmHead.forward(x);
+    const cap = this.config.logitSoftCap;
+    return cap === undefined ? logits : mul(tanh(div(logits, cap)), cap);
+  }
+
+  /** The states that the output layer reads: integer [batch, time] to [batch, time, hiddenSize], normalized. */
+  hidden(tokens: Tensor, options: ForwardOptions = {}): Tensor {
+    return this.run(tokens, options).x;
+  }
+
+  /** Mean cross-entropy of the next token in nats, and the experts' auxiliary loss; the logits never exist for the whole batch. */
+  loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+    const { logitSoftCap: softCap, experts, layers } = this.config;
+    const output = this.lmHead ?? this.model.embedTokens;
+    const { x, statistics } = this.run(inputs, { segments, positions });
+    const loss = linearCrossEntropy(x, output.weight, targets, { weights, softCap });
+    if (statistics === null) return loss;
+    const tokens = inputs.size * (layers - (experts?.denseLayers?.length ?? 0));
+    return add(loss, mul(routerBalance(statistics, tokens), experts?.auxiliaryWeight ?? 0.001));
+  }
+
+  private run(tokens: Tensor, options: ForwardOptions): State {
+    const { config } = this;
+    const { embedTokens, embedPositions, layers, norm: last } = this.model;
+    if (tokens.ndim !== 2) {
+      throw new ShapeError(
+        `${this.family?.name ?? "decoder"}: tokens of shape [${tokens.shape.join(", ")}]`,
+        "give integers [batch, time]",
+      );
+    }
+    const time = tokens.shape[1]!;
+    const positions = options.positions ?? options.cache?.positions(time) ?? iota([time], 0);
+    const around = { ...options, ...this.tables(positions) };
+    let x = embedTokens.forward(tokens);
+    if (config.embeddingScale !== 1) x = mul(x, config.embeddingScale);
+    if (embedPositions !== null) x = add(x, embedPositions.forward(positions));
+    const none = (): Tensor => zeros([config.experts!.count]);
+    const before: State = {
+      x,
+      statistics: config.experts === undefined ? null : { chosen: none(), probability: none() },
+    };
+    const apply = (layer: Block, state: State, index: number): State => {
+      const [next, statistics] = layer.forward(state.x, config, index, around);
+      if (statistics === null || state.statistics === null) return { ...state, x: next };
+      const { chosen, probability } = state.statistics;
+      return {
+        x: next,
+        statistics: {
+          chosen: add(chosen, statistics.chosen),
+          probability: add(probability, statistics.probability),
+        },
+      };
+    };
+    // A cache has a place for each layer, so its layers are unrolled.
+    const how = options.cache === undefined ? { ...this.execution, period: period(config) } : {};
+    const after = applyLayers(layers, before, apply, how);
+    return { ...after, x: last.forward(after.x) };
+  }
+
+  private tables(positions: Tensor): Pick<Surroundings, "full" | "sliding"> {
+    const { config } = this;
+    if (config.positions === "learned") return { full: null, sliding: null };
+    const features = rotaryFeatures(config);
+    const full = rotaryTables(positions, { features, theta: config.ropeTheta, scaling: config.ropeScaling });
+    const { windowRopeTheta: theta } = config;
+    return { full, sliding: theta === undefined ? full : rotaryTables(positions, { features, theta }) };
+  }
+
+  /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */
+  newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache {
+    const { layers, keyValueHeads: heads, headDim } = this.config;
+    const { dtype } = this.model.embedTokens.weight;
+    return new KeyValueCache({ layers, batch, length, heads, headDim, dtype, keyStart });
+  }
+
+  /**
+   * The `config.json` under which its parameters, saved by the names of their paths, are a checkpoint of its family; undefined where the
+   * family names or cuts them otherwise (`save` does that).
+   */
+  configJson(): Json | undefined {
+    const { family } = this;
+    if (family === null) return undefined;
+    const flat = flatten(this);
+    const asTheyAre = flat.paths.every((path, i) => {
+      const { names, transposed, stacked } = storedAs(family, path, flat.leaves[i]!.shape);
+      return !stacked && !transposed && names[0] === parameterName(path);
+    });
+    return asTheyAre
+      ? writeConfig(family, this.config, this.model.embedTokens.weight.dtype, this.source)
+      : undefined;
+  }
+
+  /**
+   * Floating-point operations a trained token costs (forward and backward), at sequences of `time`: 6 a weight that it is multiplied by (of
+   * experts, those it passes through), and the attention to the keys that it sees.
+   */
+  flopsPerToken(time: number): number {
+    const {
+      hiddenSize,
+      vocabSize,
+      heads,
+      headDim,
+      experts,
+      layerTypes,
+      window = time,
+      maxPositions = 0,
+    } = this.config;
+    let weights = this.parameterCount - (this.lmHead === null ? 0 : vocabSize * hiddenSize);
+    if (this.model.embedPositions !== null) weights -= maxPositions * hiddenSize;
+    if (experts !== undefined) {
+      for (const { mlp } of this.model.layers) {
+        if (!(mlp instanceof ExpertMlp)) continue;
+        const all = mlp.experts.parameterCount;
+        weights -= all - (all * experts.perToken) / experts.count;
+      }
+    }
+    const within = Math.min(window, time);
+    const keys = { full: time / 2, sliding: within - (within * within) / (2 * time) };
+    const attended = layerTypes.reduce((sum, type) => sum + keys[type], 0);
+    return 6 * weights + 12 * heads * headDim * attended;
+  }
+}
+
+/** The number of layers after which their kinds repeat. */
+function period(config: ResolvedConfig): number {
+  const kinds = config.layerTypes.map((type, i) => `${type} ${hasExperts(config, i)}`);
+  for (let p = 1; p < kinds.length; p++) if (kinds.every((kind, i) => kind === kinds[i % p])) return p;
+  return kinds.length;
+}

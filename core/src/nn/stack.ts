@@ -1,0 +1,90 @@
+/** Running a stack of layers: one after the other, or as a loop over their stacked parameters; with recomputation. */
+import { stack } from "../array/joining.js";
+import type { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
+import { type RematPolicy, remat } from "../transform/remat.js";
+import { scan } from "../transform/scan.js";
+import { flatten } from "../transform/tree.js";
+
+/**
+ * What the derivative computes again instead of keeping it: nothing ("none"); everything inside a layer ("full"); all but the results of
+ * matrix products ("dots") or of those with weights ("dotsWithoutBatch"); all but values of given names.
+ */
+export type Recompute = "none" | "full" | "dots" | "dotsWithoutBatch" | { readonly names: readonly string[] };
+
+export interface LayerOptions {
+  /**
+   * "unrolled": each layer is compiled, which runs fastest; "scan": one is, in a loop, which compiles in the time of one and keeps the values
+   * for the derivative stacked. Default "unrolled".
+   */
+  readonly layers?: "unrolled" | "scan";
+  /** Default "none". */
+  readonly remat?: Recompute;
+}
+
+function policyOf(recompute: Recompute): RematPolicy {
+  if (recompute === "none") return "everything";
+  return recompute === "full" ? "nothing" : recompute;
+}
+
+/** Throws on what is no option. */
+export function checkLayerOptions(
+  where: string,
+  { layers = "unrolled", remat: recompute = "none" }: LayerOptions,
+): void {
+  if (layers !== "unrolled" && layers !== "scan")
+    throw new ArgumentError(`${where}: layers is "${String(layers)}"`, 'give "unrolled" or "scan"');
+  const known = ["none", "full", "dots", "dotsWithoutBatch"];
+  const names = typeof recompute === "object" ? (recompute as { names?: unknown } | null)?.names : undefined;
+  if (!known.includes(recompute as string) && !Array.isArray(names))
+    throw new ArgumentError(
+      `${where}: remat is ${JSON.stringify(recompute)}`,
+      `give ${known.join(", ")} or { names: [...] }`,
+    );
+}
+
+/**
+ * The state after all layers: `apply(layer, state, index)` of each in turn.
+ *
+ * In a loop, `period` layers are a step: layers at the same place within their periods must have the same structure, and `apply` is called
+ * with the indices of the first period only. Layers after the last whole period are unrolled.
+ */
+export function applyLayers<L, S>(
+  layers: readonly L[],
+  state: S,
+  apply: (layer: L, state: S, index: number) => S,
+  {
+    layers: how = "unrolled",
+    remat: recompute = "none",
+    period = 1,
+  }: LayerOptions & { readonly period?: number } = {},
+): S {
+  const policy = policyOf(recompute);
+  const run = (layer: L, before: S, index: number): S =>
+    remat((l: L, s: S) => apply(l, s, index), { policy })(layer, before);
+  const periods = how === "scan" ? Math.floor(layers.length / period) : 0;
+  const looped = periods > 1 ? periods * period : 0;
+  let now = state;
+  if (looped > 0) {
+    const groups = Array.from({ length: periods }, (_, i) =>
+      flatten(layers.slice(i * period, (i + 1) * period)),
+    );
+    const [first] = groups as [(typeof groups)[number]];
+    for (const [i, { paths }] of groups.entries()) {
+      if (paths.join() !== first.paths.join()) {
+        throw new ArgumentError(
+          `layers ${i * period} to ${(i + 1) * period - 1} have other parameters than the first ${period}`,
+          'layers in a loop must be alike: use layers: "unrolled"',
+        );
+      }
+    }
+    const stacked = first.leaves.map((_, k) => stack(groups.map(({ leaves }) => leaves[k]!)));
+    const step = (before: S, leaves: Tensor[]): readonly [S, null] => {
+      const group = first.rebuild(leaves) as L[];
+      return [group.reduce((s, layer, index) => run(layer, s, index), before), null];
+    };
+    [now] = scan(step, state, stacked);
+  }
+  for (let i = looped; i < layers.length; i++) now = run(layers[i]!, now, i);
+  return now;
+}
