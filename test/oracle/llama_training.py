@@ -1,7 +1,8 @@
 """The Llama of core/src/models/llm/llama.ts and its training with AdamW, written in plain JAX: an independent oracle.
 
-Reads a request (JSON: config, optimizer, and the safetensors files of batches and initial parameters) from the path in
-argv[1]; writes the first step's gradients as safetensors to argv[2] and prints {"losses": [...], "norms": [...]}.
+Reads a request (JSON: config, optimizer, and the safetensors files of batches and initial parameters; with
+"float64": true all is computed in float64) from the path in argv[1]; writes the first step's gradients as safetensors
+to argv[2] and prints {"losses": [...], "norms": [...]}.
 """
 
 import json
@@ -48,8 +49,8 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
 
 def rotate(x: jax.Array, theta: float) -> jax.Array:
     _, time, _, dim = x.shape
-    frequencies = theta ** (-jnp.arange(0, dim, 2, dtype=jnp.float32) / dim)
-    angles = jnp.arange(time, dtype=jnp.float32)[:, None] * frequencies[None, :]
+    frequencies = theta ** (-jnp.arange(0, dim, 2, dtype=x.dtype) / dim)
+    angles = jnp.arange(time, dtype=x.dtype)[:, None] * frequencies[None, :]
     cosine, sine = jnp.cos(angles)[None, :, None, :], jnp.sin(angles)[None, :, None, :]
     first, second = x[..., : dim // 2], x[..., dim // 2 :]
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], -1)
@@ -87,7 +88,10 @@ def main() -> None:
     with open(sys.argv[1]) as file:
         request = json.load(file)
     c, o = request["config"], request["optimizer"]
-    p = {name: jnp.asarray(array) for name, array in read_safetensors(request["parameters"]).items()}
+    if request.get("float64"):
+        jax.config.update("jax_enable_x64", True)
+    wide = np.float64 if request.get("float64") else np.float32
+    p = {name: jnp.asarray(array, wide) for name, array in read_safetensors(request["parameters"]).items()}
     batches = read_safetensors(request["batches"])
     steps = request["steps"]
 
@@ -120,7 +124,7 @@ def main() -> None:
     m = v = {k: jnp.zeros_like(x) for k, x in p.items()}
     losses, norms = [], []
     for step in range(steps):
-        p, m, v, loss, norm = update(p, m, v, jnp.float32(step), inputs[step], targets[step])
+        p, m, v, loss, norm = update(p, m, v, jnp.asarray(step, wide), inputs[step], targets[step])
         losses.append(float(loss))
         norms.append(float(norm))
     print(json.dumps({"losses": losses, "norms": norms}))

@@ -8,7 +8,7 @@
  */
 import type { BatchSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
-import { configs, llama } from "../models/llm/index.js";
+import * as models from "../models/llm/index.js";
 import { adamw, cosine } from "../optim/index.js";
 import type { TrainableModel, TrainerConfig } from "../train/index.js";
 import { RandomTokens } from "./random-tokens.js";
@@ -20,6 +20,8 @@ export interface BatchShape {
   /** Ids must be below it. */
   readonly vocabSize: number;
 }
+
+const { configs, llama } = models;
 
 type Model = TrainableModel & { readonly config: { readonly vocabSize: number } };
 
@@ -139,6 +141,15 @@ export const tiny = recipe("tiny", () => llama(configs.tiny), {
   steps: 400,
 });
 
+/** nanoGPT's reproduction (github.com/karpathy/nanoGPT, config/train_gpt2.py): half a million tokens an update, 6e-4 to 6e-5. */
+export const gpt2 = recipe("gpt2", () => models.gpt2(configs.gpt2), {
+  peak: 6e-4,
+  epsilon: 1e-8,
+  batchSize: 480,
+  sequenceLength: 1024,
+  steps: 600_000,
+});
+
 /** Zhang et al. 2024, "TinyLlama": 2 million tokens an update, learning rate 4e-4 to 4e-5. */
 export const llama1b = recipe("llama1b", () => llama(configs.llama1b), {
   peak: 4e-4,
@@ -147,5 +158,36 @@ export const llama1b = recipe("llama1b", () => llama(configs.llama1b), {
   steps: 1_431_000,
 });
 
-/** NeMo's; learning rate as in Grattafiori et al. 2024, "The Llama 3 Herd of Models", table 3. */
+/** Touvron et al. 2023, "Llama 2", section 2.2: 4 million tokens an update, 2 trillion in all. */
+const llama2Published = { batchSize: 1024, sequenceLength: 4096, steps: 500_000 };
+export const llama2_7b = recipe("llama2_7b", () => llama(configs.llama2_7b), llama2Published);
+export const llama2_13b = recipe("llama2_13b", () => llama(configs.llama2_13b), llama2Published);
+export const llama2_70b = recipe("llama2_70b", () => llama(configs.llama2_70b), {
+  ...llama2Published,
+  peak: 1.5e-4,
+});
+
+/** Learning rates of Llama 3: Grattafiori et al. 2024, "The Llama 3 Herd of Models", table 3; the rest is NeMo's. */
 export const llama3_8b = recipe("llama3_8b", () => llama(configs.llama3_8b));
+export const llama3_70b = recipe("llama3_70b", () => llama(configs.llama3_70b), { peak: 1.5e-4 });
+export const llama3_1_8b = recipe("llama3_1_8b", () => llama(configs.llama3_1_8b));
+export const llama3_1_70b = recipe("llama3_1_70b", () => llama(configs.llama3_1_70b), { peak: 1.5e-4 });
+/** The same, section 3.4.1: 8,000 steps of warm-up, 8e-5 to 8e-7 over 1,200,000 steps. */
+export const llama3_1_405b = recipe("llama3_1_405b", () => llama(configs.llama3_1_405b), {
+  peak: 8e-5,
+  final: 8e-7,
+  warmup: 8000,
+  steps: 1_200_000,
+});
+export const llama3_2_1b = recipe("llama3_2_1b", () => llama(configs.llama3_2_1b));
+export const llama3_2_3b = recipe("llama3_2_3b", () => llama(configs.llama3_2_3b));
+
+/** Mistral AI and the Qwen team published no such figures: NeMo's defaults. */
+const nemoShort = { sequenceLength: 4096 };
+export const mistral_7b = recipe("mistral_7b", () => models.mistral(configs.mistral_7b));
+export const mixtral_8x7b = recipe("mixtral_8x7b", () => models.mixtral(configs.mixtral_8x7b), nemoShort);
+export const mixtral_8x22b = recipe("mixtral_8x22b", () => models.mixtral(configs.mixtral_8x22b), nemoShort);
+export const qwen3_0_6b = recipe("qwen3_0_6b", () => models.qwen3(configs.qwen3_0_6b), nemoShort);
+export const qwen3_8b = recipe("qwen3_8b", () => models.qwen3(configs.qwen3_8b), nemoShort);
+export const qwen3_32b = recipe("qwen3_32b", () => models.qwen3(configs.qwen3_32b), nemoShort);
+export const qwen3_30b_a3b = recipe("qwen3_30b_a3b", () => models.qwen3Moe(configs.qwen3_30b_a3b), nemoShort);

@@ -35,6 +35,20 @@ it("have the published figures", () => {
   expect((tuned.optimizer.options as Options).learningRate.options).toMatchObject({ peak: 1e-4, warmup: 50 });
 });
 
+it("are there for every family that they name, with the right vocabulary and a positive cost", () => {
+  const names = Object.keys(llm.recipes);
+  expect(names).toEqual(
+    expect.arrayContaining(["gpt2", "llama3_8b", "llama3_70b", "qwen3_8b", "mixtral_8x7b", "mistral_7b"]),
+  );
+  // The largest declare hundreds of thousands of expressions: the small ones of each family stand for them.
+  for (const name of ["gpt2", "llama3_2_1b", "qwen3_0_6b"] as const) {
+    const { model, data, optimizer } = llm.recipes[name].pretrain();
+    expect(data.vocabSize).toBe(llm.configs[name].vocabSize);
+    expect(model.flopsPerToken(data.sequenceLength)).toBeGreaterThan(6e8);
+    expect((optimizer.options as Options).learningRate.options).toMatchObject({ warmup: 2000 });
+  }
+});
+
 it("shorten the warm-up of a short trial, and split the batch as asked", async () => {
   const config = llm.recipes.llama3_8b.pretrain({ steps: 100, batchSize: 64, microBatchSize: 4 });
   expect(config.accumulate).toBe(16);

@@ -11,7 +11,7 @@ import { config, folder, losses, small, weights } from "./support.js";
 
 const kill = fileURLToPath(new URL("../../../bench/kill-resume.mjs", import.meta.url));
 
-it("goes on bit for bit after kill -9 at random moments", { timeout: 120_000 }, async () => {
+it("goes on bit for bit after kill -9 at random moments", { timeout: 300_000 }, async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [kill, "--kills", "3", "--seed", "5"]);
   expect(JSON.parse(stdout)).toMatchObject({ killed: 3, equal: true });
 });
