@@ -69,7 +69,10 @@ def load(session: "Session", header: Header) -> None:
         if entry.dtype is None:
             raise InvalidArgument(f"{entry.name} has elements of type {entry.code}, which no buffer can hold")
         jobs.append((entry, _wanted_aval(session, request, entry), *_labels(request)))
-    require_host_memory(sum(entry.nbytes for entry, *_ in jobs), f"loading {header['path']}")
+    sizes = sorted((entry.nbytes for entry, *_ in jobs), reverse=True)
+    if session.backend.platform != "cpu":
+        del sizes[2 * _READERS :]  # Those that are being read, and those on their way to the devices.
+    require_host_memory(sum(sizes), f"loading {header['path']}")
 
     def read(job: tuple[Entry, Aval, str, str]) -> Buffer:
         entry, aval, tag, name = job

@@ -173,6 +173,38 @@ describe("the runtime's wire", () => {
     client.destroy();
   });
 
+  it("takes what comes in a wrong order as it comes, and goes on", async () => {
+    const client = await greeted();
+    const t = "tensor<1xf32>";
+    const text = new TextEncoder().encode(
+      `func.func @main(%a: ${t}) -> ${t} { %0 = stablehlo.add %a, %a : ${t} return %0 : ${t} }`,
+    );
+    const described = { shape: [1], dtype: "float32" };
+    const run = (outputs: number) => frame({ op: "execute", program: 1, inputs: [1], outputs });
+    const two = new Uint8Array(Float32Array.of(2).buffer);
+    await client.send(run(10)); // before its program and its input
+    await client.send(frame({ op: "get", id: 1, buffer: 10 }));
+    await client.send(frame({ op: "free", handles: [1, 10] }));
+    await client.send(frame({ op: "put", buffer: 1, ...described }, two));
+    await client.send(run(20)); // before its program
+    await client.send(frame({ op: "hello", id: 2, protocol: 1 }));
+    await client.send(frame({ op: "compile", id: 3, program: 1, outputs: [described] }, text));
+    await client.send(run(30));
+    await client.send(frame({ op: "delete", handles: [1] }));
+    await client.send(frame({ op: "free", handles: [1] })); // both in use by a run that may not have begun
+    await client.send(frame({ op: "get", id: 4, buffer: 30 }));
+    await client.send(frame({ op: "get", id: 5, buffer: 20 }));
+    await client.send(frame({ op: "telemetry.unsubscribe", id: 6, subscription: 9 }));
+    await client.send(frame({ op: "profile.stop", id: 7 }));
+    await client.until(() => [1, 2, 3, 4, 5, 6, 7].every((id) => client.reply(id) !== undefined));
+    for (const id of [1, 5]) expect(client.reply(id)!.error).toMatchObject({ kind: "BufferDeleted" });
+    expect(client.reply(2)!.error).toMatchObject({ kind: "ProtocolError" });
+    expect(client.reply(4)).toMatchObject({ id: 4, result: null });
+    expect(client.reply(7)!.error).toMatchObject({ kind: "InvalidArgument" });
+    for (const id of [3, 4, 6]) expect(client.reply(id)!.error, `${id}`).toBeUndefined();
+    client.destroy();
+  });
+
   it("drops a client whose frame ends early", async () => {
     const whole = frame({ op: "put", buffer: 1, shape: [1024], dtype: "float32" }, new Uint8Array(4096));
     for (const length of [3, 16, 20, 1000]) {
