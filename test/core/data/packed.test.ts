@@ -11,6 +11,8 @@ import {
   unigramCrossEntropy,
 } from "../../../core/src/data/index.js";
 
+import { interruptible } from "../../support/interrupt.js";
+
 const tokenizer = byteTokenizer();
 const base = { tokenizer, sequenceLength: 8, batchSize: 3 };
 const texts = Array.from({ length: 40 }, (_, i) => `document ${i}: ${"abcdefghij".slice(0, i % 10)}`);
@@ -140,6 +142,39 @@ describe("packed text", () => {
   test("takes validation text of its own", async () => {
     const source = packed(texts, { ...base, validation: ["held out ".repeat(20)] });
     expect(tokenizer.decode(await source.validationTokens())).toBe(`${"held out ".repeat(20)}<|endoftext|>`);
+  });
+
+  test("tells how much of each source was read", async () => {
+    const source = packed(
+      [
+        { source: ["a".repeat(100)], weight: 3 },
+        { source: ["b".repeat(400)], weight: 1 },
+      ],
+      { ...base, batchSize: 8 },
+    );
+    expect(source.progress()).toEqual([]);
+    await take(source, 4);
+    // 12 sequences in the first one, 50 in the second.
+    expect(source.progress()).toEqual([
+      { name: "documents", weight: 3, sequences: 24, epochs: 2 },
+      { name: "documents", weight: 1, sequences: 8, epochs: 8 / 50 },
+    ]);
+    const streaming = streamed([{ source: ["a".repeat(100)], weight: 1 }], { ...base, batchSize: 8 });
+    await take(streaming, 4);
+    expect(streaming.progress()).toEqual([{ name: "documents", weight: 1, sequences: 32, epochs: 2 }]);
+    streaming.close();
+  });
+
+  test("stops tokenizing when the notebook interrupts the cell", async () => {
+    const notebook = interruptible();
+    try {
+      const source = packed(Array<string>(3000).fill("abcdefghij".repeat(300)), base);
+      const onProgress = (): void => notebook.interrupt();
+      await expect(source.prepare({ onProgress })).rejects.toThrow(/tokenizing documents was stopped/);
+      expect(notebook.observers).toBe(0);
+    } finally {
+      notebook.end();
+    }
   });
 
   test("mixes by weight to within one sequence at any moment", async () => {

@@ -9,6 +9,8 @@ import {
   withSeen,
 } from "../../../core/src/models/llm/sampling.js";
 
+import { interruptible } from "../../support/interrupt.js";
+
 const tokenizer = text.byteTokenizer();
 const model = nn.initialize(
   llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, initStd: 0.5 }),
@@ -186,6 +188,20 @@ describe("text", () => {
     expect(completion!.ended).toBe("aborted");
     expect(completion!.ids.length).toBeLessThan(10);
     expect(completion!.text).not.toBe("");
+  });
+});
+
+describe("the notebook's interrupt", () => {
+  it("ends the writing with an error that says how far it came", async () => {
+    const notebook = interruptible();
+    try {
+      const onText = (): void => notebook.interrupt();
+      const written = llm.complete(model, ["x"], { ...endless, tokensPerCall: 2, maxTokens: 60, onText });
+      await expect(written).rejects.toThrow(/stopped after \d tokens/);
+      expect(notebook.observers).toBe(0);
+    } finally {
+      notebook.end();
+    }
   });
 });
 
