@@ -68,7 +68,7 @@ it(
       const { x } = await lab.points("loss");
       expect(x.slice(0, 5)).toEqual([1, 2, 3, 4, 5]);
       await status("Finished");
-      expect(await lab.tile("step")).toBe("300/ 300");
+      expect(await lab.tile("step")).toBe("400/ 400");
       const trained = await loss();
       expect(trained.at(-1)).toBeLessThan(4.3);
       await lab.screenshot("notebook-finished");

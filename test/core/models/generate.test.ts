@@ -1,6 +1,6 @@
 import "../../support/runtime.js";
 import { jit, llm, nn, random, type Tensor, tensor, text } from "aronnax";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   type Draw,
   nextTokens,
@@ -16,6 +16,9 @@ const model = nn.initialize(
   llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, initStd: 0.5 }),
   1,
 );
+// Much of this is compilation, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 180_000 });
+
 // Nothing ends a text but its length, unless a test says so.
 const endless = { tokenizer, stopIds: [] };
 
@@ -91,14 +94,18 @@ describe("a batch of prompts", () => {
     async (sampling) => {
       const options = { ...sampling, seed: 8, maxTokens: 17, context: longest };
       const together = await llm.complete(model, prompts, { ...endless, ...options });
-      const apart = await llm.complete(model, prompts, { ...endless, ...options, batchSize: 3 });
       for (const [row, prompt] of prompts.entries()) {
         const alone = await uncached(prompt === "" ? "<|endoftext|>" : prompt, row, options);
         expect(together[row]!.ids).toEqual(alone);
-        expect(apart[row]!.ids).toEqual(alone);
       }
     },
   );
+
+  it("is the same in several smaller batches", async () => {
+    const options = { ...endless, seed: 8, maxTokens: 6, topK: 20 };
+    const together = await llm.complete(model, prompts, options);
+    expect(await llm.complete(model, prompts, { ...options, batchSize: 3 })).toEqual(together);
+  });
 
   it("ends each text by itself", async () => {
     const [free] = await llm.complete(model, ["x"], { ...endless, temperature: 0, maxTokens: 9 });

@@ -219,7 +219,11 @@ export class Decoder extends Module implements LanguageModel {
 
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor, options: ForwardOptions = {}): Tensor {
-    const x = this.hidden(tokens, options);
+    return this.logits(this.hidden(tokens, options));
+  }
+
+  /** The output layer: states [batch, time, hiddenSize] of `hidden` to logits [batch, time, vocabSize]. */
+  logits(x: Tensor): Tensor {
     const logits = this.lmHead === null ? this.model.embedTokens.attend(x) : this.lmHead.forward(x);
     const cap = this.config.logitSoftCap;
     return cap === undefined ? logits : mul(tanh(div(logits, cap)), cap);

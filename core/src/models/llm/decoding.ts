@@ -55,9 +55,10 @@ function choose(logits: Tensor, cache: KeyValueCache, state: State, setting: Set
 const read = jit(
   (state: State, model: LanguageModel, prompts: Tensor, setting: Setting): State => {
     const { cache } = state;
-    const logits = model.forward(prompts, { cache });
+    // Logits of every place of a long prompt would take more memory than all else.
+    const last = slice(model.hidden(prompts, { cache }), null, [-1]);
     cache.advance(prompts.shape[1]!);
-    return choose(slice(logits, null, -1), cache, state, setting);
+    return choose(slice(model.logits(last), null, 0), cache, state, setting);
   },
   { name: "read_prompts", donate: [0], tag: tagOf },
 );

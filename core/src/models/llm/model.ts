@@ -29,6 +29,10 @@ export interface LanguageModel {
   readonly config: { readonly vocabSize: number; readonly maxPositions?: number };
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor, options?: ForwardOptions): Tensor;
+  /** The states that the output layer reads: integer [batch, time] to [batch, time, hiddenSize]. */
+  hidden(tokens: Tensor, options?: ForwardOptions): Tensor;
+  /** The output layer: [batch, time, hiddenSize] to logits [batch, time, vocabSize]. */
+  logits(hidden: Tensor): Tensor;
   /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */
   newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache;
 }
