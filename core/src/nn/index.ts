@@ -1,7 +1,21 @@
 export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache } from "./cache.js";
+export { Conv1d, Conv2d, type ConvOptions, GroupNorm } from "./convolutions.js";
+export { dropout } from "./dropout.js";
 export { ExpertMlp, type ExpertOptions, type RouterStatistics, routerBalance } from "./experts.js";
-export { constantInit, fanInUniform, type Initializer, normalInit } from "./initializers.js";
+export {
+  constantInit,
+  fanInUniform,
+  type Initializer,
+  kaimingNormal,
+  kaimingUniform,
+  normalInit,
+  orthogonal,
+  truncatedNormalInit,
+  uniformInit,
+  xavierNormal,
+  xavierUniform,
+} from "./initializers.js";
 export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm, type RMSNormOptions } from "./layers.js";
 export { crossEntropy, type LinearCrossEntropyOptions, linearCrossEntropy } from "./losses.js";
 export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";

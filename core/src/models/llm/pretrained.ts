@@ -57,7 +57,7 @@ export async function load(
   const path = join(folder, "config.json");
   const json = readJson(path);
   const family = familyOf(json, path);
-  const model = build(family, readConfig(family, json, path), { ...options, source: json });
+  const model = opened(family, json, path, options);
   if (vocabSize !== undefined && vocabSize > model.config.vocabSize) {
     throw new ArgumentError(
       `${folder}: the tokenizer has ${vocabSize} tokens, the model ${model.config.vocabSize}`,
@@ -90,6 +90,17 @@ export async function load(
     found.set(leaf, whole);
   }
   return flat.rebuild(flat.leaves.map((leaf) => found.get(leaf)!)) as Decoder;
+}
+
+/** The model that `config.json` describes. */
+function opened(family: Family, json: Json, path: string, options: LayerOptions): Decoder {
+  const config = readConfig(family, json, path);
+  try {
+    return build(family, config, { ...options, source: json });
+  } catch (error) {
+    if (!(error instanceof ArgumentError)) throw error;
+    throw new CheckpointError(`${path}: ${error.message}`, error.fix ?? "correct the file", { cause: error });
+  }
 }
 
 const assemble = jit(
