@@ -33,8 +33,9 @@ export interface Optimizer<S = unknown> {
   trains?(path: string, parameter: Tensor): boolean;
   /** The same optimizer with some options changed, where it has options. */
   with?(changes: Readonly<Record<string, unknown>>): Optimizer<S>;
-  /** What it was made with. */
+  /** What it was made with, and by which function. */
   readonly options?: object;
+  readonly kind?: string;
 }
 
 /** Euclidean norm of all leaves together, in float32. */
@@ -59,7 +60,7 @@ export function clipByValue<P>(gradients: P, limit: number): P {
   return map((g) => clip(g, -limit, limit), gradients);
 }
 
-/** Gives `value` the options that it was made with, and `with(changes)`, which makes another by `make`. */
+/** Gives `value` the options that it was made with by `make`, and `with(changes)`, which makes another. */
 export function withOptions<T extends object, O extends object>(
   value: T,
   make: (options: O) => T,
@@ -67,6 +68,7 @@ export function withOptions<T extends object, O extends object>(
 ): T {
   return Object.assign(value, {
     options,
+    kind: make.name,
     with: (changes: Partial<O>) => make({ ...options, ...changes }),
   });
 }

@@ -14,8 +14,9 @@ export interface Schedule {
   (step: Tensor, totalSteps: number): Tensor;
   /** The same schedule with some options changed, where it has options. */
   with?(changes: Readonly<Record<string, unknown>>): Schedule;
-  /** What it was made with. */
+  /** What it was made with, and by which function. */
   readonly options?: object;
+  readonly kind?: string;
 }
 
 /** The learning rate of every step of a training, float32 [steps]: to be drawn before it begins. */

@@ -1,5 +1,6 @@
 /** What a training is told, and the check of every field before anything starts. */
 import type { BatchSource } from "../data/batch.js";
+import type { JsonValue } from "../files/json.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
@@ -75,8 +76,9 @@ export interface TrainerConfig<M extends TrainableModel> {
 export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">;
 
 /** The configuration as JSON, for the run's record. */
-export function describe(config: Settings): Record<string, string | number | boolean> {
+export function describe(config: Settings): { [field: string]: JsonValue } {
   const { name, steps, precision = "float32", parallel = {}, accumulate = 1, seed = 0, data } = config;
+  const { optimizer, onDivergence = "stop", average } = config;
   const sizes = Object.entries(parallel).filter(([, size]) => typeof size === "number" && size > 1);
   return {
     name,
@@ -87,7 +89,24 @@ export function describe(config: Settings): Record<string, string | number | boo
     ...(sizes.length > 0 && { parallel: sizes.map(([axis, size]) => `${axis}=${size}`).join(", ") }),
     batchSize: data.batchSize,
     sequenceLength: data.sequenceLength,
+    onDivergence,
+    ...(average !== undefined && { averageDecay: average.decay }),
+    optimizer: madeWith(optimizer),
   };
+}
+
+/** The plain options of an optimizer or schedule and of those inside it, with the name of the function that made it. */
+function madeWith({ kind, options = {} }: { kind?: string; options?: object }): {
+  [field: string]: JsonValue;
+} {
+  const plain: { [field: string]: JsonValue } = { kind: kind ?? "custom" };
+  for (const [name, value] of Object.entries(options) as [string, unknown][]) {
+    if (Number.isFinite(value) || typeof value === "string" || typeof value === "boolean")
+      plain[name] = value;
+    else if (typeof (value as { options?: unknown } | undefined)?.options === "object")
+      plain[name] = madeWith(value as object);
+  }
+  return plain;
 }
 
 type Check = (value: unknown) => boolean;

@@ -18,6 +18,10 @@ describe("fit", () => {
     const stored = metrics.readRun(join(folder, "whole"));
     expect(stored.state?.status).toBe("finished");
     expect(stored.rows.flatMap((row) => row.loss ?? [])).toEqual(losses(trainer));
+    expect(metrics.metricsHub().runs.get(stored.state!.id)!.config).toMatchObject({
+      batchSize: 4,
+      optimizer: { kind: "adamw", weightDecay: 0.1, learningRate: { kind: "cosine", peak: 1e-2, warmup: 3 } },
+    });
     const [first] = trainer.rows;
     // 257·16 for the table and the output, 4·16² attention, 3·16·32 feed-forward, 3·16 norms; means and squares beside.
     const count = 2 * 257 * 16 + 4 * 256 + 3 * 512 + 48;
