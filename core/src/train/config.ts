@@ -101,8 +101,8 @@ function madeWith({ kind, options = {} }: { kind?: string; options?: object }): 
 } {
   const plain: { [field: string]: JsonValue } = { kind: kind ?? "custom" };
   for (const [name, value] of Object.entries(options) as [string, unknown][]) {
-    if (Number.isFinite(value) || typeof value === "string" || typeof value === "boolean")
-      plain[name] = value;
+    const isNumber = typeof value === "number" && Number.isFinite(value);
+    if (isNumber || typeof value === "string" || typeof value === "boolean") plain[name] = value;
     else if (typeof (value as { options?: unknown } | undefined)?.options === "object")
       plain[name] = madeWith(value as object);
   }

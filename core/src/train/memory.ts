@@ -109,8 +109,8 @@ function remedy(
   let parts = Math.min(wanted, batchSize);
   while (batchSize % parts !== 0) parts++;
   if (parts > accumulate && room > 0)
-    return `set accumulate: ${parts}, which computes a batch of ${batchSize} in ${parts} parts; or recompute activations (remat), or shorten the sequences`;
-  return "recompute activations (remat), shorten the sequences, or spread the training with parallel: { fsdp }";
+    return `set accumulate: ${parts}, which computes a batch of ${batchSize} in ${parts} parts; or recompute activations (the model's option remat: "full"), or shorten the sequences`;
+  return 'recompute activations (the model\'s option remat: "full"), shorten the sequences, or spread the training with parallel: { fsdp }';
 }
 
 function size(bytes: number): string {
