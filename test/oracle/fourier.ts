@@ -34,6 +34,8 @@ export const complexNumbers: readonly Operation[] = [
   complexFunction("exp", (z) => a.exp(z), "lambda z, w: jnp.exp(z)"),
   complexFunction("log and tanh", (z) => a.add(a.log(z), a.tanh(z)), "lambda z, w: jnp.log(z) + jnp.tanh(z)"),
   complexFunction("angle", (z) => a.complex(a.angle(z)), "lambda z, w: jnp.angle(z)"),
+  complexFunction("abs", (z) => a.complex(a.abs(z)), "lambda z, w: jnp.abs(z)"),
+  complexFunction("sign", (z) => a.sign(z), "lambda z, w: jnp.sign(z)"),
   complexFunction("sum", (z, w) => a.sum(a.mul(z, w)), "lambda z, w: jnp.sum(z * w)"),
   complexFunction("numbers", (z) => a.add(a.mul(z, 2.5), 1), "lambda z, w: z * 2.5 + 1", { linear: true }),
 ];

@@ -9,7 +9,19 @@ import { DTypeError } from "../graph/errors.js";
 import { functionType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { zerosLike } from "./broadcast.js";
-import { atan2, cast, neg, promote, type TensorLike, uniform } from "./elementwise.js";
+import {
+  atan2,
+  cast,
+  div,
+  equal,
+  mul,
+  neg,
+  promote,
+  type TensorLike,
+  uniform,
+  where,
+} from "./elementwise.js";
+import { oncePerElement } from "./kinds.js";
 import type { Tensor } from "./tensor.js";
 
 type None = Record<string, never>;
@@ -75,4 +87,21 @@ export function conj(z: Tensor): Tensor {
 /** The argument in (-π, π]: the angle of z in the complex plane. */
 export function angle(z: Tensor): Tensor {
   return atan2(imag(z), real(z));
+}
+
+const magnitudePrimitive: Op<None> = {
+  name: "complex_abs",
+  ...oncePerElement,
+  shape: ([z]) => [{ shape: z!.shape, dtype: "float32" }],
+  vjp: ({ inputs: [z], outputs: [y] }, [g]) => [
+    g && mul(complex(div(g, where(equal(y!, 0), 1, y!))), conj(z!)),
+  ],
+  batch: ([z]) => [bind(magnitudePrimitive, [z!], {})],
+  lower: (lowering, { inputs, outputs }, [z]) =>
+    lowering.emit(`stablehlo.abs ${z} : ${functionType(inputs, outputs)}`),
+};
+
+/** |z|, a real number; its gradient at 0 is 0. */
+export function magnitude(z: Tensor): Tensor {
+  return bind(magnitudePrimitive, [z], {});
 }

@@ -8,7 +8,7 @@ import type { Shape } from "../graph/node.js";
 import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
 import { dtypeOf, encode, flattenNested, limits, type Nested, type TypedArray } from "./hostdata.js";
-import { checkShape, sizeOf } from "./shapes.js";
+import { checkDType, checkShape, sizeOf } from "./shapes.js";
 import { Tensor } from "./tensor.js";
 
 export type Scalar = number | bigint | boolean;
@@ -64,6 +64,7 @@ export function literal(value: Scalar, dtype: DType): string {
 
 /** A scalar of `dtype`. Integers out of the type's range are errors. */
 export function scalar(value: Scalar, dtype: DType): Tensor {
+  checkDType("scalar", dtype);
   if (isInteger(dtype)) {
     const { min, max } = limits(dtype);
     if (typeof value === "number" && !Number.isInteger(value)) {
@@ -129,6 +130,7 @@ export function fromBytes(
   tag?: BufferTag,
   placement?: Placement,
 ): Tensor {
+  checkDType("tensor", dtype);
   return bind(hostArray as Op<HostArray>, [], { aval: { shape: [...shape], dtype }, bytes, tag, placement });
 }
 
@@ -149,5 +151,6 @@ const iotaPrimitive: Op<{ shape: Shape; dtype: DType; axis: number }> = {
 /** Counts 0, 1, 2, … along `axis` of `shape`. */
 export function iota(shape: Shape, axis: number, options: CreationOptions = {}): Tensor {
   checkShape("iota", shape);
+  if (options.dtype !== undefined) checkDType("iota", options.dtype);
   return bind(iotaPrimitive, [], { shape: [...shape], dtype: options.dtype ?? "int32", axis });
 }

@@ -1,6 +1,4 @@
 /** Primitives of the element-wise operations: one table row for each function of one tensor, one for each of two. */
-import { type DType, isComplex, isFloat, isInteger } from "../graph/dtype.js";
-import { DTypeError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { full } from "./broadcast.js";
@@ -26,34 +24,10 @@ import {
   uniform,
   where,
 } from "./elementwise.js";
+import { check, type Kind, oncePerElement } from "./kinds.js";
 import type { Tensor } from "./tensor.js";
 
 type None = Record<string, never>;
-type Kind = "float" | "number" | "integer" | "logical" | "any";
-
-/** Throws where an operation does not take a type. */
-export function check(operation: string, dtype: DType, kind: Kind): void {
-  const ok =
-    kind === "any" ||
-    (kind === "float" && (isFloat(dtype) || isComplex(dtype))) ||
-    (kind === "number" && dtype !== "bool") ||
-    (kind === "integer" && isInteger(dtype)) ||
-    (kind === "logical" && (isInteger(dtype) || dtype === "bool"));
-  if (!ok) {
-    const wanted = {
-      float: "a floating-point",
-      number: "a numeric",
-      integer: "an integer",
-      logical: "an integer or bool",
-      any: "",
-    };
-    throw new DTypeError(
-      `${operation} of ${dtype}`,
-      `it takes ${wanted[kind]} tensor: convert with .astype()`,
-    );
-  }
-}
-
 interface Row<Rule> {
   /** MLIR operation name. */
   readonly mlir: string;
@@ -61,12 +35,6 @@ interface Row<Rule> {
   /** The cotangents of the operands; none where the derivative is zero everywhere. */
   readonly vjp?: Rule;
 }
-
-/** Counts as one operation for each element, whatever the function. */
-export const oncePerElement: Pick<Op, "fusion" | "flops"> = {
-  fusion: "element",
-  flops: ({ outputs: [y] }) => y!.size,
-};
 
 type UnaryRow = Row<(g: Tensor, x: Tensor, y: Tensor) => Tensor>;
 type BinaryRow = Row<
@@ -82,7 +50,7 @@ const unaryTable = {
   log1p: { mlir: "stablehlo.log_plus_one", kind: "float", vjp: (g, x) => div(g, add(x, 1)) },
   sqrt: { mlir: "stablehlo.sqrt", kind: "float", vjp: (g, _, y) => div(mul(g, 0.5), y) },
   rsqrt: { mlir: "stablehlo.rsqrt", kind: "float", vjp: (g, x, y) => mul(g, mul(div(y, x), -0.5)) },
-  cbrt: { mlir: "stablehlo.cbrt", kind: "float", vjp: (g, x, y) => mul(g, div(y, mul(x, 3))) },
+  cbrt: { mlir: "stablehlo.cbrt", kind: "real", vjp: (g, x, y) => mul(g, div(y, mul(x, 3))) },
   sin: { mlir: "stablehlo.sine", kind: "float", vjp: (g, x) => mul(g, cos(x)) },
   cos: { mlir: "stablehlo.cosine", kind: "float", vjp: (g, x) => neg(mul(g, sin(x))) },
   tan: { mlir: "chlo.tan", kind: "float", vjp: (g, _, y) => mul(g, add(mul(y, y), 1)) },
@@ -102,28 +70,28 @@ const unaryTable = {
   sigmoid: { mlir: "stablehlo.logistic", kind: "float", vjp: (g, _, y) => mul(g, mul(y, sub(1, y))) },
   erf: {
     mlir: "chlo.erf",
-    kind: "float",
+    kind: "real",
     vjp: (g, x) => mul(g, mul(exp(neg(mul(x, x))), 2 / Math.sqrt(Math.PI))),
   },
   erfc: {
     mlir: "chlo.erfc",
-    kind: "float",
+    kind: "real",
     vjp: (g, x) => mul(g, mul(exp(neg(mul(x, x))), -2 / Math.sqrt(Math.PI))),
   },
   erfinv: {
     mlir: "chlo.erf_inv",
-    kind: "float",
+    kind: "real",
     vjp: (g, _, y) => mul(g, mul(exp(mul(y, y)), Math.sqrt(Math.PI) / 2)),
   },
-  lgamma: { mlir: "chlo.lgamma", kind: "float", vjp: (g, x) => mul(g, digamma(x)) },
+  lgamma: { mlir: "chlo.lgamma", kind: "real", vjp: (g, x) => mul(g, digamma(x)) },
   digamma: {
     mlir: "chlo.digamma",
-    kind: "float",
+    kind: "real",
     vjp: (g, x) => mul(g, polygamma(full(x.shape, 1, { dtype: x.dtype }), x)),
   },
-  floor: { mlir: "stablehlo.floor", kind: "float" },
-  ceil: { mlir: "stablehlo.ceil", kind: "float" },
-  round: { mlir: "stablehlo.round_nearest_even", kind: "float" },
+  floor: { mlir: "stablehlo.floor", kind: "real" },
+  ceil: { mlir: "stablehlo.ceil", kind: "real" },
+  round: { mlir: "stablehlo.round_nearest_even", kind: "real" },
   sign: { mlir: "stablehlo.sign", kind: "number" },
   not: { mlir: "stablehlo.not", kind: "logical" },
   popcount: { mlir: "stablehlo.popcnt", kind: "integer" },
@@ -145,7 +113,7 @@ const binaryTable = {
   },
   rem: {
     mlir: "stablehlo.remainder",
-    kind: "number",
+    kind: "ordered",
     vjp: (g, x, y) => [g, neg(mul(g, truncate(div(x, y))))],
   },
   pow: {
@@ -158,7 +126,7 @@ const binaryTable = {
   },
   atan2: {
     mlir: "stablehlo.atan2",
-    kind: "float",
+    kind: "real",
     vjp: (g, x, y) => {
       const r2 = add(mul(x, x), mul(y, y));
       return [mul(g, div(y, r2)), neg(mul(g, div(x, r2)))];
@@ -176,7 +144,7 @@ const binaryTable = {
   },
   polygamma: {
     mlir: "chlo.polygamma",
-    kind: "float",
+    kind: "real",
     vjp: (g, n, x) => [undefined, mul(g, polygamma(add(n, 1), x))],
   },
   and: { mlir: "stablehlo.and", kind: "logical" },
@@ -221,8 +189,8 @@ function operation(
 
 const rows: Record<string, UnaryRow | BinaryRow> = { ...unaryTable, ...binaryTable };
 
-/** Which types an operation takes. */
-export const kindOf = (name: OperationName): Kind => rows[name]!.kind;
+/** Whether an operation is a function of real or complex numbers, to which integers are converted. */
+export const isContinuous = (name: OperationName): boolean => ["real", "float"].includes(rows[name]!.kind);
 
 export const ops = Object.fromEntries([
   ...Object.entries<UnaryRow>(unaryTable).map(([name, row]) => [

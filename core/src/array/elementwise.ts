@@ -5,16 +5,19 @@ import {
   isDifferentiable,
   isFloat,
   isUnsigned,
+  itemSize,
   promoteTypes,
 } from "../graph/dtype.js";
 import { DTypeError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
+import { magnitude } from "./complex.js";
 import { constant, type Scalar, scalar, tensor } from "./creation.js";
-import { check, kindOf, type OperationName, oncePerElement, ops } from "./elementwise-primitives.js";
+import { isContinuous, type OperationName, ops } from "./elementwise-primitives.js";
 import { limits, type Nested } from "./hostdata.js";
-import { broadcastShapes } from "./shapes.js";
+import { check, oncePerElement } from "./kinds.js";
+import { broadcastShapes, checkDType } from "./shapes.js";
 import { Tensor } from "./tensor.js";
 
 /** What operations take beside Tensors: numbers and booleans (weakly typed) and nested arrays. */
@@ -58,7 +61,7 @@ export function promote(operation: string, ...operands: readonly TensorLike[]): 
 /** Applies an operation to promoted operands; functions of real numbers convert integers to float32. */
 function apply(name: OperationName, ...given: readonly TensorLike[]): Tensor {
   const operands = promote(name, ...given);
-  const converts = kindOf(name) === "float" && !isDifferentiable(operands[0]!.dtype);
+  const converts = isContinuous(name) && !isDifferentiable(operands[0]!.dtype);
   return bind(ops[name], converts ? operands.map((o) => cast(o, "float32")) : operands, {});
 }
 
@@ -73,9 +76,10 @@ const binary =
 
 export const neg = unary("neg");
 const signedAbs = unary("abs");
-/** Absolute value. */
+/** Absolute value; of complex numbers a real one. */
 export function abs(x: TensorLike): Tensor {
   const [t] = promote("abs", x);
+  if (isComplex(t!.dtype)) return magnitude(t!);
   return isUnsigned(t!.dtype) ? t! : signedAbs(t!);
 }
 export const exp = unary("exp");
@@ -114,9 +118,13 @@ export const ceil = unary("ceil");
 /** Nearest integer, ties to even. */
 export const round = unary("round");
 const signedSign = unary("sign");
-/** -1, 0 or 1 (NaN for NaN). */
+/** -1, 0 or 1 (NaN for NaN); of complex numbers z / |z|. */
 export function sign(x: TensorLike): Tensor {
   const [t] = promote("sign", x);
+  if (isComplex(t!.dtype)) {
+    const size = magnitude(t!);
+    return div(t!, cast(where(equal(size, 0), 1, size), t!.dtype));
+  }
   return isUnsigned(t!.dtype) ? minimum(t!, 1) : signedSign(t!);
 }
 /** Bitwise not; logical not of bools. */
@@ -248,7 +256,12 @@ const comparePrimitive: Op<{ direction: Direction }> = {
 };
 
 function comparison(name: string, direction: Direction): (x: TensorLike, y: TensorLike) => Tensor {
-  return (x, y) => bind(comparePrimitive, promote(name, x, y), { direction });
+  const ordered = direction !== "EQ" && direction !== "NE";
+  return (x, y) => {
+    const operands = promote(name, x, y);
+    if (ordered) check(name, operands[0]!.dtype, "any");
+    return bind(comparePrimitive, operands, { direction });
+  };
 }
 
 export const equal = comparison("equal", "EQ");
@@ -342,6 +355,7 @@ export interface CastOptions {
 /** Converts to another element type; to bool by comparison with 0. A scalar constant is converted at once. */
 export function cast(x: Tensor, dtype: DType, { saturate = false }: CastOptions = {}): Tensor {
   if (x.dtype === dtype) return x;
+  checkDType("astype", dtype);
   if (saturate && isFloat(dtype) && isFloat(x.dtype)) {
     const [top, own] = [limits(dtype).max, limits(x.dtype).max];
     return cast(top < own ? clip(x, -top, top) : x, dtype);
@@ -356,7 +370,15 @@ const bitcastPrimitive: Op<{ dtype: DType }> = {
   name: "bitcast_convert",
   fusion: "element",
   zeroDerivative: true,
-  shape: ([x], { dtype }) => [{ shape: x!.shape, dtype }],
+  shape([x], { dtype }) {
+    if (itemSize(x!.dtype) !== itemSize(dtype) || x!.dtype === "bool" || dtype === "bool") {
+      throw new DTypeError(
+        `bitcast of ${x!.dtype} to ${dtype}`,
+        "both types must have one size, and neither can be bool: see astype() for conversion",
+      );
+    }
+    return [{ shape: x!.shape, dtype }];
+  },
   batch: ([x], _, { dtype }) => [bitcast(x!, dtype)],
   lower: (lowering, { inputs: [x], outputs: [y] }, [name]) =>
     lowering.emit(`stablehlo.bitcast_convert ${name} : (${tensorType(x!)}) -> ${tensorType(y!)}`),

@@ -1,5 +1,5 @@
 /** Host data: nested arrays and typed arrays to bytes of a dtype and back. */
-import { type DType, isUnsigned } from "../graph/dtype.js";
+import { type DType, isComplex, isUnsigned } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
 
@@ -194,10 +194,11 @@ export function decode(raw: Uint8Array, dtype: DType): TypedArray {
   }
 }
 
-/** Row-major elements as nested arrays. */
+/** Row-major elements as nested arrays; complex numbers as [real, imaginary]. */
 export function nest(data: TypedArray, shape: Shape, dtype: DType): Nested {
   let at = 0;
-  const element = (): number | boolean => {
+  const element = (): Nested => {
+    if (isComplex(dtype)) return [Number(data[at++]), Number(data[at++])];
     const value = Number(data[at++]);
     return dtype === "bool" ? value !== 0 : value;
   };
@@ -228,6 +229,6 @@ export function limits(dtype: DType): { min: number | bigint; max: number | bigi
     bool: 1,
   };
   const top = max[dtype];
-  if (top === undefined) throw new DTypeError(`${dtype} has no order`);
+  if (top === undefined) throw new DTypeError(`${dtype} has no order`, "take real(), imag() or abs() first");
   return { min: dtype === "bool" ? 0 : -top, max: top };
 }

@@ -101,6 +101,12 @@ export function tensordot(
           axes[0].map((i) => normalizeAxis("tensordot", i, x.ndim)),
           axes[1].map((i) => normalizeAxis("tensordot", i, y.ndim)),
         ];
+  if (a.length !== b.length || (typeof axes === "number" && (axes > x.ndim || axes > y.ndim))) {
+    throw new ArgumentError(
+      `tensordot of [${x.shape.join(", ")}] and [${y.shape.join(", ")}] over ${JSON.stringify(axes)}`,
+      "name as many axes of the one as of the other, and no more than they have",
+    );
+  }
   return dotGeneral(x, y, { contract: [a, b], batch: [[], []] });
 }
 

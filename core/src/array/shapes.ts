@@ -1,5 +1,6 @@
 /** Shape arithmetic shared by the families of operations. */
-import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { type DType, dtypes, isDType } from "../graph/dtype.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
 
 export function sizeOf(shape: Shape): number {
@@ -37,7 +38,7 @@ export function broadcastShapes(operation: string, ...shapes: readonly Shape[]):
 export function normalizeAxis(operation: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
     throw new ArgumentError(
-      `${operation}: axis ${axis} of a tensor with ${rank} dimension${rank === 1 ? "" : "s"}`,
+      `${operation}: axis ${JSON.stringify(axis)} of a tensor with ${rank} dimension${rank === 1 ? "" : "s"}`,
       rank === 0 ? "a scalar has no axes" : `use an axis from ${-rank} to ${rank - 1}`,
     );
   }
@@ -51,15 +52,31 @@ export function normalizeAxes(
   rank: number,
 ): number[] {
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
-  const list = (typeof axes === "number" ? [axes] : axes).map((a) => normalizeAxis(operation, a, rank));
+  const list = (Array.isArray(axes) ? axes : [axes as number]).map((a) => normalizeAxis(operation, a, rank));
   const distinct = [...new Set(list)].sort((a, b) => a - b);
   if (distinct.length !== list.length)
     throw new ArgumentError(`${operation}: axes [${axes}] name one axis twice`);
   return distinct;
 }
 
+/** Checks that a type exists: JavaScript does not. */
+export function checkDType(operation: string, dtype: DType): void {
+  if (!isDType(dtype)) {
+    throw new DTypeError(
+      `${operation}: there is no dtype "${String(dtype)}"`,
+      `use one of ${dtypes.join(", ")}`,
+    );
+  }
+}
+
 /** Checks that every entry is a non-negative integer. */
 export function checkShape(operation: string, shape: Shape): void {
+  if (!Array.isArray(shape)) {
+    throw new ShapeError(
+      `${operation}: ${String(shape)} is no shape`,
+      `give a list of dimensions: [${String(shape)}]`,
+    );
+  }
   for (const d of shape) {
     if (!Number.isInteger(d) || d < 0) {
       throw new ShapeError(

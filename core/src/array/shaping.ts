@@ -196,12 +196,16 @@ interface Padding {
 const padPrimitive: Op<{ low: readonly number[]; high: readonly number[]; interior: readonly number[] }> = {
   name: "pad",
   fusion: "element",
-  shape: ([x], { low, high, interior }) => [
-    {
-      shape: x!.shape.map((d, i) => d + low[i]! + high[i]! + Math.max(d - 1, 0) * interior[i]!),
-      dtype: x!.dtype,
-    },
-  ],
+  shape([x], { low, high, interior }) {
+    const shape = x!.shape.map((d, i) => d + low[i]! + high[i]! + Math.max(d - 1, 0) * interior[i]!);
+    if (!shape.every((d) => Number.isInteger(d) && d >= 0)) {
+      throw new ShapeError(
+        `pad of [${x!.shape.join(", ")}] by [${low.join(", ")}] before and [${high.join(", ")}] after`,
+        "widths are integers, and negative ones remove no more than there is",
+      );
+    }
+    return [{ shape, dtype: x!.dtype }];
+  },
   vjp({ inputs: [x], attributes: { low, high, interior } }, [g]) {
     if (g === undefined) return [undefined, undefined];
     // Negative padding removed elements: they get zeros back before the kept ones are picked.

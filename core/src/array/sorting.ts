@@ -7,6 +7,7 @@ import { broadcastTo, keep, onesLike, reduceSum, zerosLike } from "./broadcast.j
 import { iota, literal } from "./creation.js";
 import { add, cast, less, lessEqual, mul, promote, type TensorLike, uniform } from "./elementwise.js";
 import { takeAlongAxis } from "./indexing.js";
+import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
 import { normalizeAxis } from "./shapes.js";
 import { expandDims, flatten, sliceRanges, squeeze } from "./shaping.js";
@@ -16,7 +17,10 @@ import type { Tensor } from "./tensor.js";
 const sortPrimitive: Op<{ axis: number; descending: boolean }> = {
   name: "sort",
   flops: ({ inputs: [x], attributes: { axis } }) => comparisons(x!, axis),
-  shape: (inputs) => inputs.map(({ shape, dtype }) => ({ shape, dtype })),
+  shape(inputs) {
+    check("sort", inputs[0]!.dtype, "any");
+    return inputs.map(({ shape, dtype }) => ({ shape, dtype }));
+  },
   vjp({ inputs, attributes: { axis, descending } }, cotangents) {
     // Where each element went, found by sorting the places it came from.
     const places = iota(inputs[0]!.shape, axis);
@@ -102,6 +106,7 @@ const topKPrimitive: Op<{ k: number }> = {
   name: "top_k",
   flops: ({ inputs: [x] }) => comparisons(x!, x!.ndim - 1),
   shape: ([x], { k }) => {
+    check("topK", x!.dtype, "any");
     const shape = x!.shape.with(-1, k);
     return [
       { shape, dtype: x!.dtype },

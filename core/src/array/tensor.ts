@@ -1,6 +1,6 @@
 /** Tensors: immutable array expressions whose shape and type are known at once and whose data are computed when asked for. */
-import type { DType } from "../graph/dtype.js";
-import { ArgumentError } from "../graph/errors.js";
+import { type DType, isComplex } from "../graph/dtype.js";
+import { ArgumentError, DTypeError } from "../graph/errors.js";
 import { type Shape, Value } from "../graph/node.js";
 import { fetch, materialize } from "./evaluate.js";
 import { decode, type Nested, nest, type TypedArray } from "./hostdata.js";
@@ -28,10 +28,13 @@ export class Tensor extends Value {
         "reduce it to one element, or use data()",
       );
     }
+    if (isComplex(this.dtype)) {
+      throw new DTypeError(`item() of ${this.dtype}`, "take real() or imag() first, or use data()");
+    }
     return Number((await this.data())[0]);
   }
 
-  /** The elements as nested arrays of numbers (booleans for bool). */
+  /** The elements as nested arrays of numbers (booleans for bool, [real, imaginary] for complex64). */
   async array(): Promise<Nested> {
     return nest(await this.data(), this.shape, this.dtype);
   }

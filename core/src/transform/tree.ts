@@ -82,6 +82,12 @@ export function flatten(tree: unknown): Flat {
         };
       }
     }
+    if (value instanceof Promise) {
+      throw new ArgumentError(
+        `a tree holds a Promise${path === "" ? "" : ` at "${path}"`}`,
+        "await it first",
+      );
+    }
     key.push(staticKey(value));
     return () => value;
   };

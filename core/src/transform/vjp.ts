@@ -3,6 +3,7 @@ import { application } from "../array/bind.js";
 import { differentiable, onesLike, zerosLike } from "../array/broadcast.js";
 import { add } from "../array/elementwise.js";
 import { Tensor } from "../array/tensor.js";
+import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
@@ -132,9 +133,29 @@ function checkLoss(transform: string, value: unknown): Tensor {
 }
 
 function gradients(loss: Tensor, inputs: readonly Tensor[]): Tensor[] {
-  return trace("grad", () =>
-    backward([loss], [onesLike(loss)], inputs).map((g, i) => g ?? zerosLike(inputs[i]!)),
-  );
+  return trace("grad", () => {
+    const found = backward([loss], [onesLike(loss)], inputs);
+    if (found.every((g) => g === undefined)) checkIntegers(loss, inputs);
+    return found.map((g, i) => g ?? zerosLike(inputs[i]!));
+  });
+}
+
+/** Throws where a loss depends on what it is differentiated by through integers, and in no other way: nothing could be learnt. */
+function checkIntegers(loss: Tensor, inputs: readonly Tensor[]): void {
+  const depends = new Set(inputs.map((x) => x.node));
+  for (const node of reachable([loss], (x) => depends.has(x.node))) {
+    const from = (node.inputs as readonly Tensor[]).find((x) => depends.has(x.node));
+    if (from === undefined) continue;
+    depends.add(node);
+    const to = (node.outputs as readonly Tensor[]).find((y) => isInteger(y.dtype));
+    if (to === undefined || !differentiable(from)) continue;
+    withSite(node.site, () => {
+      throw new DTypeError(
+        `grad: the loss depends on its argument through integers only: ${node.primitive.name} makes ${to} of ${from}`,
+        "integers have no gradient: stay in floating point, or give the step a derivative with customVjp()",
+      );
+    });
+  }
 }
 
 /** The gradient of a scalar function as a function: a tree like its first argument. */

@@ -163,7 +163,7 @@ export function vmap<A extends unknown[], R>(
     return result.rebuild(
       outputs.map((x, i) => {
         const full = batched[i] ? x : addBatchAxis(x, count);
-        return moveAxis(full, 0, out < 0 ? out + full.ndim : out);
+        return moveAxis(full, 0, normalizeAxis("vmap: out", out, full.ndim));
       }),
     ) as R;
   };

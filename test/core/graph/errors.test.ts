@@ -171,6 +171,128 @@ const mistakes: Record<string, [() => unknown, Expected]> = {
       message: "vjp: a cotangent of Tensor float32[1, 1] for an output of Tensor float32[]",
     },
   ],
+  "a gradient through integers": [
+    () => a.grad((x: Tensor) => x.astype("int32").astype("float32").sum())(matrix(2, 2)),
+    {
+      error: a.DTypeError,
+      message: "through integers only: convert makes Tensor int32[2, 2] of Tensor float32[2, 2]",
+      fix: "customVjp",
+    },
+  ],
+  "a gradient through the place of the largest": [
+    () => a.grad((x: Tensor) => x.argmax().astype("float32").sum())(matrix(2, 2)),
+    { error: a.DTypeError, message: "argreduce makes Tensor int32[2]" },
+  ],
+  "a gradient through a loop without bound": [
+    () =>
+      a.grad((x: Tensor) =>
+        a.whileLoop(
+          (s: Tensor) => s.less(3),
+          (s: Tensor) => s.add(1),
+          x,
+        ),
+      )(a.scalar(0, "float32")),
+    { error: a.ArgumentError, message: "while (", fix: "customVjp" },
+  ],
+  "a state that changes its type": [
+    () =>
+      a.scan(
+        (s: Tensor, x: Tensor): [Tensor, null] => [s.add(x).astype("bfloat16"), null],
+        matrix(1, 2),
+        matrix(3, 2),
+      ),
+    {
+      error: a.ShapeError,
+      message: "scan: the state went in as Tensor float32[1, 2] and came back as Tensor bfloat16[1, 2]",
+      fix: ".astype()",
+    },
+  ],
+  "a state of another structure": [
+    () =>
+      a.scan(((s: { a: Tensor }, x: Tensor) => [{ b: s.a }, x]) as never, { a: matrix(1, 1) }, matrix(3, 2)),
+    { error: a.ArgumentError, message: "scan: the state went in with a and came back with b" },
+  ],
+  "sequences of other lengths": [
+    () =>
+      a.scan((s: Tensor, x: Tensor[]): [Tensor, Tensor] => [s, x[0]!], matrix(1, 1), [
+        matrix(3, 1),
+        matrix(4, 1),
+      ]),
+    { error: a.ShapeError, message: 'scan: the sequence "1" Tensor float32[4, 1] has 4 steps where 3' },
+  ],
+  "branches of other shapes": [
+    () =>
+      a.cond(
+        a.scalar(true, "bool"),
+        (x: Tensor) => x,
+        (x: Tensor) => x.sum(),
+        matrix(1, 2),
+      ),
+    {
+      error: a.ShapeError,
+      message: "cond: the result is Tensor float32[] in branch 0 and Tensor float32[1, 2]",
+    },
+  ],
+  "a mapped axis out of range": [
+    () => a.vmap((x: Tensor) => x, { in: 3 })(matrix(2, 2)),
+    {
+      error: a.ArgumentError,
+      message: "vmap: argument 0, Tensor float32[2, 2]: axis 3",
+      fix: "from -2 to 1",
+    },
+  ],
+  "a result's axis out of range": [
+    () => a.vmap((x: Tensor) => x, { out: 5 })(matrix(2, 2)),
+    { error: a.ArgumentError, message: "vmap: out: axis 5", fix: "from -2 to 1" },
+  ],
+  "mapped axes of other lengths": [
+    () => a.vmap((x: Tensor, y: Tensor) => x.add(y))(matrix(2, 2), matrix(3, 2)),
+    { error: a.ShapeError, message: "vmap: axis 0 of argument 1, Tensor float32[3, 2], has length 3" },
+  ],
+  "a promise as an argument": [
+    () => a.jit((x: Tensor) => x)(Promise.resolve(matrix(1, 1)) as never),
+    { error: a.ArgumentError, message: 'a tree holds a Promise at "0"', fix: "await" },
+  ],
+  "a dtype that there is not": [
+    () => matrix(1, 1).astype("half" as never),
+    { error: a.DTypeError, message: 'astype: there is no dtype "half"', fix: "float16" },
+  ],
+  "a number as a shape": [
+    () => a.zeros(3 as never),
+    { error: a.ShapeError, message: "3 is no shape", fix: "[3]" },
+  ],
+  "a text as an axis": [
+    () => matrix(1, 1).sum("0" as never),
+    { error: a.ArgumentError, message: 'sum: axis "0"' },
+  ],
+  "bits read as a type of another size": [
+    () => a.bitcast(matrix(1, 1), "int8"),
+    { error: a.DTypeError, message: "bitcast of float32 to int8", fix: "astype()" },
+  ],
+  "padding that removes more than there is": [
+    () =>
+      a.pad(matrix(2, 2), [
+        [-3, 0],
+        [0, 0],
+      ]),
+    { error: a.ShapeError, message: "pad of [2, 2] by [-3, 0] before and [0, 0] after" },
+  ],
+  "more paired axes than there are": [
+    () => a.tensordot(matrix(2, 3), matrix(3, 2), 3),
+    { error: a.ArgumentError, message: "tensordot of [2, 3] and [3, 2] over 3" },
+  ],
+  "the remainder of complex numbers": [
+    () => a.rem(a.complex(matrix(1, 1)), 2),
+    { error: a.DTypeError, message: "rem of complex64", fix: "real()" },
+  ],
+  "an order of complex numbers": [
+    () => a.less(a.complex(matrix(1, 1)), 2),
+    { error: a.DTypeError, message: "less of complex64", fix: "abs()" },
+  ],
+  "complex numbers sorted": [
+    () => a.sort(a.complex(matrix(1, 1))),
+    { error: a.DTypeError, message: "sort of complex64", fix: "abs()" },
+  ],
   "a donated argument that is not there": [
     () => a.jit((x: Tensor) => x, { donate: [1] })(matrix(1, 1)),
     { error: a.ArgumentError, message: "jit: donated argument 1 of a call with 1" },
