@@ -29,6 +29,8 @@ export interface Operation {
   readonly forwardOnly?: boolean;
   /** The second derivative is zero everywhere: that of its square is compared instead, which goes through the same rules. */
   readonly linear?: boolean;
+  /** Its derivative is declared to be another than that of its values: rounding, stopGradient. */
+  readonly declared?: boolean;
   /** jax has no second derivative of it. */
   readonly firstOnly?: boolean;
 }
@@ -190,6 +192,46 @@ function secondDerivative({ name, cases, runs, tolerance, linear }: Operation): 
       );
     }),
   };
+}
+
+const step = 1e-6;
+
+/** In float64 `vjp` of the operation is what differences of jax's values say: an oracle that has no derivatives of its own. */
+export function finiteDifferences(operations: readonly Operation[]): Property[] {
+  return operations
+    .filter(({ forwardOnly, declared }) => !forwardOnly && !declared)
+    .map(({ name, cases }) => ({
+      name: `differences of ${name}`,
+      runs: 1,
+      trials: fc.tuple(cases, seeds).map(([c, seed]) => {
+        const wrt = differentiated(c);
+        const double = (i: number, from: number, palette?: Palette): HostArray =>
+          randomArray("float64", c.arrays[i]!.shape, from + i, palette);
+        const arrays = c.arrays.map((array, i) =>
+          wrt.includes(i) ? double(i, seed, c.inputs[i]!.palette ?? "rough") : array,
+        );
+        const directions = Object.fromEntries(wrt.map((i) => [`u${i}`, double(i, seed + 100, "moderate")]));
+        const { shape } = c.ours(...arrays.map(toTensor));
+        const moved = (sign: string): string =>
+          arrays
+            .map((_, i) => (wrt.includes(i) ? `${letter(i)} ${sign} ${step} * u${i}` : letter(i)))
+            .join(", ");
+        return trialOf(
+          { ...c, arrays },
+          { g: randomArray("float64", shape, seed + 200, "moderate"), ...directions },
+          (given, extra) => {
+            const [, pull] = vjp(
+              (...moving) => c.ours(...place(given, wrt, moving)),
+              ...wrt.map((i) => given[i]!),
+            );
+            const along = pull(extra.g!).map((x, k) => x.mul(extra[`u${wrt[k]}`]!).sum());
+            return along.reduce((s, x) => s.add(x));
+          },
+          `(lambda f: (jnp.sum(f(${moved("+")}) * g) - jnp.sum(f(${moved("-")}) * g)) / ${2 * step})(${c.theirs})`,
+          1e-5,
+        );
+      }),
+    }));
 }
 
 /** `vmap` of the operation, over any axis of any of its arguments, equals `jax.vmap`. */

@@ -137,6 +137,7 @@ export const elementwise: readonly Operation[] = [
   unary("gelu by tanh", (x) => a.gelu(x, { approximate: true }), "nn.gelu", "moderate"),
   unary("softplus", a.softplus, "nn.softplus", "rough"),
   unary("cast to bfloat16", (x) => a.cast(x, "bfloat16"), "lambda a: a.astype(jnp.bfloat16)", "moderate", {
+    declared: true,
     linear: true,
   }),
   unary(
@@ -144,7 +145,7 @@ export const elementwise: readonly Operation[] = [
     (x) => a.mul(x, a.stopGradient(x)),
     "lambda a: a * lax.stop_gradient(a)",
     "moderate",
-    { linear: true },
+    { declared: true, linear: true },
   ),
   ...[-2, -1, 0, 1, 2, 3, 0.5, -0.5, 2.5].map((n) =>
     unary(`power ${n}`, (x) => a.pow(x, n), `lambda a: jnp.power(a, ${n})`, "positive", { runs: 2 }),
