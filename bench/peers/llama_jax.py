@@ -82,6 +82,7 @@ def main() -> None:
     a = arguments.parse_args()
     c = SIZES[a.model]
     implementation = "cudnn" if jax.default_backend() == "gpu" else None
+    several = a.data * a.fsdp > 1
     devices = np.array(jax.devices()[: a.data * a.fsdp]).reshape(a.data, a.fsdp)
     mesh = Mesh(devices, ("data", "fsdp"))
     whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P(("data", "fsdp")))
@@ -96,7 +97,9 @@ def main() -> None:
         return NamedSharding(mesh, P(*dims))
 
     def loss_of(p: dict, x: jax.Array, y: jax.Array) -> jax.Array:
-        half = jax.tree.map(lambda w: jax.lax.with_sharding_constraint(w.astype(jnp.bfloat16), whole), p)
+        half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), p)
+        if several:
+            half = jax.lax.with_sharding_constraint(half, whole)
         logits = forward(half, x, c, implementation).astype(jnp.float32)
         picked = jnp.take_along_axis(logits, y[..., None], -1)[..., 0]
         return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
@@ -104,7 +107,9 @@ def main() -> None:
     shapes = jax.eval_shape(partial(init, c=c), jax.random.key(0))
     places = {k: place(w) for k, w in shapes.items()}
 
-    @partial(jax.jit, donate_argnums=(0, 1, 2), out_shardings=(places, places, places, whole))
+    outputs = {"out_shardings": (places, places, places, whole)} if several else {}
+
+    @partial(jax.jit, donate_argnums=(0, 1, 2), **outputs)
     def update(
         p: dict, m: dict, v: dict, n: jax.Array, x: jax.Array, y: jax.Array
     ) -> tuple[dict, dict, dict, jax.Array]:
