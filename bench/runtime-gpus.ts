@@ -4,26 +4,16 @@
  */
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { OutOfDeviceMemory, RuntimeLost } from "../core/dist/runtime/errors.js";
 import { FrameReader } from "../core/dist/runtime/protocol.js";
 import type { DeviceBuffer, Program, Runtime } from "../core/dist/runtime/runtime.js";
 import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
 import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
 import type { RuntimeInfo, Sharding, TelemetrySample } from "../core/dist/runtime/types.js";
+import { kill, memory } from "./runtime-faults.ts";
 import { Jax } from "./runtime-jax.ts";
 import { twoNodes } from "./runtime-nodes.ts";
-import { end, f32, latencies, matmul, seconds, transfers } from "./runtime-parts.ts";
-import {
-  allReduce,
-  type Element,
-  fill,
-  filled,
-  product,
-  reduction,
-  ring,
-  spread,
-  step,
-} from "./runtime-programs.ts";
+import { check, end, f32, latencies, matmul, numbers, seconds, transfers } from "./runtime-parts.ts";
+import { allReduce, type Element, fill, filled, reduction, ring, spread, step } from "./runtime-programs.ts";
 
 export interface Settings {
   /** Devices to use. */
@@ -37,7 +27,7 @@ export interface Settings {
 }
 
 /** What a part measures, and its line in the table. */
-type Part = Record<string, unknown> & { line: string };
+export type Part = Record<string, unknown> & { line: string };
 
 export async function severalDevices(settings: Settings): Promise<Record<string, unknown>> {
   const { count } = settings;
@@ -58,8 +48,8 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
     await bench.part("transfer, sharded", 60, () => bench.transfer(ring(count)));
     await bench.part("get, pages untouched", 60, () => bench.untouched());
     await bench.part("safetensors", 60, () => bench.safetensors());
-    await bench.part("memory", 60, () => bench.memory());
-    await bench.part("kill", 60, () => bench.kill());
+    await bench.part("memory", 60, () => memory(bench));
+    await bench.part("kill", 60, () => kill(bench));
     await bench.part("two nodes", 90, () => twoNodes(set, settings.folder));
   }
   await bench.close();
@@ -74,13 +64,13 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
   };
 }
 
-class DeviceBench {
+export class DeviceBench {
   readonly result: Record<string, unknown> = {};
   readonly failures: string[] = [];
   readonly table: string[] = [];
   readonly #settings: Settings;
   readonly #set: string;
-  readonly #cuda: boolean;
+  readonly cuda: boolean;
   readonly #mesh: number[];
   #runtime: Runtime | undefined;
   #info: RuntimeInfo | undefined;
@@ -89,10 +79,10 @@ class DeviceBench {
   constructor(settings: Settings, set: string) {
     this.#settings = settings;
     this.#set = set;
-    this.#cuda = set.startsWith("cuda");
+    this.cuda = set.startsWith("cuda");
     this.#mesh = Array.from({ length: settings.count }, (_, i) => i);
     // A machine's whole memory would take long to fill.
-    if (!this.#cuda) process.env.ARONNAX_RUNTIME_HOST_BYTES ??= String(3 * 2 ** 30);
+    if (!this.cuda) process.env.ARONNAX_RUNTIME_HOST_BYTES ??= String(3 * 2 ** 30);
   }
 
   /** Runs one part with a limit in seconds, and takes note. */
@@ -138,8 +128,13 @@ class DeviceBench {
     this.#runtime = this.#info = undefined;
   }
 
+  /** The process that is attached. */
+  get pid(): number {
+    return this.#info!.pid;
+  }
+
   /** The runtime, attached or started. */
-  async #attached(): Promise<Runtime> {
+  async attached(): Promise<Runtime> {
     if (this.#runtime === undefined || this.#runtime.lost !== undefined) {
       this.#runtime = this.#settings.attach(this.#set);
       this.#info = await this.#runtime.ready;
@@ -149,7 +144,7 @@ class DeviceBench {
 
   #beside(): Jax {
     this.#jax ??= new Jax(
-      this.#cuda
+      this.cuda
         ? { CUDA_DEVICE_ORDER: "PCI_BUS_ID" }
         : {
             JAX_PLATFORMS: "cpu",
@@ -166,13 +161,13 @@ class DeviceBench {
 
   /** Every device that the machine has, and the set that the other parts use. */
   async wholeMachine(): Promise<Part> {
-    const whole = this.#cuda ? "cuda" : this.#set;
+    const whole = this.cuda ? "cuda" : this.#set;
     const start = seconds();
     const all = this.#settings.attach(whole);
     const info = await all.ready;
     const startSeconds = seconds() - start;
     await end(all);
-    await this.#attached();
+    await this.attached();
     const chosen = this.#info!;
     check(
       chosen.devices.length === this.#settings.count,
@@ -192,7 +187,7 @@ class DeviceBench {
 
   /** A reduction over the devices, in a program that Shardy partitions, and what the client gets of it. */
   async shardedProgram(): Promise<Part> {
-    const runtime = await this.#attached();
+    const runtime = await this.attached();
     const n = this.#settings.count;
     const sharding = ring(n);
     const program = this.#compile(reduction(n), [{ ...f32([n, 4]), sharding }, f32([])], "reduction");
@@ -211,9 +206,9 @@ class DeviceBench {
 
   /** The all-reduce, right for every element; then its speed in turns with jax's. */
   async allReduce(element: Element): Promise<Part> {
-    const runtime = await this.#attached();
+    const runtime = await this.attached();
     const n = this.#settings.count;
-    const bytes = this.#cuda ? (this.#settings.quick ? 2 ** 26 : 2 ** 30) : 2 ** 22;
+    const bytes = this.cuda ? (this.#settings.quick ? 2 ** 26 : 2 ** 30) : 2 ** 22;
     const elements = bytes / (element === "f32" ? 4 : 2);
     const dtype = element === "f32" ? ("float32" as const) : ("bfloat16" as const);
     const array = { shape: [n, elements], dtype, sharding: ring(n) };
@@ -270,9 +265,9 @@ class DeviceBench {
 
   /** What NVML says while the devices exchange data. */
   async telemetry(): Promise<Part> {
-    const runtime = await this.#attached();
+    const runtime = await this.attached();
     const n = this.#settings.count;
-    const elements = this.#cuda ? 2 ** 28 : 2 ** 20;
+    const elements = this.cuda ? 2 ** 28 : 2 ** 20;
     const array = { ...f32([n, elements]), sharding: ring(n) };
     const ones = this.#compile(spread(n, elements, "f32", "ones"), [array], "ones");
     const sum = this.#compile(allReduce(n, elements, "f32"), [array], "all-reduce");
@@ -292,14 +287,14 @@ class DeviceBench {
       }
     }
     check(samples.length >= 10, `${samples.length} samples came in two seconds`);
-    if (this.#cuda) {
+    if (this.cuda) {
       for (const name of ["powerWatts", "temperatureCelsius", "memoryInUse", "smClockMegahertz"]) {
         check((most[name] ?? 0) > 0, `no sample has ${name}`);
       }
       const linked = (this.#info!.devices[0]!.links ?? []).length > 0;
       if (linked) check((most.nvlinkTxBytesPerSecond ?? 0) > 1e9, "no NVLink traffic was seen");
     }
-    const line = this.#cuda
+    const line = this.cuda
       ? `${most.powerWatts?.toFixed(0)} W, ${most.temperatureCelsius} degrees, NVLink ${gb(most.nvlinkTxBytesPerSecond ?? Number.NaN)} GB/s out at most`
       : `${samples.length} samples of the host`;
     return { count: samples.length, most, last: samples.at(-1), line };
@@ -307,7 +302,7 @@ class DeviceBench {
 
   /** The time that a run of a trivial program takes from the client, queued, beside jax. */
   async dispatch(devices: number): Promise<Part> {
-    const runtime = await this.#attached();
+    const runtime = await this.attached();
     const one = { ...f32([8]), ...(devices > 1 ? { sharding: ring(devices) } : {}) };
     const program = runtime.compile({
       text: step(devices),
@@ -345,8 +340,8 @@ class DeviceBench {
   }
 
   async matmul(): Promise<Part> {
-    const runtime = await this.#attached();
-    const [size, runs] = this.#cuda ? [8192, this.#settings.quick ? 50 : 200] : [256, 20];
+    const runtime = await this.attached();
+    const [size, runs] = this.cuda ? [8192, this.#settings.quick ? 50 : 200] : [256, 20];
     const run = await matmul(runtime, size);
     const ours: number[] = [];
     const theirs: number[] = [];
@@ -370,8 +365,8 @@ class DeviceBench {
   }
 
   async transfer(sharding?: Sharding): Promise<Part> {
-    const elements = this.#cuda && !this.#settings.quick ? 250_000_000 : 16_000_000;
-    const found = await transfers(await this.#attached(), elements, sharding);
+    const elements = this.cuda && !this.#settings.quick ? 250_000_000 : 16_000_000;
+    const found = await transfers(await this.attached(), elements, sharding);
     return {
       ...found,
       line: `put ${gb(median(found.putBytesPerSecond))} GB/s, get ${gb(median(found.getBytesPerSecond))} GB/s`,
@@ -391,10 +386,10 @@ class DeviceBench {
 
   /** A file from the shards of all devices, and back onto them with other shardings, every value compared there. */
   async safetensors(): Promise<Part> {
-    const runtime = await this.#attached();
+    const runtime = await this.attached();
     const n = this.#settings.count;
     const tensors = 8;
-    const rows = this.#cuda && !this.#settings.quick ? 8192 : 512;
+    const rows = this.cuda && !this.#settings.quick ? 8192 : 512;
     const columns = 4096;
     const shape = [rows, columns];
     const layouts = [ring(n), { ...ring(n), spec: [null, ["x"]] }, { ...ring(n), spec: [] }];
@@ -443,124 +438,6 @@ class DeviceBench {
       line: `save ${gb(save)} GB/s, load by rows ${gb(median(load[0]!))}, by columns ${gb(median(load[1]!))}, replicated ${gb(median(load[2]!))}`,
     };
   }
-
-  /** A run for which there is no room, and one small buffer after another until there is none; the runtime lives on. */
-  async memory(): Promise<Part> {
-    const runtime = await this.#attached();
-    const held = runtime.put(new Float32Array(2 ** 20), {
-      ...f32([2 ** 20]),
-      tag: "parameter",
-      name: "held",
-    });
-    const zeros = (count: number) =>
-      `func.func @main() -> tensor<${count}xf32> { %0 = stablehlo.constant dense<0.0> : tensor<${count}xf32> return %0 : tensor<${count}xf32> }`;
-    const report = await runtime.memory();
-    const limit = report.devices[0]!.limit ?? report.host.totalBytes;
-    const huge = Math.ceil((2 * limit) / 4 / 1024) * 1024;
-    const start = seconds();
-    const [never] = runtime.execute(
-      runtime.compile({ text: zeros(huge), outputs: [f32([huge])], name: "huge" }),
-      [],
-    );
-    const refused = await memoryError(runtime.sync([never!]));
-    const refusedSeconds = seconds() - start;
-
-    const chunk = this.#cuda ? 2 ** 23 : 2 ** 27;
-    const small = runtime.compile({ text: zeros(chunk), outputs: [f32([chunk])], name: "small" });
-    await small.info;
-    const free = this.#cuda ? limit - (report.devices[0]!.inUse ?? 0) : report.host.availableBytes;
-    const many = Array.from(
-      { length: Math.max(0, Math.floor(free / chunk / 4) - 4) },
-      () => runtime.execute(small, [])[0]!,
-    );
-    await runtime.sync(many);
-    let full: OutOfDeviceMemory | undefined;
-    for (let i = 0; i < 12 && full === undefined; i++) {
-      const [next] = runtime.execute(small, []);
-      many.push(next!);
-      full = await runtime.sync([next!]).then(
-        () => undefined,
-        (error: unknown) => memoryError(Promise.reject(error)),
-      );
-    }
-    check(full !== undefined, "the memory never ran out");
-    for (const buffer of many) buffer.free();
-    await runtime.sync().catch(() => {});
-    const [again] = runtime.execute(small, []);
-    await runtime.sync([again!]);
-    again!.free();
-    check((await runtime.get(held)).byteLength === 2 ** 22, "what was held is gone");
-    held.free();
-    return {
-      refused: { message: refused.message, requested: refused.requested, seconds: refusedSeconds },
-      full: { message: full!.message, table: full!.table.slice(0, 3), buffers: many.length },
-      line: `refused after ${refusedSeconds.toFixed(1)} s; full after ${many.length} buffers; lives on`,
-    };
-  }
-
-  /** Kills the runtime while products are queued, and starts it again. */
-  async kill(): Promise<Part> {
-    const runtime = await this.#attached();
-    const { pid } = this.#info!;
-    const [size, runs] = this.#cuda ? [8192, 3000] : [1024, 300];
-    const text = product(size);
-    const described = { shape: [size, size], dtype: "bfloat16" as const };
-    const program = runtime.compile({ text, outputs: [described], name: "product" });
-    const x = runtime.put(new Uint16Array(size * size), described);
-    await program.info;
-    await runtime.sync([x]);
-    let last = x;
-    for (let i = 0; i < runs; i++) [last] = runtime.execute(program, [x, x]) as [DeviceBuffer];
-    const waiting = runtime.sync([last]).then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    await sleep(300);
-    const start = performance.now();
-    process.kill(pid, "SIGKILL");
-    const error = await waiting;
-    const milliseconds = performance.now() - start;
-    check(error instanceof RuntimeLost, `not RuntimeLost but ${error}`);
-    const restart = seconds();
-    const next = await this.#attached();
-    check(this.#info!.pid !== pid, "the killed process answers");
-    const restartSeconds = seconds() - restart;
-    const again = next.compile({ text: step(1), outputs: [f32([8])] });
-    const ones = next.put(new Float32Array(8).fill(1), f32([8]));
-    check(
-      (await numbers(next, next.execute(again, [ones, next.put(new Float32Array(8), f32([8]))])[0]!))[0] ===
-        1,
-      "no",
-    );
-    await this.close();
-    return {
-      exit: (error as RuntimeLost).exit,
-      milliseconds,
-      restartSeconds,
-      line: `RuntimeLost (${(error as RuntimeLost).exit}) after ${milliseconds.toFixed(0)} ms; again there after ${restartSeconds.toFixed(1)} s`,
-    };
-  }
-}
-
-async function memoryError(waiting: Promise<unknown>): Promise<OutOfDeviceMemory> {
-  const error = await waiting.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!(error instanceof OutOfDeviceMemory)) throw new Error(`not OutOfDeviceMemory but ${error}`);
-  check(
-    error.table.some(({ name }) => name === "held"),
-    "the table lacks a buffer that is held",
-  );
-  return error;
-}
-
-async function numbers(runtime: Runtime, buffer: DeviceBuffer): Promise<number[]> {
-  return [...new Float32Array((await runtime.get(buffer)).buffer)];
-}
-
-function check(holds: boolean, otherwise: string): void {
-  if (!holds) throw new Error(otherwise);
 }
 
 function median(values: number[]): number {

@@ -17,6 +17,14 @@ export async function end(runtime: Runtime): Promise<void> {
   await runtime.ping().catch(() => {});
 }
 
+export async function numbers(runtime: Runtime, buffer: DeviceBuffer): Promise<number[]> {
+  return [...new Float32Array((await runtime.get(buffer)).buffer)];
+}
+
+export function check(holds: boolean, otherwise: string): void {
+  if (!holds) throw new Error(otherwise);
+}
+
 /** Microseconds of each of `n` calls, in order of size. */
 export async function latencies(n: number, call: () => Promise<unknown>): Promise<number[]> {
   const found: number[] = [];

@@ -1,7 +1,7 @@
 """Reading the fields of a request: each function returns a value of the right type or raises InvalidArgument."""
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,15 @@ _MAX_HANDLE = 1 << 53
 _MAX_NAME = 4096
 
 Header = dict[str, Any]
+T = TypeVar("T")
+
+
+def lookup(table: dict[Any, T], key: Any) -> T | None:
+    """The entry of a key that a client sent: a list or a map is no key at all."""
+    try:
+        return table.get(key)
+    except TypeError:
+        return None
 
 
 def _whole(value: Any) -> Any:

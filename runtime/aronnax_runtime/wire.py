@@ -25,6 +25,8 @@ _JOIN_BELOW = 64 << 10
 Bytes = bytes | bytearray | memoryview
 # One piece, or several that follow each other.
 Payload = Bytes | list[Bytes]
+# A result and its payload.
+Answer = tuple[Any, Payload | None]
 
 
 class FrameReader:

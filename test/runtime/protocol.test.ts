@@ -309,7 +309,7 @@ describe("the runtime's wire", () => {
     expect(await floats(runtime, runtime.execute(program, [input, input])[1]!)).toEqual([8]);
     const log = fs.readFileSync(path.join(directory, "cpu.log"), "utf8");
     expect(log.match(/^\w+Error: .*$/gm) ?? []).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 
   it("refuses another user, even one who gets at the socket", async () => {
     expect(fs.statSync(directory).mode & 0o777).toBe(0o700);
