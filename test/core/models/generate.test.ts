@@ -38,6 +38,7 @@ async function uncached(
   prompt: string,
   row: number,
   options: llm.SamplingOptions & { seed?: number; maxTokens: number; context: number },
+  of = model,
 ): Promise<number[]> {
   const { seed = 0, maxTokens, context } = options;
   const sampling = samplingOf(options);
@@ -51,7 +52,7 @@ async function uncached(
     window.set(ids.slice(from));
     const draw = { key: random.key(seed), rows: tensor([row]), step: tensor(made) };
     const last = tensor(ids.length - from - 1);
-    const result = step(model, tensor(window, { shape: [1, longest] }), last, sampling, draw, seen);
+    const result = step(of, tensor(window, { shape: [1, longest] }), last, sampling, draw, seen);
     seen = result.seen;
     const [id] = (await result.next.array()) as [number];
     ids.push(id);
@@ -100,6 +101,20 @@ describe("a batch of prompts", () => {
       }
     },
   );
+
+  it("is continued beyond its context by models of learned positions and of windows too", async () => {
+    const size = { vocabSize: 257, hiddenSize: 16, heads: 2, initStd: 0.5 };
+    const learned = llm.gpt2({ ...size, layers: 1, maxPositions: longest });
+    const windows = llm.gemma2({ ...size, layers: 2, intermediateSize: 32, headDim: 8, window: 5 });
+    const options = { temperature: 0, maxTokens: 12, context: longest };
+    for (const other of [learned, windows].map((one) => nn.initialize(one, 4))) {
+      const together = await llm.complete(other, prompts.slice(0, 3), { ...endless, ...options });
+      for (const [row, prompt] of prompts.slice(0, 3).entries())
+        expect(together[row]!.ids).toEqual(await uncached(prompt, row, options, other));
+    }
+    const beyond = llm.complete(learned, ["x"], { ...endless, context: 2 * longest });
+    await expect(beyond).rejects.toThrow(/context is 32, the model has 16 positions/);
+  });
 
   it("is the same in several smaller batches", async () => {
     const options = { ...endless, seed: 8, maxTokens: 6, topK: 20 };
