@@ -8,6 +8,7 @@ arrays come from the heap and stay with it until there is nothing to do.
 import ctypes
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,11 @@ _libc = ctypes.CDLL(None)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 # Requests below this are not worth asking the kernel for.
 _CHECK_ABOVE = 256 << 20
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_TOUCH_ABOVE = 32 << 20
+_TOUCHERS = 4
+_touchers = ThreadPoolExecutor(_TOUCHERS, thread_name_prefix="toucher")
 # Left for everything else on the host.
 _RESERVE = 256 << 20
 # Seconds after which memory that is short is taken to stay so.
@@ -36,6 +42,20 @@ def keep_pages(programs_run_here: bool) -> None:
         _libc.mallopt(_M_ARENA_MAX, 1)
     _libc.mallopt(_M_MMAP_MAX, 0)
     _libc.mallopt(_M_TRIM_THRESHOLD, 0x7FFFFFFF)
+
+
+def touch_pages(address: int, size: int) -> None:
+    """Has the kernel provide the pages of new memory on several threads, ahead of their use. Leaves what is in them."""
+    if size < _TOUCH_ABOVE:
+        return
+    first, end = address & -_PAGE, address + size
+    part = -(-(end - first) // _TOUCHERS) + _PAGE - 1 & -_PAGE
+    # Errors, of an old kernel or of short memory, are left to the touch that follows.
+    list(_touchers.map(lambda start: _madvise(start, min(part, end - start)), range(first, end, part)))
+
+
+def _madvise(address: int, size: int) -> int:
+    return _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_POPULATE_WRITE)
 
 
 def give_back_pages() -> None:

@@ -11,7 +11,7 @@ from .buffers import Buffer
 from .compiler import CompileJob
 from .errors import InvalidArgument
 from .fields import Header, lookup
-from .hostmemory import require_host_memory
+from .hostmemory import require_host_memory, touch_pages
 from .programs import Described, PendingProgram
 from .wire import Answer, Bytes, aligned_bytes
 from .xla import wait
@@ -44,6 +44,7 @@ def _put(session: "Session", header: Header) -> None:
 
     def receive(shape: tuple[int, ...], size: int) -> np.ndarray:
         raw = aligned_bytes(size)
+        touch_pages(raw.ctypes.data, size)
         reader.payload_into(memoryview(raw))
         return raw.view(aval.dtype).reshape(shape)
 
