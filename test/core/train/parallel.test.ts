@@ -44,7 +44,7 @@ function expectClose(found: readonly number[], wanted: readonly number[]): void 
     expect(Math.abs(found[i]! - x) / x, `step ${i + 1}`).toBeLessThan(1e-4);
 }
 
-describe("a training spread over devices", async () => {
+describe("a training spread over devices", { timeout: 180_000 }, async () => {
   const one = trainer("one");
   await one.fit();
   const parameters = new Map(
@@ -87,6 +87,19 @@ describe("a training spread over devices", async () => {
     for (const [i, loss] of losses(narrow).entries()) {
       expect(Math.abs(loss - losses(one)[i]!) / loss).toBeLessThan(5e-3);
     }
+  });
+
+  it("loops over layers, recomputes and takes experts, as one device does", async () => {
+    const model = (): Llama =>
+      llm.mixtral(
+        { ...config, layers: 2, experts: { count: 4, perToken: 2 } },
+        { layers: "scan", remat: "full" },
+      ) as unknown as Llama;
+    const alone = trainer("experts", { model: model(), steps: 2 });
+    await alone.fit();
+    const split = trainer("experts-split", { model: model(), steps: 2, parallel: { fsdp: 2, tensor: 2 } });
+    await split.fit();
+    expectClose(losses(split), losses(alone));
   });
 
   it("resumes on another layout", async () => {
