@@ -29,6 +29,8 @@ export interface CompiledCell {
   code: string;
   /** Replacements in order, in UTF-16 offsets of the TypeScript source; lines are kept, columns may move. */
   edits: Edit[];
+  /** The names that each of its loops has taken to itself (language/loops.ts). */
+  loops: string[][];
   /** A source map (JSON) where the code was generated anew instead of edited in place. */
   map?: string;
   /** Whether the value of the last statement is the result of the cell. */
@@ -40,6 +42,10 @@ export interface Edit {
   end: number;
   text: string;
 }
+
+/** The function that a loop of a cell may run as, and the parameter by which it gives names their values (language/loops.ts). */
+export const LOOP_NAME = /^__aronnax_loop_(\d+)__$/;
+export const LOOP_SETTER = "__aronnax_set__";
 
 export interface Bundle {
   data: Json;

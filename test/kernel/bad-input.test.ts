@@ -123,16 +123,18 @@ describe("the kernel lives on after", () => {
   it("a heap that is full: the cell is stopped with the reason, and what it made is kept", async () => {
     await kernel.stop();
     kernel = await KernelClient.start({ flags: ["--max-old-space-size=600"] });
-    for (const code of [
+    const { error } = await kernel.execute(
       "const hoard: object[] = []; for (let n = 0; ; n++) hoard.push({ n });",
-      "hoard.length = 0; for (let n = 0; ; n++) { hoard.push({ n }); if (n % 1e5 === 0) await 0; }",
-    ]) {
-      const { error } = await kernel.execute(code, {}, 60_000);
-      expect(error?.ename).toBe("HeapExhausted");
-      expect(error?.evalue).toMatch(/the heap is full: \d+ of 600 MB/);
-    }
-    expect((await kernel.execute("hoard.length > 1e6")).result).toEqual({ "text/plain": "true" });
-    await kernel.execute("hoard.length = 0");
+      {},
+      100_000,
+    );
+    expect(error?.ename).toBe("HeapExhausted");
+    expect(error?.evalue).toMatch(/the heap is full: \d+ of 600 MB/);
+    expect((await kernel.execute("const { length } = hoard; hoard.length = 0; length > 1e6")).result).toEqual(
+      {
+        "text/plain": "true",
+      },
+    );
     // Garbage alone is no reason.
     const garbage = await kernel.execute(
       "let made = 0; for (const end = Date.now() + 2_000; Date.now() < end; ) made += Array.from({ length: 1e4 }, (_, n) => ({ n })).length; made > 0",
@@ -142,7 +144,7 @@ describe("the kernel lives on after", () => {
   }, 120_000);
 
   it("a single call that takes the rest of the heap: it ends, and says why in the log", async () => {
-    kernel.startExecution("JSON.parse('[' + '[],'.repeat(4e7) + '[]]').length");
+    kernel.startExecution("JSON.parse('[' + '[],'.repeat(2e7) + '[]]').length");
     await kernel.exit;
     expect(kernel.stderr).toContain("heap out of memory");
     await kernel.stop();

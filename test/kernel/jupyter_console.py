@@ -19,26 +19,28 @@ class Terminal:
 
     def __init__(self, command: str, arguments: list[str]) -> None:
         self._child = pexpect.spawn(command, arguments, encoding="utf8", dimensions=(40, 200))
+        self._cut = ""  # An escape sequence whose end has not come.
+        self._ahead = ""
         self.text = ""
 
-    def expect(self, pattern: str, seconds: float = 40) -> None:
+    def expect(self, pattern: str, seconds: float = 60) -> None:
         """Waits for the pattern after what was expected before."""
         end = time.monotonic() + seconds
-        seen = ""
-        while True:
-            plain = ANSI.sub("", seen)
-            found = re.search(pattern, plain)
-            if found:
-                self.text += plain
-                return
+        while not (found := re.search(pattern, self._ahead)):
             if time.monotonic() > end:
-                raise SystemExit(f"no {pattern!r} within {seconds} s after:\n{self.text}\n---\n{plain}")
+                raise SystemExit(f"no {pattern!r} within {seconds} s after:\n{self.text}\n---\n{self._ahead}")
             try:
-                seen += self._child.read_nonblocking(4096, timeout=0.2)
+                self._read(self._child.read_nonblocking(4096, timeout=0.2))
             except pexpect.TIMEOUT:
                 pass
             except pexpect.EOF:
-                raise SystemExit(f"no {pattern!r} before the end:\n{self.text}\n---\n{plain}") from None
+                raise SystemExit(f"no {pattern!r} before the end:\n{self.text}\n---\n{self._ahead}") from None
+        self.text += self._ahead[: found.end()]
+        self._ahead = self._ahead[found.end() :]
+
+    def _read(self, raw: str) -> None:
+        whole, self._cut = re.fullmatch(r"(.*?)(\x1b[^a-zA-Z]*)?", self._cut + raw, re.DOTALL).groups("")
+        self._ahead += ANSI.sub("", whole)
 
     def type(self, keys: str) -> None:
         self._child.send(keys)

@@ -49,6 +49,10 @@ export class CellDebugger {
     private readonly names: () => Iterable<string>,
   ) {}
 
+  get isAttached(): boolean {
+    return this.#inspector !== undefined;
+  }
+
   get paused(): boolean {
     return this.#frames.length > 0;
   }

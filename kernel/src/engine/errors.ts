@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { inspect } from "node:util";
-import type { FormattedError } from "../link.js";
+import { type FormattedError, LOOP_NAME } from "../link.js";
 import { excerpt, paint } from "../paint.js";
 import type { CellSources } from "./cells.js";
 
@@ -82,6 +82,7 @@ function describe(error: Error, cells: CellSources): string[] {
 /** Frames of cells and of the user's own files; those of the kernel, of Node and of packages are left out. */
 function userFrames(error: Error, cells: CellSources): Frame[] {
   const frames: Frame[] = [];
+  let isCallOfLoop = false;
   for (const text of String(error.stack ?? "").split("\n")) {
     const match = FRAME.exec(text);
     if (!match) continue;
@@ -92,9 +93,13 @@ function userFrames(error: Error, cells: CellSources): Frame[] {
       string,
       string,
     ];
-    if (!isUserFile(file)) continue;
+    if (!isUserFile(file) || isCallOfLoop) {
+      isCallOfLoop = false;
+      continue;
+    }
+    isCallOfLoop = LOOP_NAME.test(call);
     const position = cells.original(file, Number(line), Number(column));
-    frames.push({ call: call.replace(/__hoisted\b/, ""), file, ...position });
+    frames.push({ call: isCallOfLoop ? "" : call.replace(/__hoisted\b/, ""), file, ...position });
   }
   return frames;
 }
@@ -117,7 +122,16 @@ export function trimStacks(): void {
     let end = frames.findIndex((frame) => frame.getFileName()?.startsWith(KERNEL));
     while (end > 0 && frames[end - 1]!.getFileName()?.startsWith("node:")) end -= 1;
     const shown = end > 0 ? frames.slice(0, end) : frames;
-    return [String(error), ...shown.map((frame) => `    at ${frame}`)].join("\n");
+    const lines: string[] = [];
+    for (let at = 0; at < shown.length; at += 1) {
+      const frame = shown[at]!;
+      if (LOOP_NAME.test(frame.getFunctionName() ?? "")) {
+        // A loop of a cell that runs as a function: it and its call are one frame of the user's.
+        lines.push(`${frame.getScriptNameOrSourceURL()}:${frame.getLineNumber()}:${frame.getColumnNumber()}`);
+        at += 1;
+      } else lines.push(String(frame));
+    }
+    return [String(error), ...lines.map((line) => `    at ${line}`)].join("\n");
   };
 }
 

@@ -1,4 +1,5 @@
-import { getHeapStatistics } from "node:v8";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { HEAP_LOOK, Shared } from "../link.js";
 
 const MEGABYTE = 1024 * 1024;
@@ -10,10 +11,18 @@ export function heapLimit(): number {
   return Number(given ?? Math.floor(getHeapStatistics().heap_size_limit / MEGABYTE));
 }
 
-/** Lets the messaging thread see, also in the midst of a cell, how much of the heap is in use. */
+/**
+ * Lets the messaging thread see, also in the midst of a cell, how much of the heap is in use. Beyond `full` megabytes the
+ * garbage among it is collected first: the inspector's own request for that is served only when the cell yields.
+ */
 export function installHeapLook(shared: Int32Array): void {
-  const look = () => {
-    Atomics.store(shared, Shared.heapUsed, Math.floor(getHeapStatistics().used_heap_size / MEGABYTE));
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  setFlagsFromString("--no-expose-gc");
+  const used = () => Math.floor(getHeapStatistics().used_heap_size / MEGABYTE);
+  const look = (full: number) => {
+    if (used() > full) collectGarbage();
+    Atomics.store(shared, Shared.heapUsed, used());
     Atomics.add(shared, Shared.heapLooks, 1);
   };
   Object.defineProperty(globalThis, Symbol.for(HEAP_LOOK), { value: look });

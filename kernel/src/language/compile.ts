@@ -1,6 +1,7 @@
 import { stripTypeScriptTypes } from "node:module";
 import type * as t from "@babel/types";
 import type { CompiledCell, Edit } from "../link.js";
+import { asLoop, CapturedNames, loopText } from "./loops.js";
 import {
   boundNames,
   type CellSyntax,
@@ -22,6 +23,12 @@ export const USING_HELPER = "__aronnax_using__";
  */
 export class NameTable {
   readonly #ways = new Map<string, "let" | "var">();
+  readonly captured = new CapturedNames();
+
+  /** Whether a name is known to be lexical by now. */
+  isLexical(name: string): boolean {
+    return this.#ways.get(name) === "let";
+  }
 
   way(name: string, first: "let" | "var"): "let" | "var" {
     const known = this.#ways.get(name);
@@ -31,18 +38,24 @@ export class NameTable {
   }
 }
 
-/** Turns a parsed cell into a script for V8's REPL mode. Lines stay; columns move only where `edits` say. */
+/**
+ * Turns a parsed cell into a script for V8's REPL mode. Lines stay; columns move only where `edits` say.
+ *
+ * @param fastLoops - whether loops may become functions, which a debugger would show.
+ */
 export async function compileCell(
   syntax: CellSyntax,
   names: NameTable,
   fileName: string,
+  fastLoops: boolean,
 ): Promise<CompiledCell> {
   const showsResult = endsInValue(syntax.program);
-  if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult);
-  const edits = editsOf(syntax, names, false);
+  names.captured.add(syntax);
+  if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult, fastLoops);
+  const { edits, loops } = editsOf(syntax, names, false, fastLoops);
   const edited = applyEdits(syntax.source, edits);
   const code = syntax.hasTypes ? stripTypeScriptTypes(edited) : edited;
-  return { code, edits, showsResult };
+  return { code, edits, loops, showsResult };
 }
 
 /** Cells that need more than erasure go through esbuild, then through the same edits. */
@@ -51,6 +64,7 @@ async function emitCell(
   names: NameTable,
   fileName: string,
   showsResult: boolean,
+  fastLoops: boolean,
 ): Promise<CompiledCell> {
   const { transform } = await import("esbuild");
   const result = await transform(syntax.source, {
@@ -62,8 +76,8 @@ async function emitCell(
     tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true, useDefineForClassFields: true } },
   });
   const emitted = parseCell(result.code);
-  const edits = editsOf(emitted, names, true);
-  return { code: applyEdits(result.code, edits), edits, map: result.map, showsResult };
+  const { edits, loops } = editsOf(emitted, names, true, fastLoops);
+  return { code: applyEdits(result.code, edits), edits, loops, map: result.map, showsResult };
 }
 
 export function applyEdits(source: string, edits: Edit[]): string {
@@ -86,15 +100,30 @@ interface EditTarget {
   emitted: boolean;
 }
 
-function editsOf(syntax: CellSyntax, names: NameTable, emitted: boolean): Edit[] {
+function editsOf(
+  syntax: CellSyntax,
+  names: NameTable,
+  emitted: boolean,
+  fastLoops: boolean,
+): Pick<CompiledCell, "edits" | "loops"> {
   const edits: Edit[] = [];
   const prologue: string[] = [];
+  const loops: string[][] = [];
   const target: EditTarget = { source: syntax.source, names, edits, prologue, emitted };
-  for (const statement of syntax.program.body) editStatement(statement, target);
+  for (const statement of syntax.program.body) {
+    const loop = fastLoops && asLoop(statement, names.captured, (name) => names.isLexical(name));
+    if (loop) {
+      const { before, after } = loopText(loop, loops.length);
+      edits.push({ start: statement.start!, end: statement.start!, text: before });
+      edits.push({ start: statement.end!, end: statement.end!, text: after });
+      loops.push(loop.variables);
+    } else editStatement(statement, target);
+  }
   for (const node of syntax.dynamicImports) edits.push(replace(node, IMPORT_HELPER));
   for (const node of syntax.importMetas) edits.push(replace(node, META_HELPER));
   edits.unshift({ start: 0, end: 0, text: ['"use strict";', ...prologue].join(" ") });
-  return edits.sort((a, b) => a.start - b.start || a.end - b.end);
+  edits.sort((a, b) => a.start - b.start || a.end - b.end);
+  return { edits, loops };
 }
 
 function replace(node: t.Node, text: string): Edit {

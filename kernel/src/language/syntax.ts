@@ -147,7 +147,7 @@ export function hoistedVariables(statement: t.Node): t.VariableDeclaration[] {
   return found;
 }
 
-function isFunctionLike(node: t.Node): boolean {
+export function isFunctionLike(node: t.Node): boolean {
   return /Function|Method|^Class|^TSModule/.test(node.type);
 }
 

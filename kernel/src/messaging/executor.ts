@@ -12,6 +12,8 @@ export interface ExecutorPorts {
   checker: Checker;
   /** A cell is ready; it runs when this is done. */
   beforeRun(source: string, count: number): Promise<void>;
+  /** Whether a debugger is attached. */
+  debugging(): boolean;
   /** Hands a cell to the main thread; its outcome comes back through `finished`. */
   run(run: CellRun): void;
   /** The main thread has a cell, or none any more. */
@@ -43,7 +45,9 @@ export class Executor {
   readonly #queue: Message[] = [];
   #pumping = false;
   #runs = 0;
-  #waiting: { id: number; settle: (outcome: RunOutcome) => void; reason?: FormattedError } | undefined;
+  #waiting:
+    | { id: number; settle: (outcome: RunOutcome) => void; reason?: FormattedError; loops: string[][] }
+    | undefined;
   /** How many cells have been numbered. */
   count = 0;
   /** The request whose cell runs now. */
@@ -69,6 +73,11 @@ export class Executor {
     if (this.#waiting?.id !== id) return;
     const { reason, settle } = this.#waiting;
     settle(reason && outcome.status === "error" ? { status: "error", ...reason } : outcome);
+  }
+
+  /** Names that loops of the running cell have taken to themselves. */
+  get loops(): string[][] {
+    return this.#waiting?.loops ?? [];
   }
 
   /** Why the running cell is about to be interrupted, where it was not the user. */
@@ -157,7 +166,7 @@ export class Executor {
     await this.ports.beforeRun(content.code, count);
     const id = ++this.#runs;
     return new Promise<RunOutcome>((resolve) => {
-      this.#waiting = { id, settle: resolve };
+      this.#waiting = { id, settle: resolve, loops: cell.loops };
       this.ports.running(true);
       this.ports.run({
         id,
@@ -187,7 +196,7 @@ export class Executor {
       const problems = await this.#check(syntax);
       if (problems.length > 0) return formatDiagnostics(problems, source, count);
     }
-    const compiled = await compileCell(syntax, this.#names, `cell://${count}`);
+    const compiled = await compileCell(syntax, this.#names, `cell://${count}`, !this.ports.debugging());
     for (const { name, kind } of syntax.declarations) {
       if (kind === "variable" || kind === "constant") this.valueNames.add(name);
     }

@@ -21,6 +21,8 @@ export class Interrupter {
   constructor(
     private readonly shared: Int32Array,
     private readonly tell: (message: ToMain) => void,
+    /** Stops code that stands in a loop with names of its own, after giving those back; whether there was any. */
+    private readonly stopInLoop: () => Promise<boolean>,
   ) {}
 
   /** Resolves when the main thread has seen the interrupt. */
@@ -44,8 +46,11 @@ export class Interrupter {
     const patience = () =>
       !this.#impatient && Atomics.load(this.shared, Shared.observers) > 0 ? OBSERVED_GRACE : GRACE;
     while (!answered() && performance.now() - started < patience()) await sleep(2);
+    if (!answered()) Atomics.store(this.shared, Shared.terminated, 1);
+    let stopped = !answered() && (await this.stopInLoop());
     for (let retry = RETRY; !answered(); retry = Math.min(2 * retry, LAST_RETRY)) {
-      this.#terminate();
+      if (!stopped) this.#terminate();
+      stopped = false;
       const until = performance.now() + retry;
       while (performance.now() < until && !answered()) await sleep(5);
       // The first may have reached a handler that was stopped.

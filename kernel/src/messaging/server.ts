@@ -15,6 +15,7 @@ import { HeapGuard } from "./heap-guard.js";
 import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
+import { stopInLoop } from "./loop-rescue.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
 
@@ -66,7 +67,14 @@ export class KernelServer {
     this.#main = main;
     this.#input = input;
     this.#version = version;
-    this.#interrupter = new Interrupter(shared, (message) => this.#tell(message));
+    this.#interrupter = new Interrupter(
+      shared,
+      (message) => this.#tell(message),
+      async () => {
+        await this.#heap.rest();
+        return stopInLoop(this.#executor.loops);
+      },
+    );
     const send = (comm_id: string, data: Json, buffers: Uint8Array[]) =>
       void this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
     this.#metrics = new MetricsComms(send);
@@ -75,6 +83,7 @@ export class KernelServer {
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
+      debugging: () => this.#debugger.isAttached,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
       run: (run) => this.#tell({ type: "execute", run }),
       beforeRun: (source, count) => this.#debugger.beforeRun(source, count),
