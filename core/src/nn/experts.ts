@@ -6,7 +6,7 @@ import { sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
 import { add, cast, div, less, minimum, mod, mul, stopGradient, sub, where } from "../array/elementwise.js";
-import { take } from "../array/indexing.js";
+import { take, takeAlongAxis } from "../array/indexing.js";
 import { concatenate } from "../array/joining.js";
 import { oneHot, softmax } from "../array/reductions.js";
 import { expandDims, reshape, transpose } from "../array/shaping.js";
@@ -117,39 +117,61 @@ export class ExpertMlp extends Module {
     const chosen = sum(oneHot(choices, experts), 1);
     const raw = mul(probabilities, chosen);
     const shares = this.normalize ? div(raw, sum(raw, -1, { keepDims: true })) : raw;
-    const output =
-      this.capacity === null
-        ? this.all(tokens, shares)
-        : this.dispatched(tokens, shares, choices, this.capacity);
+    const output = this.compute(tokens, shares, choices);
     return {
       output: reshape(output, x.shape),
       statistics: { chosen: sum(chosen, 0), probability: sum(probabilities, 0) },
     };
   }
 
+  private compute(tokens: Tensor, shares: Tensor, choices: Tensor): Tensor {
+    if (this.capacity !== null) return this.dispatched(tokens, shares, choices, this.capacity);
+    return choices.size <= shares.shape[1]!
+      ? this.gathered(tokens, shares, choices)
+      : this.all(tokens, shares);
+  }
+
   /** Every expert computes every token, one expert after the other; shares that are zero take most of it away. */
   private all(tokens: Tensor, shares: Tensor): Tensor {
-    const one = remat(
-      (total: Tensor, weights: { gateProj: Tensor; upProj: Tensor; downProj: Tensor }, share: Tensor) => {
-        const apply = (y: Tensor, w: Tensor): Tensor =>
-          dotGeneral(y, w, { contract: [[1], [1]], batch: [[], []] });
-        const hidden = mul(
-          activations[this.activation](apply(tokens, weights.gateProj)),
-          apply(tokens, weights.upProj),
-        );
-        return add(total, mul(cast(apply(hidden, weights.downProj), "float32"), expandDims(share, -1)));
+    type Expert = { gateProj: Tensor; upProj: Tensor; downProj: Tensor; share: Tensor };
+    const apply = (y: Tensor, w: Tensor): Tensor =>
+      dotGeneral(y, w, { contract: [[1], [1]], batch: [[], []] });
+    const one = remat(({ gateProj, upProj, downProj, share }: Expert): Tensor => {
+      const hidden = mul(activations[this.activation](apply(tokens, gateProj)), apply(tokens, upProj));
+      return mul(cast(apply(hidden, downProj), "float32"), expandDims(share, -1));
+    });
+    const { gateProj, upProj, downProj } = this.experts;
+    // The sum stays outside of what is computed again: no step's is needed for the derivative.
+    const [output] = scan(
+      (total: Tensor, expert: Expert) => [add(total, one(expert)), null] as const,
+      zeros(tokens.shape),
+      {
+        gateProj,
+        upProj,
+        downProj,
+        share: transpose(shares),
       },
     );
-    const { gateProj, upProj, downProj } = this.experts;
-    const [output] = scan(
-      (
-        total: Tensor,
-        { share, ...weights }: { gateProj: Tensor; upProj: Tensor; downProj: Tensor; share: Tensor },
-      ) => [one(total, weights, share), null] as const,
-      zeros(tokens.shape),
-      { gateProj, upProj, downProj, share: transpose(shares) },
-    );
     return cast(output, tokens.dtype);
+  }
+
+  /** Few tokens read only the weights of the experts that they chose. */
+  private gathered(tokens: Tensor, shares: Tensor, choices: Tensor): Tensor {
+    const { gateProj, upProj, downProj } = this.experts;
+    const weights = (w: Tensor): Tensor => take(w, choices);
+    // [tokens, choices, outputs] each.
+    const up = (w: Tensor): Tensor =>
+      dotGeneral(weights(w), tokens, { contract: [[3], [1]], batch: [[0], [0]] });
+    const hidden = mul(activations[this.activation](up(gateProj)), up(upProj));
+    const results = dotGeneral(weights(downProj), hidden, {
+      contract: [[3], [2]],
+      batch: [
+        [0, 1],
+        [0, 1],
+      ],
+    });
+    const share = takeAlongAxis(shares, choices, -1);
+    return cast(sum(mul(cast(results, "float32"), expandDims(share, -1)), 1), tokens.dtype);
   }
 
   /** Each expert gets a table of as many tokens as it has room for (Lepikhin et al. 2020, "GShard"): first choices first. */
@@ -179,7 +201,7 @@ export class ExpertMlp extends Module {
     const results = reshape(apply(checkpointName(hidden, "mlp"), downProj), [slots, features]);
     const none = zeros([1, features], { dtype: results.dtype });
     const mine = reshape(take(concatenate([results, none], 0), slot), [this.perToken, count, features]);
-    const share = transpose(sum(mul(oneHot(choices, experts), expandDims(shares, 1)), -1));
+    const share = transpose(takeAlongAxis(shares, choices, -1));
     return cast(sum(mul(cast(mine, "float32"), expandDims(share, -1)), 0), tokens.dtype);
   }
 }

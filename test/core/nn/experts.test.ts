@@ -73,6 +73,15 @@ it.each<[string, Partial<nn.ExpertOptions>, number]>([
   expect(await statistics.chosen.array()).toEqual(expected.chosen);
 });
 
+it("are the same for few tokens, which read only the weights of their experts", async () => {
+  const model = layer({});
+  const whole = (await model.forward(x).output.array()) as number[][][];
+  // Two tokens choose four of five experts at most.
+  const few = (await model.forward(x.slice([1, 2], [3, 5])).output.array()) as number[][][];
+  for (const [t, row] of few[0]!.entries())
+    for (const [k, y] of row.entries()) expect(y).toBeCloseTo(whole[1]![3 + t]![k]!, 4);
+});
+
 it("have the same gradients dropless and dispatched with room for all", async () => {
   const gradients = jit((model: nn.ExpertMlp, input: Tensor) => {
     const loss = (m: { model: nn.ExpertMlp; input: Tensor }): Tensor => {
