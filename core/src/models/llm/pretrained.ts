@@ -9,7 +9,10 @@ import { CheckpointError } from "../../checkpoint/errors.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import type { DType } from "../../graph/dtype.js";
 import { ArgumentError } from "../../graph/errors.js";
+import { type Mesh, type Placement, placementKey } from "../../graph/mesh.js";
+import { parameterLayout } from "../../nn/module.js";
 import type { LayerOptions } from "../../nn/stack.js";
+import type { Rules } from "../../sharding/rules.js";
 import { jit } from "../../transform/jit.js";
 import { scope } from "../../transform/scope.js";
 import { flatten, named } from "../../transform/tree.js";
@@ -40,6 +43,10 @@ export const families: readonly Family[] = [
 export interface LoadOptions extends LayerOptions {
   /** Element type of the parameters. Default the file's own. */
   dtype?: "float32" | "bfloat16" | "float16";
+  /** Devices to spread the parameters over: each reads its part. Default whole on the first device. */
+  mesh?: Mesh;
+  /** Which mesh axes split the logical axes of the parameters. Default `defaultRules`. */
+  rules?: Rules;
   /** Refuses a model whose table is smaller than this: pass `tokenizer.vocabSize`. Default not checked. */
   vocabSize?: number;
 }
@@ -52,7 +59,7 @@ export interface LoadOptions extends LayerOptions {
  */
 export async function load(
   folder: string,
-  { dtype, vocabSize, ...options }: LoadOptions = {},
+  { dtype, vocabSize, mesh, rules, ...options }: LoadOptions = {},
 ): Promise<Decoder> {
   const path = join(folder, "config.json");
   const json = readJson(path);
@@ -68,24 +75,36 @@ export async function load(
   const flat = flatten(model);
   const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
   const unprefixed = withoutPrefix(stored, tensors);
-  const parameters = flat.leaves.map((leaf, i) => ({ leaf, stored: unprefixed[i]! }));
+  const layout = mesh && parameterLayout(model, mesh, rules);
+  const parameters = flat.leaves.map((leaf, i) => ({
+    leaf,
+    stored: unprefixed[i]!,
+    to: layout?.get(flat.paths[i]!),
+  }));
   compare(folder, family, model, parameters, tensors);
   const own = (name: string): DType => dtype ?? (tensors.get(name)!.dtype as DType);
   const plain = parameters.filter(({ stored: s }) => !s.stacked && !s.transposed);
-  const requests = plain.map(({ leaf, stored: { names } }) => ({
+  const requests = plain.map(({ leaf, stored: { names }, to }) => ({
     name: names[0]!,
     shape: leaf.shape,
     dtype: own(names[0]!),
+    to,
   }));
   const found = new Map<Tensor, Tensor>();
   for (const [i, tensor] of (await loadTensors(folder, requests, "parameter")).entries())
     found.set(plain[i]!.leaf, tensor);
   // One by one: for a moment its parts lie beside the whole.
-  for (const { leaf, stored: s } of parameters) {
+  for (const { leaf, stored: s, to } of parameters) {
     if (found.has(leaf)) continue;
+    const part = to && { mesh: to.mesh, spec: partShape(to.spec, s) };
     const whole = await scope(async () => {
-      const parts = s.names.map((name) => ({ name, shape: partShape(leaf.shape, s), dtype: own(name) }));
-      return assemble(await loadTensors(folder, parts, "parameter"), s.transposed);
+      const parts = s.names.map((name) => ({
+        name,
+        shape: partShape(leaf.shape, s),
+        dtype: own(name),
+        to: part,
+      }));
+      return assembler(to)(await loadTensors(folder, parts, "parameter"), s.transposed);
     });
     found.set(leaf, whole);
   }
@@ -103,10 +122,20 @@ function opened(family: Family, json: Json, path: string, options: LayerOptions)
   }
 }
 
-const assemble = jit(
-  (parts: Tensor[], transposed: boolean): Tensor => (transposed ? transpose(parts[0]!) : stack(parts)),
-  { name: "assemble_parameter", tag: () => "parameter" },
-);
+/** Puts the parts of a parameter together, where it shall lie. */
+function assembler(to: Placement | undefined): (parts: Tensor[], transposed: boolean) => Tensor {
+  const key = to === undefined ? "" : placementKey(to);
+  const known = assemblers.get(key);
+  if (known !== undefined) return known;
+  const made = jit(
+    (parts: Tensor[], transposed: boolean): Tensor => (transposed ? transpose(parts[0]!) : stack(parts)),
+    { name: "assemble_parameter", tag: () => "parameter", place: () => to },
+  );
+  assemblers.set(key, made);
+  return made;
+}
+
+const assemblers = new Map<string, (parts: Tensor[], transposed: boolean) => Tensor>();
 
 function readJson(path: string): Json {
   try {
@@ -137,10 +166,10 @@ function withoutPrefix(stored: readonly Stored[], tensors: ReadonlyMap<string, u
   return stored.map((s) => ({ ...s, names: s.names.map((name) => name.replace(prefix, "")) }));
 }
 
-/** The shape of each tensor in the file. */
-function partShape(shape: readonly number[], { stacked, transposed }: Stored): readonly number[] {
-  if (stacked) return shape.slice(1);
-  return transposed ? [...shape].reverse() : shape;
+/** What each tensor in the file has for its axes, from what the parameter has. */
+function partShape<T>(axes: readonly T[], { stacked, transposed }: Stored): readonly T[] {
+  if (stacked) return axes.slice(1);
+  return transposed ? [...axes].reverse() : axes;
 }
 
 /** Throws where the file and the model do not fit. */
