@@ -71,6 +71,7 @@ describe("the runtime process and its clients", () => {
     expect(runtime.lost).toBe(errors[0]);
     expect(() => runtime.execute(program, [a, a])).toThrow(RuntimeLost);
     await expect(runtime.get(a)).rejects.toThrow(RuntimeLost);
+    await expect(runtime.drain()).rejects.toThrow(RuntimeLost);
 
     const next = new Runtime({ directory, devices: "cpu" });
     expect((await next.ready).pid).not.toBe(pid);
