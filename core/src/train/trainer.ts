@@ -19,9 +19,9 @@ import { DivergencePolicy, describeDivergence } from "./divergence.js";
 import { requireMemory, requireStateMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
 import { type ParallelPlan, planOf } from "./parallel.js";
+import { arriving, inFlight, meanOf, type Pending } from "./pending.js";
 import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
 import type { TrainState } from "./state.js";
-import { fetched } from "./statistics.js";
 import { lossOf, type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
 
 /** How a call of `fit` ended: all steps done, by an interrupt or signal, or by a callback. */
@@ -32,17 +32,6 @@ export interface FitResult {
   readonly loss: number;
   /** Of the last validation. */
   readonly validationLoss?: number;
-}
-
-/** Steps queued on the device before the oldest is waited for. */
-const inFlight = 2;
-interface Pending {
-  readonly step: number;
-  readonly tokens: number;
-  /** Where the data stood after its batch. */
-  readonly after: DataPosition;
-  /** What `update` reports, with the moment of its arrival. */
-  readonly result: Promise<{ values: ArrayLike<number | bigint>; more: MetricsRow; at: number }>;
 }
 
 /**
@@ -75,6 +64,8 @@ export class Trainer<M extends TrainableModel> {
   readonly #divergence: DivergencePolicy;
   /** The step whose state is on the disk already. */
   #savedStep: number | undefined;
+  /** Whether the newest checkpoint is of this training: one that lies there from an earlier run of the name is not returned to. */
+  #hasCheckpoint = false;
   /** The checkpoint that is being written; it never rejects. */
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
@@ -235,7 +226,7 @@ export class Trainer<M extends TrainableModel> {
       // The buffers are gone with the process.
       this.#state = undefined;
       this.#lost = true;
-      const steps = await this.#checkpoints?.steps().catch(() => []);
+      const steps = this.#hasCheckpoint ? await this.#checkpoints?.steps().catch(() => []) : [];
       const last = steps?.at(-1);
       console.error(
         last === undefined
@@ -253,8 +244,8 @@ export class Trainer<M extends TrainableModel> {
     await data.prepare();
     if (this.#state !== undefined) return;
     this.#start ??= data.position();
-    const checkpoint =
-      (resume ?? false) !== false || this.#lost ? await this.#checkpoints?.latest() : undefined;
+    const wanted = (resume ?? false) !== false || (this.#lost && this.#hasCheckpoint);
+    const checkpoint = wanted ? await this.#checkpoints?.latest() : undefined;
     await this.#begin(checkpoint);
     if (checkpoint !== undefined) {
       const part = this.#partial === undefined ? "" : `: ${describePartial(this.#partial)}`;
@@ -283,6 +274,7 @@ export class Trainer<M extends TrainableModel> {
       this.#position = this.#start;
       return;
     }
+    this.#hasCheckpoint = true;
     const place = this.#plan?.place;
     const loaded =
       this.config.resume === "partial"
@@ -332,7 +324,8 @@ export class Trainer<M extends TrainableModel> {
         this.#position = batch.after;
         this.#step++;
         this.#tokens += batch.batchSize * batch.sequenceLength;
-        const result = this.#fetch(report);
+        const wantsColumns = this.#step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
+        const result = arriving(this.#step, report, wantsColumns);
         queue.push({ step: this.#step, tokens: this.#tokens, after: batch.after, result });
         const isLast = this.#step === steps;
         validate = validation !== undefined && (this.#step % validation.every === 0 || isLast);
@@ -374,33 +367,13 @@ export class Trainer<M extends TrainableModel> {
     return info.memory.temporaries * this.#devices;
   }
 
-  /** Asks for the figures of the step that was just queued. */
-  #fetch({ figures, columns }: StepReport): Pending["result"] {
-    const { every } = this.config.statistics ?? {};
-    const more = every !== undefined && this.#step % every === 0 ? fetched(columns) : {};
-    const result = Promise.all([figures.data(), more]).then(([values, row]) => ({
-      values,
-      more: row,
-      at: performance.now(),
-    }));
-    result.catch(() => {});
-    return result;
-  }
-
   /** Waits for a step's figures and logs them; false if the training must go back to before it. */
   async #record(pending: Pending, meter: Meter): Promise<boolean> {
-    const { values, more, at } = await pending.result;
-    const { step, tokens } = pending;
-    const [loss, learningRate, gradientNorm, why] = Array.from(values, Number) as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const { figures, more, at } = await pending.result;
+    const { step, loss } = figures;
     this.#loss = loss;
-    const row = await meter.record({ step, tokens, loss, learningRate, gradientNorm, more, at });
+    const row = await meter.record({ ...figures, tokens: pending.tokens, more, at });
     await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
-    const figures = { step, loss, learningRate, gradientNorm, why };
     const verdict = this.#divergence.judge(figures);
     if (verdict === "skipped") meter.note(`${describeDivergence(figures)}: the update was left out`);
     return verdict !== "rollback";
@@ -408,9 +381,10 @@ export class Trainer<M extends TrainableModel> {
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
   async #rollBack(bad: Pending, meter: Meter): Promise<void> {
+    await this.#saving;
     for (const leaf of leaves(this.#state)) leaf.dispose();
     this.#state = undefined;
-    await this.#begin(await this.#checkpoints?.latest());
+    await this.#begin(this.#hasCheckpoint ? await this.#checkpoints?.latest() : undefined);
     this.#position = bad.after;
     await this.config.data.restore(bad.after);
     meter.note(`step ${bad.step} diverged: back to step ${this.#step}, with the data after its batch`);
@@ -440,16 +414,9 @@ export class Trainer<M extends TrainableModel> {
   }
 
   async #validationOf(model: M, limit?: number): Promise<number | undefined> {
-    let total = 0;
-    let count = 0;
-    const pending: Promise<number>[] = [];
-    for await (const batch of this.config.data.validation(limit)) {
-      pending.push(this.#evaluate(model, placeBatch(batch, 1, this.#plan)).item());
-      count++;
-      if (pending.length > inFlight) total += await pending.shift()!;
-    }
-    for (const value of pending) total += await value;
-    return count === 0 ? undefined : total / count;
+    return meanOf(this.config.data.validation(limit), (batch) =>
+      this.#evaluate(model, placeBatch(batch, 1, this.#plan)).item(),
+    );
   }
 
   /** Saves the present state; the result is of the disk. */
@@ -461,6 +428,7 @@ export class Trainer<M extends TrainableModel> {
     this.#run?.flush();
     const { folder } = await this.#checkpoints!.save(this.#state!, standing, this.config.seed ?? 0, score);
     this.#divergence.saved();
+    this.#hasCheckpoint = true;
     this.#savedStep = step;
     this.#saved.push({ step, folder });
   }

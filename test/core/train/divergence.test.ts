@@ -72,6 +72,23 @@ it("returns to the last checkpoint and goes on with the data after the bad batch
   expect(losses(trainer).slice(0, 5)).toEqual(losses(reference));
 });
 
+it("returns to the start, not to a checkpoint that an earlier run of the name left", async () => {
+  const parts = { name: "left-over", checkpoints: { every: 50 } };
+  await new Trainer(options({ ...parts, data: poisoned(99, 1)(), steps: 4 })).fit();
+  const steps: number[] = [];
+  const trainer = new Trainer(
+    options({
+      ...parts,
+      data: poisoned(1, Number.NaN)(),
+      onDivergence: "rollback",
+      steps: 4,
+      callbacks: [{ onStep: ({ step }) => void steps.push(step) }],
+    }),
+  );
+  await trainer.fit();
+  expect(steps).toEqual([1, 2, 1, 2, 3, 4]);
+});
+
 it("gives up when every batch is bad", async () => {
   const bad = () =>
     altered(source(), (batch) => ({ ...batch, weights: new Float32Array(64).fill(Number.NaN) }));

@@ -1,0 +1,63 @@
+/** Steps that are queued on the device, and what is waited for of them. */
+import type { DataPosition } from "../data/batch.js";
+import type { MetricsRow } from "../metrics/index.js";
+import type { Figures } from "./divergence.js";
+import { fetched } from "./statistics.js";
+import type { StepReport } from "./step.js";
+
+/** Steps or batches queued on the device before the oldest is waited for. */
+export const inFlight = 2;
+
+export interface Arrived {
+  readonly figures: Figures;
+  /** Further columns of the metrics. */
+  readonly more: MetricsRow;
+  /** When they came, in milliseconds of `performance.now()`. */
+  readonly at: number;
+}
+
+export interface Pending {
+  readonly step: number;
+  readonly tokens: number;
+  /** Where the data stood after its batch. */
+  readonly after: DataPosition;
+  readonly result: Promise<Arrived>;
+}
+
+/** Asks for the figures of a step that was just queued, and for its columns if they are wanted. */
+export function arriving(
+  step: number,
+  { figures, columns }: StepReport,
+  wantsColumns: boolean,
+): Promise<Arrived> {
+  const more = wantsColumns ? fetched(columns) : {};
+  const result = Promise.all([figures.data(), more]).then(([values, row]): Arrived => {
+    const [loss, learningRate, gradientNorm, why] = Array.from(values, Number) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    return { figures: { step, loss, learningRate, gradientNorm, why }, more: row, at: performance.now() };
+  });
+  // It is awaited later, or not at all after a failure.
+  result.catch(() => {});
+  return result;
+}
+
+/** The mean of what `value` gives for each item, at most so many queued at a time; undefined for no items. */
+export async function meanOf<T>(
+  items: AsyncIterable<T>,
+  value: (item: T) => Promise<number>,
+): Promise<number | undefined> {
+  let total = 0;
+  let count = 0;
+  const pending: Promise<number>[] = [];
+  for await (const item of items) {
+    pending.push(value(item));
+    count++;
+    if (pending.length > inFlight) total += await pending.shift()!;
+  }
+  for (const each of pending) total += await each;
+  return count === 0 ? undefined : total / count;
+}
