@@ -1,6 +1,6 @@
 /**
  * Bundles the benchmark programs into single files, with a stripped and packed Node 24 beside them, for a GPU machine that has Python with
- * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, runtime.mjs, checks.mjs, node.xz}.
+ * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, runtime.mjs, checks.mjs, node.xz}.
  *
  * usage: node bench/bundle.mjs [--no-node]
  * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
@@ -19,6 +19,7 @@ await build({
     "llama-train": join(root, "bench/llama-train.ts"),
     runtime: join(root, "bench/runtime.ts"),
     "training-features": join(root, "bench/training-features.ts"),
+    generate: join(root, "bench/generate.ts"),
     checks: join(root, "bench/checks/main.ts"),
   },
   outdir: out,
