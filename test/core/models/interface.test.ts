@@ -1,6 +1,6 @@
 /** What every language model offers: packed documents, padded batches, caches, and the loss that holds no logits of a whole batch. */
 import "../../support/runtime.js";
-import { jit, llm, nn, random, type Tensor, tensor } from "aronnax";
+import { jit, llm, nn, random, type Tensor, tensor, valueAndGrad } from "aronnax";
 import { expect, it } from "vitest";
 
 const ints = (values: readonly number[], shape: readonly number[]): Tensor =>
@@ -73,4 +73,46 @@ it("has the loss of its logits", async () => {
   const weights = random.uniform(3, [2, 6]);
   const expected = await nn.crossEntropy(model.forward(inputs), targets, weights).item();
   expect(await model.loss({ inputs, targets, weights }).item()).toBeCloseTo(expected, 5);
+});
+
+it("learns from packed documents what it learns from each alone", async () => {
+  const learned = async (
+    rows: readonly (readonly number[])[],
+  ): Promise<{ loss: number; gradient: number[] }> => {
+    // Each token but a document's last predicts the next one.
+    const per = (f: (document: readonly number[]) => readonly number[]): number[] => rows.flatMap(f);
+    const shape = [1, rows.flat().length];
+    const batch = {
+      inputs: ints(rows.flat(), shape),
+      targets: ints(
+        per((d) => [...d.slice(1), 0]),
+        shape,
+      ),
+      weights: ints(
+        per((d) => d.map((_, i) => (i < d.length - 1 ? 1 : 0))),
+        shape,
+      ).astype("float32"),
+      segments: ints(
+        rows.flatMap((d, i) => d.map(() => i + 1)),
+        shape,
+      ),
+      positions: ints(
+        per((d) => d.map((_, i) => i)),
+        shape,
+      ),
+    };
+    const [loss, gradients] = jit((m: llm.Llama, b: llm.TokenBatch) =>
+      valueAndGrad((n: llm.Llama) => n.loss(b))(m),
+    )(model, batch);
+    return {
+      loss: await loss.item(),
+      gradient: [...(await gradients.model.embedTokens.weight.data())].map(Number),
+    };
+  };
+  const packed = await learned(documents);
+  const apart = await Promise.all(documents.map((d) => learned([d])));
+  // Documents of 4 and of 2 predictions.
+  expect(packed.loss).toBeCloseTo((4 * apart[0]!.loss + 2 * apart[1]!.loss) / 6, 5);
+  for (const [i, g] of packed.gradient.entries())
+    expect(g).toBeCloseTo((4 * apart[0]!.gradient[i]! + 2 * apart[1]!.gradient[i]!) / 6, 5);
 });

@@ -8,7 +8,7 @@ import { add, div, mul, tanh } from "../../array/elementwise.js";
 import { split } from "../../array/joining.js";
 import { reshape } from "../../array/shaping.js";
 import type { Tensor } from "../../array/tensor.js";
-import { ShapeError } from "../../graph/errors.js";
+import { ArgumentError, ShapeError } from "../../graph/errors.js";
 import { attention } from "../../nn/attention.js";
 import { KeyValueCache } from "../../nn/cache.js";
 import { ExpertMlp, type RouterStatistics, routerBalance } from "../../nn/experts.js";
@@ -255,6 +255,13 @@ export class Decoder extends Module implements LanguageModel {
       );
     }
     const time = tokens.shape[1]!;
+    const counted = options.positions === undefined && options.cache === undefined;
+    if (embedPositions !== null && counted && time > config.maxPositions!) {
+      throw new ArgumentError(
+        `${this.family?.name ?? "decoder"}: ${time} tokens, where positions are learned up to ${config.maxPositions}`,
+        "give shorter texts",
+      );
+    }
     const positions = options.positions ?? options.cache?.positions(time) ?? iota([time], 0);
     const around = { ...options, ...this.tables(positions) };
     let x = embedTokens.forward(tokens);
