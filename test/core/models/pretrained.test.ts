@@ -144,6 +144,7 @@ describe("a checkpoint that cannot be opened", () => {
       { rope_parameters: { rope_type: "linear" } },
       /ropeScaling.factor is undefined/,
     ],
+    ["quantized weights", "llama", { quantization_config: { quant_method: "awq" } }, /quantized \(awq\)/],
     ["scores that are not scaled", "gpt2", { scale_attn_weights: false }, /scale_attn_weights is false/],
     ["a missing field", "llama", { num_hidden_layers: null }, /num_hidden_layers is missing/],
     ["heads that cannot share", "llama", { num_key_value_heads: 3 }, /4 heads cannot share 3 keyValueHeads/],

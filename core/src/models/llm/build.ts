@@ -30,5 +30,5 @@ export function build(
   config: DecoderConfig,
   options: LayerOptions & { source?: Json } = {},
 ): Decoder {
-  return new Decoder({ ...family.traits(config), ...config }, { ...options, family });
+  return new Decoder(config, { ...options, family });
 }

@@ -98,6 +98,12 @@ export function readConfig(family: Family, json: Json, path: string): DecoderCon
       refuse(`${field} is ${JSON.stringify(json[field])}`, `only ${could.join(" and ")} can be computed yet`);
     }
   }
+  const quantized = json.quantization_config as Json | null | undefined;
+  if (quantized !== undefined && quantized !== null)
+    refuse(
+      `the weights are quantized (${String(quantized.quant_method)})`,
+      "open the checkpoint that it was made from",
+    );
   const config: Record<string, unknown> = { ...family.silent };
   for (const [ours, theirs] of Object.entries(family.fields)) {
     const value = json[theirs];
