@@ -11,11 +11,9 @@ import { type Row, runChecks } from "./check.js";
 /** The families of checks by name. */
 export const families = { elements, structure, windows, linear } as const;
 
-/** Runs every check, or those whose names contain `only`; `report` gets each row as it comes. */
+/** Runs a family, or the checks whose names contain `only` (default all); `report` gets each row as it comes. */
 export async function checkArray(only = "", report?: (row: Row) => void): Promise<Row[]> {
-  const checks = Object.values(families).flat();
-  return runChecks(
-    checks.filter(({ name }) => name.includes(only)),
-    report,
-  );
+  const family = Object.entries(families).find(([name]) => name === only)?.[1];
+  const all = Object.values(families).flat();
+  return runChecks(family ?? all.filter(({ name }) => name.includes(only)), report);
 }

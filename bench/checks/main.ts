@@ -1,7 +1,7 @@
 /**
  * Runs the checks of the array language and of attention on the device and prints one line of JSON for each, the failures again at the end.
  *
- * usage: checks [array|attention] [part of a name]
+ * usage: checks [array | attention] [elements | structure | windows | linear | part of a name]
  */
 import { Runtime } from "../../core/src/runtime/runtime.js";
 import { checkArray } from "./array.js";
