@@ -2,9 +2,7 @@
 import { itemSize } from "./dtype.js";
 import { type Aval, type Graph, type Node, operandsOf, reachable, type Value } from "./node.js";
 
-export const bytesOf = ({ shape, dtype }: Aval): number => shape.reduce((n, d) => n * d, 1) * itemSize(dtype);
-
-export const sizeOf = ({ shape }: Aval): number => shape.reduce((n, d) => n * d, 1);
+const bytesOf = ({ shape, dtype }: Aval): number => shape.reduce((n, d) => n * d, 1) * itemSize(dtype);
 
 /** Bytes on the device, of a program that runs on one. */
 export interface MemoryEstimate {
@@ -45,7 +43,6 @@ export function estimateMemory(graph: Graph, donated: readonly number[] = []): M
 function peakOf(graph: Graph): number {
   const own = new Set<Node>(graph.parameters.map((p) => p.node));
   const nodes = reachable(graph.outputs, (value) => own.has(value.node), operandsOf);
-  const place = new Map(nodes.map((node, i) => [node, i]));
   const results = new Set<Value>(graph.outputs);
   // Values that must be in memory, and when each is read for the last time.
   const stored = new Set<Value>();
@@ -72,7 +69,7 @@ function peakOf(graph: Graph): number {
       change[Math.min(end, nodes.length) + 1]! -= bytesOf(y);
     }
     const bodies = node.primitive.bodies?.(node.attributes) ?? [];
-    if (bodies.length > 0) inside.set(place.get(node)!, Math.max(...bodies.map(peakOf)));
+    if (bodies.length > 0) inside.set(i, Math.max(...bodies.map(peakOf)));
   }
   let live = 0;
   for (let i = 0; i <= nodes.length; i++) {
