@@ -67,6 +67,8 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
       lines: [
         { column: "memory_parameters", label: trans.__("Parameters") },
         { column: "memory_optimizer", label: trans.__("Optimizer") },
+        { column: "memory_activations", label: trans.__("Gradients and activations") },
+        { column: "memory_cache", label: trans.__("Cache") },
         { column: "memory_data", label: trans.__("Data") },
         { column: "memory_total", label: trans.__("Total"), overlay: true },
       ],
@@ -88,12 +90,15 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
   ];
 }
 
-/** The charts that have something to show, each column that no chart knows in one of its own. */
+/**
+ * The charts that have something to show. Columns that no chart knows have one of their own; those named `what/part` (the norms of a model's
+ * blocks) share one for each `what`. The time left is the header's.
+ */
 export function chartsOf(runs: readonly Run[], trans: TranslationBundle): readonly ChartSpec[] {
   const columns = new Set(runs.flatMap((run) => run.columns));
   const charts: ChartSpec[] = [];
-  for (const axis of X_AXES) {
-    columns.delete(axis);
+  for (const column of [...X_AXES, "seconds_left"]) {
+    columns.delete(column);
   }
   for (const chart of knownCharts(trans)) {
     const lines = chart.lines.filter((line) => columns.has(line.column));
@@ -104,13 +109,17 @@ export function chartsOf(runs: readonly Run[], trans: TranslationBundle): readon
       charts.push({ ...chart, lines });
     }
   }
+  const others = new Map<string, ChartSpec["lines"][number][]>();
   for (const column of columns) {
-    charts.push({
-      id: column,
-      title: column,
-      unit: "number",
-      lines: [{ column, label: column, smooth: true }],
-    });
+    const [title = column, ...part] = column.split("/");
+    const lines = others.get(title) ?? [];
+    others.set(title, lines);
+    lines.push({ column, label: part.length === 0 ? column : part.join("/"), smooth: true });
+  }
+  for (const [title, lines] of others) {
+    // A chart of that name may be among the known ones.
+    const id = charts.some((chart) => chart.id === title) ? `${title}/` : title;
+    charts.push({ id, title, unit: "number", lines });
   }
   return charts;
 }

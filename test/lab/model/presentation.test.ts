@@ -29,6 +29,18 @@ describe("chartsOf", () => {
     expect(chartsOf([run], trans)[0]!.lines.map((line) => line.column)).toEqual(["loss"]);
   });
 
+  it("draws the parts of a measure in one chart, beside a known one of that name", () => {
+    const run = runOf({
+      gradient_norm: [1],
+      "gradient_norm/embed": [1],
+      "gradient_norm/layers.0": [2],
+      seconds_left: [9],
+    });
+    const charts = chartsOf([run], trans);
+    expect(charts.map((chart) => chart.id)).toEqual(["gradient_norm", "gradient_norm/"]);
+    expect(charts[1]!.lines.map((line) => line.label)).toEqual(["embed", "layers.0"]);
+  });
+
   it("shows nothing before the first row", () => {
     expect(chartsOf([runOf({})], trans)).toEqual([]);
   });
