@@ -38,8 +38,6 @@ class Telemetry:
         with self._changed:
             if not any(listener is session for listener, _ in self._listeners):
                 session.closers.append(lambda: self._drop(session))
-            if not self._listeners:
-                psutil.cpu_percent()  # Sets the start of the interval.
             self._listeners[session, number] = [1 / hertz, time.monotonic() + _FIRST_INTERVAL]
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -56,10 +54,13 @@ class Telemetry:
                 del self._listeners[key]
 
     def _run(self) -> None:
+        psutil.cpu_percent()
         while True:
             with self._changed:
-                while not self._listeners:
-                    self._changed.wait()
+                if not self._listeners:
+                    while not self._listeners:
+                        self._changed.wait()
+                    psutil.cpu_percent()  # Sets the start of the interval, which psutil keeps for each thread.
                 due = min(when for _, when in self._listeners.values())
                 delay = due - time.monotonic()
                 if delay > 0:

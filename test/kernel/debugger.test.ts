@@ -58,6 +58,8 @@ it("stops at a breakpoint in a cell, shows variables, steps, evaluates and goes 
   const set = await debug("setBreakpoints", { source: { path: sourcePath }, breakpoints: [{ line: 2 }] });
   expect(set.breakpoints).toMatchObject([{ verified: true, line: 2 }]);
   await debug("configurationDone");
+  // JupyterLab's list of kernel sources.
+  expect(await debug("modules")).toMatchObject({ modules: expect.any(Array) });
 
   const id = kernel.startExecution(CODE);
   expect(await stopped()).toMatchObject({ reason: "breakpoint", threadId: 1 });

@@ -50,10 +50,12 @@ it("debugs a cell in JupyterLab: breakpoint, call stack, variables, steps, conti
     page.locator(`.jp-DebuggerSidebar [data-command="debugger:${command}"]`).click();
   try {
     await lab.kernelIsIdle();
-    await page.locator(".jp-DebuggerBugButton").first().click();
-    // The first element of a gutter is its own measure.
+    // The first element of a gutter is its own measure. JupyterLab may lose a click while it still looks at the kernel.
     const third = page.locator(".jp-CodeCell .cm-breakpoint-gutter .cm-gutterElement").nth(3);
-    await third.waitFor({ state: "attached" });
+    for (let attempt = 0; attempt < 4 && (await third.count()) === 0; attempt += 1) {
+      await page.locator(".jp-DebuggerBugButton").first().click();
+      await third.waitFor({ state: "attached", timeout: 25_000 }).catch(() => undefined);
+    }
     // JupyterLab shows the gutter before it takes breakpoints.
     for (let attempt = 0; attempt < 5; attempt += 1) {
       await third.click();

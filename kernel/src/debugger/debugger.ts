@@ -143,6 +143,16 @@ export class CellDebugger {
       if (content === undefined) throw new Error(`there is no cell with the source path ${path}`);
       return { content, mimeType: "text/x-typescript" };
     },
+    modules: () => {
+      const urls = new Set([...this.#scripts.values()].filter((url) => url.startsWith("file:")));
+      const own = [...urls].filter((url) => !BLACKBOX.some((part) => url.includes(part)));
+      const modules = own.map((url, id) => ({
+        id,
+        name: url.split("/").at(-1),
+        path: url.replace(/^file:\/\//, ""),
+      }));
+      return { modules, totalModules: modules.length };
+    },
     threads: () => ({ threads: [{ id: THREAD, name: "main" }] }),
     stackTrace: () => {
       const stackFrames = this.#frames.map(({ functionName, location }, index) => {
@@ -285,8 +295,8 @@ export class CellDebugger {
     if (!this.#inspector || !this.#variables) return { variables: [] };
     const variables: Json[] = [];
     for (const name of this.names()) {
-      const { result, exceptionDetails } = await this.#evaluate(name);
-      if (!exceptionDetails) variables.push(this.#variables.describe(name, result));
+      const found = await this.#evaluate(name).catch(() => undefined);
+      if (found && !found.exceptionDetails) variables.push(this.#variables.describe(name, found.result));
     }
     return { variables };
   }

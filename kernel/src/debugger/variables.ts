@@ -40,11 +40,14 @@ export class Variables {
   async children(reference: number): Promise<Json[]> {
     const children = new Map<string, RemoteObject>();
     for (const objectId of this.#objects.get(reference) ?? []) {
-      const { result } = await this.inspector.post<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
-        objectId,
-        ownProperties: true,
-        generatePreview: true,
-      });
+      const { result } = await this.inspector
+        .post<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
+          objectId,
+          ownProperties: true,
+          generatePreview: true,
+        })
+        // The code has gone on meanwhile, and the value with it: JupyterLab takes nothing but a list.
+        .catch(() => ({ result: [] }));
       for (const { name, value } of result) {
         if (!value || name === "__proto__" || name.endsWith("__hoisted") || children.has(name)) continue;
         children.set(name, value);
