@@ -88,12 +88,11 @@ describe.each(names)("%s", (name) => {
   });
 
   // Models of layers of one kind; decoder.test.ts has others.
-  it.runIf(["gpt2", "llama", "mixtral", "phi3"].includes(name))(
-    "has them with the layers in a loop that computes again",
-    async () => {
+  if (["gpt2", "llama", "mixtral", "phi3"].includes(name)) {
+    it("has them with the layers in a loop that computes again", async () => {
       await check(await llm.load(checkpointOf(name), { layers: "scan", remat: "dots" }));
-    },
-  );
+    });
+  }
 
   it("is saved byte for byte as it was loaded, in one file or several, and opens again", async () => {
     const original = checkpointOf(name);
