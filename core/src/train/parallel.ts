@@ -20,9 +20,6 @@ export interface ParallelConfig {
   rules?: Rules;
 }
 
-/** The axes that split the batch. */
-const batchAxes = ["data", "fsdp"] as const;
-
 export class ParallelPlan {
   readonly mesh: Mesh;
   readonly layout: Layout;
@@ -88,7 +85,7 @@ export class ParallelPlan {
 
   /** The model as a step computes with it: weights whole along the axis that only stores them in parts. */
   forUse<M extends Module>(model: M): M {
-    return gathered(model, this.layout, [batchAxes[1]]);
+    return gathered(model, this.layout, ["fsdp"]);
   }
 
   /** Where a batch [batch, time] lies, or one in microbatches, [microbatches, batch, time]. */
