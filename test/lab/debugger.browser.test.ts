@@ -31,13 +31,10 @@ let sum = 0;
 for (const box of boxes) sum += area(box, 10);
 sum`;
 
-// JupyterLab's own start of a debugger is a race that it rarely loses: then the whole is tried again.
-it("debugs a cell in JupyterLab: breakpoint, call stack, variables, steps, continue", {
-  retry: 2,
-}, async () => {
+it("debugs a cell in JupyterLab: breakpoint, call stack, variables, steps, continue", async () => {
   await server.writeNotebook("debug.ipynb", [CODE]);
   const lab = await LabPage.open(browser, server, "debug", "debug.ipynb");
-  const { page } = lab;
+  const { page, debugTraffic } = lab;
   const part = (name: string) => page.locator(`.jp-DebuggerSidebar .jp-Debugger${name}`);
   /** The line that JupyterLab marks as the one to run next. */
   const line = () => page.locator(".jp-CodeCell .jp-DebuggerEditor-highlight").textContent();
@@ -53,25 +50,14 @@ it("debugs a cell in JupyterLab: breakpoint, call stack, variables, steps, conti
     page.locator(`.jp-DebuggerSidebar [data-command="debugger:${command}"]`).click();
   try {
     await lab.kernelIsIdle();
-    // The first element of a gutter is its own measure. JupyterLab may lose a click while it still looks at the kernel, and then stays
-    // without the gutter, whatever is clicked, until the page is loaded again.
+    await debugTraffic.isQuiet();
+    await page.locator(".jp-DebuggerBugButton").first().click();
+    // The first element of a gutter is its own measure.
     const third = page.locator(".jp-CodeCell .cm-breakpoint-gutter .cm-gutterElement").nth(3);
-    for (let attempt = 0; attempt < 4 && (await third.count()) === 0; attempt += 1) {
-      if (attempt > 0) {
-        await page.reload();
-        await lab.kernelIsIdle();
-      }
-      await page.locator(".jp-DebuggerBugButton").first().click();
-      await third.waitFor({ state: "attached", timeout: 15_000 }).catch(() => undefined);
-    }
-    // JupyterLab shows the gutter before it takes breakpoints.
-    for (let attempt = 0; attempt < 5; attempt += 1) {
-      await third.click();
-      const set = await part("Breakpoint")
-        .waitFor({ timeout: 10_000 })
-        .catch(() => "not set");
-      if (set === undefined) break;
-    }
+    await third.waitFor({ state: "attached" });
+    await debugTraffic.isQuiet();
+    await third.click();
+    await part("Breakpoint").waitFor();
 
     await lab.runCell(0);
     await eventually(line).toContain("const product");

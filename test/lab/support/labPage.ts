@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Locator, Page } from "playwright-core";
 import type { Browser } from "./browser.js";
+import { DebugTraffic } from "./debugTraffic.js";
 import type { LabServer } from "./lab.js";
 
 /** A tab with JupyterLab, worked as a user does. */
@@ -8,15 +9,18 @@ export class LabPage {
   /** Opens a notebook or file. `workspace` keeps the layout, so that a second tab or a reload finds it again. */
   static async open(browser: Browser, server: LabServer, workspace: string, path: string): Promise<LabPage> {
     const { page, errors } = await browser.newPage();
+    const debugTraffic = new DebugTraffic(page);
     await page.goto(server.address(workspace, path));
     await page.locator("#jupyterlab-splash").waitFor({ state: "detached" });
-    return new LabPage(page, errors);
+    return new LabPage(page, errors, debugTraffic);
   }
 
   private constructor(
     readonly page: Page,
     /** What the page has logged as errors. */
     readonly errors: string[],
+    /** What JupyterLab and the kernel's debugger say to each other. */
+    readonly debugTraffic: DebugTraffic,
   ) {}
 
   /** The panel with the runs. */
