@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { OutOfDeviceMemory, RuntimeLost } from "../core/dist/runtime/errors.js";
 import type { DeviceBuffer } from "../core/dist/runtime/runtime.js";
 import type { DeviceBench, Part } from "./runtime-gpus.ts";
-import { check, f32, numbers, seconds } from "./runtime-parts.ts";
+import { check, end, f32, numbers, seconds } from "./runtime-parts.ts";
 import { product, step } from "./runtime-programs.ts";
 
 /** A run for which there is no room, and one small buffer after another until there is none; the runtime lives on. */
@@ -58,6 +58,38 @@ export async function memory(bench: DeviceBench): Promise<Part> {
     full: { message: full!.message, table: full!.table.slice(0, 3), buffers: many.length },
     line: `refused after ${refusedSeconds.toFixed(1)} s; full after ${many.length} buffers; lives on`,
   };
+}
+
+/** A second runtime on GPUs that the first one, and jax, hold: it takes what is left, and says who has the rest when that is full. */
+export async function sharedGpus(bench: DeviceBench): Promise<Part> {
+  const first = await bench.attached();
+  const whole = (await first.memory()).devices[0]!.limit!;
+  const start = seconds();
+  const second = bench.another("cuda");
+  const { devices } = await second.ready;
+  const startSeconds = seconds() - start;
+  try {
+    const share = devices[0]!.memoryBytes!;
+    check(share < whole, `the second has ${share} bytes, and the first ${whole}`);
+    const chunk = 2 ** 26;
+    const held = Array.from({ length: Math.floor(share / (4 * chunk)) + 1 }, () =>
+      second.put(new Float32Array(chunk), { ...f32([chunk]), tag: "parameter", name: "held" }),
+    );
+    const error = await memoryError(second.sync());
+    check(error.message.includes("held by"), `the error does not say who holds the memory: ${error.message}`);
+    for (const buffer of held) buffer.free();
+    const last = second.put(new Float32Array(1), f32([1]));
+    check((await numbers(second, last))[0] === 0, "the second does not live on");
+    return {
+      share,
+      whole,
+      startSeconds,
+      message: error.message,
+      line: `the second takes ${(share / 2 ** 30).toFixed(1)} GiB, full and refused ${(seconds() - start).toFixed(1)} s after its start`,
+    };
+  } finally {
+    await end(second);
+  }
 }
 
 /** Kills the runtime while products are queued, and starts it again. */

@@ -9,7 +9,7 @@ import type { DeviceBuffer, Program, Runtime } from "../core/dist/runtime/runtim
 import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
 import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
 import type { RuntimeInfo, Sharding, TelemetrySample } from "../core/dist/runtime/types.js";
-import { kill, memory } from "./runtime-faults.ts";
+import { kill, memory, sharedGpus } from "./runtime-faults.ts";
 import { Jax } from "./runtime-jax.ts";
 import { twoNodes } from "./runtime-nodes.ts";
 import { check, end, f32, latencies, matmul, numbers, seconds, transfers } from "./runtime-parts.ts";
@@ -49,6 +49,7 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
     await bench.part("get, pages untouched", 60, () => bench.untouched());
     await bench.part("safetensors", 60, () => bench.safetensors());
     await bench.part("memory", 60, () => memory(bench));
+    if (bench.cuda) await bench.part("shared GPUs", 60, () => sharedGpus(bench));
     await bench.part("kill", 60, () => kill(bench));
     await bench.part("two nodes", 90, () => twoNodes(set, settings.folder));
   }
@@ -140,6 +141,11 @@ export class DeviceBench {
       this.#info = await this.#runtime.ready;
     }
     return this.#runtime;
+  }
+
+  /** A runtime of another device set. */
+  another(set: string): Runtime {
+    return this.#settings.attach(set);
   }
 
   #beside(): Jax {

@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { DeviceBuffer, Runtime } from "../core/dist/runtime/runtime.js";
 import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
 import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
@@ -11,10 +12,14 @@ import { product } from "./runtime-programs.ts";
 export const seconds = () => performance.now() / 1000;
 export const f32 = (shape: number[]) => ({ shape, dtype: "float32" as const });
 
-/** Asks the process to end, and waits until it has closed the connection. */
+/** Asks the process to end, and waits until it is gone: only then are its GPUs' memory and its files free for the next. */
 export async function end(runtime: Runtime): Promise<void> {
+  const { pid } = await runtime.ready;
   await runtime.shutdown();
-  await runtime.ping().catch(() => {});
+  for (const until = seconds() + 20; fs.existsSync(`/proc/${pid}`); ) {
+    if (seconds() > until) throw new Error(`the runtime, process ${pid}, does not end`);
+    await sleep(20);
+  }
 }
 
 export async function numbers(runtime: Runtime, buffer: DeviceBuffer): Promise<number[]> {

@@ -40,8 +40,9 @@ const { values: options } = parseArgs({
 const folder = fs.mkdtempSync(path.join(options.scratch, "arx-"));
 process.env.ARONNAX_CACHE_DIR = folder;
 process.env.NCCL_NVLS_ENABLE = "0";
-// A runtime and jax both hold their share of the memory while they take turns.
-process.env.XLA_PYTHON_CLIENT_MEM_FRACTION ??= "0.4";
+// A runtime and jax both hold their share of the memory while they take turns, whatever share the user has set for one alone.
+delete process.env.XLA_PYTHON_CLIENT_MEM_FRACTION;
+process.env.XLA_CLIENT_MEM_FRACTION = "0.4";
 process.env.CUDA_DEVICE_MAX_CONNECTIONS ??= "1";
 const attach = (devices = options.devices) => new Runtime({ directory: path.join(folder, "run"), devices });
 

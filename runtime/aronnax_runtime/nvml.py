@@ -27,8 +27,8 @@ class Nvml:
         ]
 
     @classmethod
-    def open(cls, count: int, chosen: str) -> "Nvml | None":
-        """For the first `count` visible GPUs, or those whose numbers `chosen` lists; None where there is no NVML."""
+    def open(cls, chosen: str) -> "Nvml | None":
+        """For all visible GPUs, or those whose numbers `chosen` lists; None where there is no NVML."""
         try:
             import pynvml
 
@@ -36,12 +36,24 @@ class Nvml:
             visible = _visible(pynvml)
             if chosen:
                 visible = [visible[int(number)] for number in chosen.split(",")]
-            if len(visible) < count:
-                return None
-            return cls(pynvml, visible[:count])
+            return cls(pynvml, visible)
         except Exception as error:
             log.info("no NVML: %s", error)
             return None
+
+    @property
+    def count(self) -> int:
+        return len(self._handles)
+
+    def memory(self) -> list[tuple[int, int]]:
+        """Free bytes and all bytes of each GPU; zeros where it does not say."""
+        answers = [self._ask("nvmlDeviceGetMemoryInfo", handle) for handle in self._handles]
+        return [(0, 0) if answer is None else (answer.free, answer.total) for answer in answers]
+
+    def holders(self, position: int) -> list[tuple[int, int | None]]:
+        """The other processes with memory on a GPU, and how much, where that is to be had."""
+        found = self._ask("nvmlDeviceGetComputeRunningProcesses", self._handles[position]) or []
+        return [(process.pid, process.usedGpuMemory) for process in found if process.pid != os.getpid()]
 
     def driver_version(self) -> str | None:
         found = self._ask("nvmlSystemGetDriverVersion")

@@ -9,6 +9,7 @@ import numpy as np
 from . import fields, profiling, storage, telemetry, workspaces
 from .buffers import Buffer
 from .compiler import CompileJob
+from .devicememory import require_device_memory
 from .errors import InvalidArgument
 from .fields import Header, lookup
 from .hostmemory import require_host_memory, touch_pages
@@ -41,6 +42,7 @@ def _put(session: "Session", header: Header) -> None:
     if reader.payload_length != expected:
         raise InvalidArgument(f"put: {aval} takes {expected} bytes, but {reader.payload_length} came")
     require_host_memory(expected, f"put of {aval}")
+    require_device_memory(session.backend, aval.layout.devices, aval.shard_nbytes, f"put of {aval}")
 
     def receive(shape: tuple[int, ...], size: int) -> np.ndarray:
         raw = aligned_bytes(size)
@@ -65,6 +67,7 @@ def _copy(session: "Session", header: Header) -> None:
     if (aval.shape, aval.dtype) != (source.aval.shape, source.aval.dtype):
         raise InvalidArgument(f"copy: {source.aval} cannot become {aval}", "A copy has its source's shape and dtype.")
     tag, name = fields.tag(header.get("tag")), fields.name(header.get("name"))
+    require_device_memory(session.backend, aval.layout.devices, aval.shard_nbytes, f"copy of {source.aval}")
     session.bind(header.get("buffer"), [Buffer(session.backend.copy(array, aval), aval, tag, name)])
     session.reply(header)
 

@@ -1,19 +1,14 @@
 """Programs: compiling, checking arguments, running."""
 
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from .buffers import Buffer, Pins
-from .errors import BufferDeleted, Fault, InvalidArgument, OutOfDeviceMemory, execution_fault
+from .devicememory import CHECK_ABOVE, require_device_memory
+from .errors import BufferDeleted, Fault, InvalidArgument, execution_fault
 from .hostmemory import require_host_memory
 from .xla import Aval, Backend, Executable, Layout
-
-# A run that needs less is left to XLA.
-_CHECK_ABOVE = 64 << 20
-# How often, 20 ms apart, memory that is short is asked for: what was freed goes when the programs before have run.
-_TRIES = 25
 
 
 @dataclass(frozen=True)
@@ -37,15 +32,20 @@ class Program:
         self.name = name
         self.outputs = outputs
         self.info: dict[str, Any] = {}
-        self.output_avals = self._check_outputs()
-        self.handlers = backend.handlers(self.output_avals)
+        output_avals = self._check_outputs()
+        self.handlers = backend.handlers(output_avals)
+        self._made = [
+            (aval, described.tag, described.name) for aval, described in zip(output_avals, outputs, strict=True)
+        ]
         # The aval that each input had when it was checked last: identity is the fast path.
         self._accepted: list[Aval | None] = [None] * len(self.signature.inputs)
         self._on_host = backend.platform == "cpu"
         self._local = [device for device in executable.devices if device in backend.local]
         if not self._local:
             raise InvalidArgument(f"{name} runs on no device of this process", "Let it run on some of every node.")
-        self._device_limit = backend.memory_stats(self._local[0]).get("limit")
+        self._needed = executable.bytes_needed
+        if self._on_host:
+            self._needed *= len(self._local)
 
     def _check_outputs(self) -> list[Aval]:
         executable = self.executable
@@ -84,42 +84,25 @@ class Program:
             if buffer.aval is not accepted[i]:
                 self._accept(i, buffer)
             arrays.append(array)
-        executable = self.executable
-        if self.signature.donated:
+        donated = self.signature.donated
+        if donated:
             self._before_donation(inputs, pins)
-        self._require_memory()
+        if self._needed >= CHECK_ABOVE:
+            self._require_memory()
         try:
-            results = self.backend.run(executable, arrays, self.handlers)
+            results = self.backend.run(self.executable, arrays, self.handlers)
         except Exception as error:
             self._after_donation(inputs)
             raise execution_fault(error, self.name) from None
-        for i in self.signature.donated:
+        for i in donated:
             inputs[i].take(self.name)
-        return [
-            Buffer(array, aval, described.tag, described.name)
-            for array, aval, described in zip(results, self.output_avals, self.outputs, strict=True)
-        ]
+        return [Buffer(array, *made) for array, made in zip(results, self._made, strict=True)]
 
     def _require_memory(self) -> None:
-        executable = self.executable
         if self._on_host:
-            require_host_memory(executable.bytes_needed * len(self._local), self.name)
-            return
-        if self._device_limit is None or executable.bytes_needed < _CHECK_ABOVE:
-            return
-        # XLA tries for ten seconds and more before it gives up an allocation, each time.
-        needed, free = executable.bytes_needed, 0
-        for _ in range(_TRIES):
-            free = min(self._device_limit - self.backend.memory_stats(device).get("inUse", 0) for device in self._local)
-            if needed <= free:
-                return
-            time.sleep(0.02)
-        raise OutOfDeviceMemory(
-            f"{self.name}: {needed / 2**30:.1f} GiB are needed on each device, and {free / 2**30:.1f} GiB are free",
-            "Free buffers, take smaller batches, shard over more devices, or recompute activations (checkpoint); "
-            "the table says what holds the memory.",
-            requested=needed,
-        )
+            require_host_memory(self._needed, self.name)
+        else:
+            require_device_memory(self.backend, self._local, self._needed, self.name)
 
     def _accept(self, i: int, buffer: Buffer) -> None:
         """XLA takes any argument of the right size, and crashes on some wrong shardings: all is compared here."""

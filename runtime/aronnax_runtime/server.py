@@ -1,5 +1,6 @@
 """The process: its socket, its clients, and what they share."""
 
+import gc
 import hmac
 import logging
 import os
@@ -16,7 +17,8 @@ from typing import Any
 from . import PROTOCOL_VERSION, __version__
 from .buffers import Buffer, Pins, memory_by_device, memory_table
 from .compiler import Compiler
-from .errors import OutOfDeviceMemory
+from .devicememory import take_share
+from .errors import Fault, OutOfDeviceMemory
 from .hostmemory import host_memory, keep_pages
 from .nvml import Nvml
 from .profiling import Profiler
@@ -45,18 +47,37 @@ def serve(
     keep_pages(devices.startswith("cpu"))
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
     try:
+        nvml, memory_note = None, ""
+        if devices.startswith("cuda"):
+            nvml = Nvml.open(devices.partition(":")[2])
+            memory_note = take_share(nvml)
         backend = Backend(devices, cluster)
     except Exception as error:
         log.exception("no devices")
         reason = str(error) or "jax has no support for them here"
         print(f"error: cannot use the devices {devices}: {reason}", file=sys.stderr)
+        if isinstance(error, Fault) and error.fix:
+            print(f"fix: {error.fix}", file=sys.stderr)
         return 1
-    return Server(backend, devices, base, idle_timeout, listen).run()
+    if nvml is not None and nvml.count != len(backend.local):
+        nvml = None
+    server = Server(backend, devices, base, idle_timeout, listen, nvml, memory_note)
+    # What the imports have made stays: no later collection needs to look at it.
+    gc.collect()
+    gc.freeze()
+    return server.run()
 
 
 class Server:
     def __init__(
-        self, backend: Backend, devices: str, base: Path, idle_timeout: float, listen: tuple[str, int] | None
+        self,
+        backend: Backend,
+        devices: str,
+        base: Path,
+        idle_timeout: float,
+        listen: tuple[str, int] | None = None,
+        nvml: Nvml | None = None,
+        memory_note: str = "",
     ) -> None:
         self.backend = backend
         self.device_set = devices
@@ -65,9 +86,8 @@ class Server:
         self._listen = listen
         self._token = os.environ.get("ARONNAX_RUNTIME_TOKEN", "")
         self._driver: Session | None = None
-        self.nvml = (
-            Nvml.open(len(self.backend.local), devices.partition(":")[2]) if self.backend.platform == "cuda" else None
-        )
+        self.nvml = nvml
+        self._memory_note = memory_note
         self.pins = Pins()
         self.workspaces = Workspaces()
         self._driver_version = self.nvml.driver_version() if self.nvml is not None else None
@@ -271,6 +291,8 @@ class Server:
         ]
         if rows:
             fault.message += "\nwhat holds memory now:\n" + "\n".join(rows)
+        if self._memory_note:
+            fault.message += f"\n{self._memory_note}"
 
     def status(self) -> dict[str, Any]:
         """What `aronnax runtime status` shows."""

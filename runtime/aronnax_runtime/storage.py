@@ -9,6 +9,7 @@ import numpy as np
 
 from . import fields, safetensors
 from .buffers import Buffer
+from .devicememory import require_device_memory
 from .errors import InvalidArgument
 from .fields import Header
 from .hostmemory import require_host_memory
@@ -73,6 +74,9 @@ def load(session: "Session", header: Header) -> None:
     if session.backend.platform != "cpu":
         del sizes[2 * _READERS :]  # Those that are being read, and those on their way to the devices.
     require_host_memory(sum(sizes), f"loading {header['path']}")
+    for device in session.backend.local:
+        size = sum(aval.shard_nbytes for _, aval, *_ in jobs if device in aval.layout.devices)
+        require_device_memory(session.backend, [device], size, f"loading {header['path']}")
 
     def read(job: tuple[Entry, Aval, str, str]) -> Buffer:
         entry, aval, tag, name = job

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Devices and allocators read these when the backend starts, so they are set before jax is imported.
-os.environ.setdefault("PJRT_NPROC", "8")  # Two cores and queued collectives deadlock with fewer threads.
 os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
-os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.85")
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # The order of NVML.
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 
@@ -161,6 +159,11 @@ class Backend:
         self._mlir_lock = threading.Lock()
         self._lapack_lock = threading.Lock()
         self._mlir_context: ir.Context | None = None
+        self._takes_pool = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE") not in ("false", "False", "0")
+        if self.platform == "cuda":
+            # The first allocation takes the pool: from now on its size is known, and its failure is one of the start.
+            for device in self.local:
+                jax.device_put(np.zeros(1, np.uint8), device).block_until_ready()
 
     # Placement
 
@@ -405,7 +408,12 @@ class Backend:
         """The allocator's figures: in use, peak, limit in bytes; empty on the CPU platform."""
         stats = device.memory_stats() or {}
         names = {"inUse": "bytes_in_use", "peak": "peak_bytes_in_use", "limit": "bytes_limit"}
-        return {name: int(stats[key]) for name, key in names.items() if key in stats}
+        figures = {name: int(stats[key]) for name, key in names.items() if key in stats}
+        # A pool that was taken at the start does not grow: it is smaller than its limit where memory was short.
+        pool = int(stats.get("pool_bytes") or 0)
+        if pool and "limit" in figures and self._takes_pool:
+            figures["limit"] = min(figures["limit"], pool)
+        return figures
 
 
 def wait(array: Any) -> None:
@@ -420,7 +428,10 @@ def _force_cpu_devices(count: int) -> None:
         if not flag.startswith("--xla_force_host_platform_device_count")
     ]
     os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
-    os.environ["PJRT_NPROC"] = str(max(int(os.environ["PJRT_NPROC"]), 4 * count))
+    # As many threads as processors, as XLA would take by itself, but enough for queued collectives: on two processors
+    # they deadlock with fewer than eight.
+    threads = int(os.environ.get("PJRT_NPROC") or max(8, len(os.sched_getaffinity(0))))
+    os.environ["PJRT_NPROC"] = str(max(threads, 4 * count))
 
 
 def _to_host(arrays: list[Any]) -> list[np.ndarray]:

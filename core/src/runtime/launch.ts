@@ -170,7 +170,9 @@ function start(where: Place): Starting {
 
 function startFailure(where: Place, { exit }: Starting): RuntimeLost {
   const log = logTail(where.log);
-  const last = log.findLast((line) => /Error|error:/.test(line)) ?? log.at(-1) ?? "";
+  const at = log.findLastIndex((line) => /Error|error:/.test(line));
+  const last = log.at(at) ?? "";
+  const fix = at < 0 ? undefined : log.slice(at).find((line) => line.startsWith("fix: "));
   const missing = /No module named '?([\w.]+)/.exec(last)?.[1];
   const withoutCuda = where.devices.startsWith("cuda") && /backend|cuda/i.test(last);
   const spawnFailed = typeof exit === "string" && exit.includes("spawn");
@@ -180,13 +182,14 @@ function startFailure(where: Place, { exit }: Starting): RuntimeLost {
       exit: `ended with ${exit} while starting`,
       log,
       fix:
-        missing !== undefined
+        fix?.slice("fix: ".length) ??
+        (missing !== undefined
           ? `Install it for this Python (\`pip install ${missing.split(".")[0]}\`), or set ARONNAX_PYTHON to one that has it.`
           : spawnFailed
             ? "Install Python 3.11 or newer, or set ARONNAX_PYTHON to an interpreter that has jaxlib."
             : withoutCuda
               ? 'Install jax with CUDA for this Python (`pip install "jax[cuda13]"`), or set ARONNAX_DEVICES=cpu.'
-              : `Read ${where.log}.`,
+              : `Read ${where.log}.`),
     },
   );
 }
