@@ -8,7 +8,8 @@ import { ArgumentError } from "../graph/errors.js";
 import { type Placement, placementKey } from "../graph/mesh.js";
 import type { Aval, Value } from "../graph/node.js";
 import { tracing } from "../graph/tracing.js";
-import { type BufferTag, type ProgramInfo, Runtime } from "../runtime/runtime.js";
+import { type BufferTag, Runtime } from "../runtime/runtime.js";
+import { Lowered } from "./lowered.js";
 import { trace } from "./tracing.js";
 import { type Flat, flatten } from "./tree.js";
 
@@ -33,23 +34,6 @@ export interface Jitted<A extends unknown[], R> {
   lower(...args: A): Lowered;
   /** How often the function has been traced. */
   readonly traces: number;
-}
-
-/** A traced and lowered function, before it runs. */
-export interface Lowered {
-  /** StableHLO text with the user's locations. */
-  readonly text: string;
-  /** Operations printed. */
-  readonly operations: number;
-  /**
-   * Arithmetic operations of one run, on all devices together: 2 for each product of a matrix product or convolution, 1 for each element
-   * of an element-wise operation, loops as often as they run (a `whileLoop` once). docs/array-language.md has the whole list.
-   */
-  readonly flops: number;
-  /** What it will need on the device, before XLA has seen it; `compile()` has the compiler's own account. */
-  readonly memory: MemoryEstimate;
-  /** Compiles; resolves to the compiler's account of memory, operations and time. */
-  compile(): Promise<ProgramInfo>;
 }
 
 /** What later calls need of a trace; the traced values themselves are let go. */
@@ -127,9 +111,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
 
   const lower = (...args: A): Lowered => {
     const entry = enter(args, flatten(args));
-    const { text, operations, flops } = entry.compiled.module;
-    const compile = (): Promise<ProgramInfo> => entry.compiled.program(Runtime.default()).info;
-    return { text, operations, flops, memory: entry.memory, compile };
+    return new Lowered(entry.compiled, entry.memory);
   };
 
   Object.defineProperty(call, "traces", { get: () => entries.size });

@@ -5,6 +5,7 @@
 import { Tensor } from "../array/tensor.js";
 import { itemSize } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
+import { bytesText } from "./bytes.js";
 
 /** Classes whose instances are taken apart and rebuilt as trees carry this on their prototype. */
 export const treeNode: unique symbol = Symbol.for("aronnax.tree-node");
@@ -220,13 +221,6 @@ export class TreeSummary {
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }
-}
-
-function bytesText(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  for (; bytes >= 1024 && unit < units.length - 1; unit++) bytes /= 1024;
-  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
 }
 
 /** What a tree holds: paths, types, elements and bytes. Layers that are alike share a row. */

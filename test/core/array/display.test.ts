@@ -75,3 +75,24 @@ total            7 Tensors             4,060  15.8 KiB`);
   expect(bundle["text/html"]).toContain(">layers.*.weight</td>");
   expect(a.tree.summary([a.zeros([2])]).rows[0]!.path).toBe("0");
 });
+
+it("shows what a lowered function costs, and its text without locations", async () => {
+  const lowered = a.jit((x: a.Tensor) => x.matmul(x).add(1)).lower(a.zeros([256, 256]));
+  const [costs, head, ...body] = (await text(lowered))!.split("\n");
+  expect(costs).toBe(
+    "4 operations, 33,619,968 FLOPs, 768.0 KiB on the device " +
+      "(arguments 256.0 KiB, outputs 256.0 KiB, aliased 0 B, temporaries 256.0 KiB)",
+  );
+  expect(head).toBe("module @jit {");
+  expect(body.some((line) => line.includes("stablehlo.dot_general"))).toBe(true);
+  expect(body.join("\n")).not.toMatch(/loc\(/);
+});
+
+it("shows the first lines of a long program", async () => {
+  const lowered = a
+    .jit((x: a.Tensor) => Array.from({ length: 100 }).reduce((y: a.Tensor) => y.sin().add(1), x))
+    .lower(a.zeros([3]));
+  const lines = (await text(lowered))!.split("\n");
+  expect(lines).toHaveLength(62);
+  expect(lines.at(-1)).toMatch(/^\.\.\. \d+ more lines: text has them all$/);
+});
