@@ -27,12 +27,12 @@ export interface CellRun {
 /** JavaScript of a cell and how to find the user's columns again. */
 export interface CompiledCell {
   code: string;
-  /** Replacements in order, in UTF-16 offsets of the TypeScript source; lines are kept, columns may move. */
+  /** Replacements in order, in UTF-16 offsets of the source; lines are kept, columns may move. */
   edits: Edit[];
   /** The names that each of its loops has taken to itself (language/loops.ts). */
   loops: string[][];
-  /** A source map (JSON) where the code was generated anew instead of edited in place. */
-  map?: string;
+  /** Where the code was generated anew: what the edits were made in, in place of the source, and its source map (JSON). */
+  generated?: { source: string; map: string };
   /** Whether the value of the last statement is the result of the cell. */
   showsResult: boolean;
 }
@@ -60,7 +60,10 @@ export interface FormattedError {
 
 export type RunOutcome = { status: "ok"; expressions: Json } | ({ status: "error" } & FormattedError);
 
-export type ToMessaging =
+/** What the main thread says; `size` is what it counts among the output that is not yet sent. */
+export type ToMessaging = { size?: number } & ToMessagingBody;
+
+type ToMessagingBody =
   | { type: "ready" }
   | { type: "stream"; name: "stdout" | "stderr"; text: string }
   | { type: "display"; bundle: Bundle; displayId?: string; update: boolean; buffers?: Uint8Array[] }
@@ -81,7 +84,7 @@ export const Shared = {
   interruptsSeen: 0,
   /** How many callers now observe the interrupt signal of the running cell. */
   observers: 1,
-  /** Bytes of output that the messaging thread has not yet sent. */
+  /** What the messaging thread has not yet sent of the output, about in bytes (engine/outbox.ts). */
   outputPending: 2,
   /** Set to 1 by the messaging thread when an input reply waits on the input port, or when all sockets are closed. */
   wake: 3,

@@ -5,19 +5,20 @@ import { CellSources } from "./engine/cells.js";
 import { Comms } from "./engine/comms.js";
 import { DevicesWatch } from "./engine/devices-hub.js";
 import { Displays } from "./engine/displays.js";
-import { formatError, trimStacks } from "./engine/errors.js";
+import { formatError, translateStacks } from "./engine/errors.js";
 import { installGlobals } from "./engine/globals.js";
 import { heapLimit, installHeapLook } from "./engine/heap.js";
 import { Input } from "./engine/input.js";
 import { InterruptSource } from "./engine/interrupt-source.js";
 import { metricsHub } from "./engine/metrics-hub.js";
 import { CellModules } from "./engine/modules.js";
+import { Outbox } from "./engine/outbox.js";
 import { CellResources } from "./engine/resources.js";
 import { Runner } from "./engine/runner.js";
 import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
 import { tslabModule } from "./engine/tslab.js";
-import { Shared, type ToMain, type ToMessaging, type WorkerSetup } from "./link.js";
+import { Shared, type ToMain, type WorkerSetup } from "./link.js";
 import { filterWarnings } from "./warnings.js";
 
 /**
@@ -51,24 +52,26 @@ messaging.on("error", (error) => {
   exitProcess(1);
 });
 
-const tell = (message: ToMessaging) => messaging.postMessage(message);
+const { tell } = new Outbox(shared, (message) => messaging.postMessage(message));
 const rawStderr = process.stderr.write.bind(process.stderr);
-const streams = new OutputStreams(shared, tell);
+const streams = new OutputStreams(tell);
 const cells = new CellSources();
 const report = (error: unknown) =>
   streams.write("stderr", `${formatError(error, cells).traceback.join("\n")}\n`);
 const displays = new Displays(streams, tell, report);
 const interrupts = new InterruptSource(shared);
 const comms = new Comms(tell);
-const modules = new CellModules(fileURLToPath(new URL("../..", import.meta.url)), {
-  tslab: tslabModule(displays),
-});
+const modules = new CellModules(
+  fileURLToPath(new URL("../..", import.meta.url)),
+  { tslab: tslabModule(displays) },
+  (url, map) => cells.addMap(url, map),
+);
 const resources = new CellResources();
 const runner = new Runner({ cells, streams, displays, interrupts, resources, tell });
 
 // A cell's frames must not be cut off by a deep framework call.
 Error.stackTraceLimit = 30;
-trimStacks();
+translateStacks(cells);
 streams.install();
 filterWarnings((text) => streams.write("stderr", text));
 modules.install();

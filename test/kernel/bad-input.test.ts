@@ -83,6 +83,35 @@ describe("the kernel lives on after", () => {
     await alive();
   });
 
+  it("outputs and messages that are no JSON, each an error of its cell", async () => {
+    await kernel.execute("const cycle: Record<string, unknown> = {}; cycle.self = cycle;");
+    for (const code of [
+      "jupyter.comms.open('none', { value: 1n })",
+      "display({ 'application/json': cycle }, { raw: true })",
+      "display(1, { metadata: { value: 1n } })",
+      "jupyter.broadcast('custom', { value: 1n })",
+      "({ [Symbol.for('Jupyter.display')]: () => ({ 'application/json': cycle }) })",
+    ]) {
+      expect([code, (await kernel.execute(code)).error?.ename]).toEqual([code, "TypeError"]);
+    }
+    const { displays } = await kernel.execute(
+      "display({ 'application/json': { when: new Date(0), f() {} }, 'text/html': ['<b>', '</b>'], 'text/plain': 5 }, { raw: true });",
+    );
+    expect(displays[0]!.data).toEqual({
+      "application/json": { when: "1970-01-01T00:00:00.000Z" },
+      "text/html": "<b></b>",
+      "text/plain": "5",
+    });
+    await alive();
+  });
+
+  it("halves of surrogate pairs, which no notebook can hold", async () => {
+    const { stdout, error } = await kernel.execute(
+      String.raw`console.log("\ud83d", "😀", "\\ud83d"); throw new Error("\udc00");`,
+    );
+    expect([stdout, error?.evalue]).toEqual(["\ufffd 😀 \\ud83d\n", "\ufffd"]);
+  });
+
   it("patched globals", async () => {
     await kernel.execute(
       "// @ts-nocheck\nPromise.prototype.then = undefined; JSON.stringify = () => '{'; Array.prototype.map = null; globalThis.console = null; setTimeout = null; process.stdout.write = () => { throw 1; };",

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,6 +18,14 @@ export function kernelNode(): string {
     if (existsSync(path)) return path;
   }
   return process.execPath;
+}
+
+/** Node's flags in the kernelspec. */
+function kernelFlags(): string[] {
+  const { argv } = JSON.parse(readFileSync(join(repository, "jupyter-config", "kernel.json"), "utf8")) as {
+    argv: string[];
+  };
+  return argv.filter((argument) => argument.startsWith("-"));
 }
 
 type Channel = "shell" | "control" | "stdin" | "iopub";
@@ -90,7 +98,7 @@ export class KernelClient {
     writeFileSync(file, JSON.stringify(connection));
     const child = spawn(
       kernelNode(),
-      [...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
+      [...kernelFlags(), ...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
       {
         cwd,
         env: {

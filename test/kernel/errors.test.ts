@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KernelClient, plain } from "./client.js";
 
@@ -58,6 +60,13 @@ describe("type errors", () => {
     expect((await failure("unborn")).text).toContain("Cannot find name 'unborn'");
   });
 
+  it("see what earlier cells declared for all modules", async () => {
+    await kernel.execute(
+      "declare global { interface Array<T> { second(): T | undefined } }\nArray.prototype.second = function () { return this[1]; };",
+    );
+    expect((await kernel.execute("[1, 2].second()")).result).toEqual({ "text/plain": "2" });
+  });
+
   it("see the types of imports of earlier cells", async () => {
     await kernel.execute(
       "import { tableFromArrays } from 'apache-arrow';\nconst table = tableFromArrays({ x: [1] });",
@@ -106,6 +115,28 @@ describe("errors at run time", () => {
     expect(count).toBeUndefined();
     const { text } = await failure("later()");
     expect(text).toContain("3 |   return (undefined as any).x;");
+  });
+
+  it("name lines of local files, also of those whose code is generated, and where one cannot be parsed", async () => {
+    const here = join(kernel.folder, "notebooks");
+    writeFileSync(
+      join(here, "generated.ts"),
+      "export enum Kind { A }\n\nexport function fail(): never {\n  const kind: Kind = Kind.A;\n  throw new Error(String(kind));\n}\n",
+    );
+    const { error } = await kernel.execute("import { fail } from './generated.ts';\nfail()");
+    expect(plain(error!.traceback.join("\n"))).toContain("generated.ts:5:9");
+    writeFileSync(join(here, "broken.ts"), "export const x = 1;\nexport const y: number = ;\n");
+    const broken = await kernel.execute("// @ts-nocheck\nimport { x } from './broken.ts';");
+    expect(broken.error?.evalue).toMatch(/^Unexpected token \(.*broken\.ts:2:26\)$/);
+  });
+
+  it("name the column in cells whose code is generated, in the error and in a printed stack", async () => {
+    const { error } = await kernel.execute("enum Level { Low } throw new Error('here')");
+    expect(plain(error!.traceback.join("\n"))).toMatch(/cell \d+:1:26$/m);
+    const { stdout } = await kernel.execute(
+      "enum Level { High }\nconst kind = 1; console.log(new Error('x').stack);",
+    );
+    expect(stdout).toMatch(/cell:\/\/\d+:2:29$/m);
   });
 
   it("show the cause chain and the fix of framework errors on its own line", async () => {

@@ -94,6 +94,23 @@ describe("execution", () => {
     }
   });
 
+  it("gives a var its value wherever it stands, also where the name was a let before", async () => {
+    await text("let where = 1; let list = [7, 8];");
+    expect(await text("for (var where = 0, n = 3; where < n; where++) {}\n[where, n]")).toBe("[ 3, 3 ]");
+    expect(await text("where")).toBe("3");
+    await text("for (var where of list) {}");
+    expect(await text("where")).toBe("8");
+    await text("if (list.length > 0) { list.pop()\nvar where: number = 10, other: string = 'x' }");
+    expect(await text("[where, other]")).toBe("[ 10, 'x' ]");
+    expect(await text("var where = 20\nvar where = 21\nwhere")).toBe("21");
+    expect(await text("for (var r = 0; r < 2; r++) {}\nfor (var r = 0; r < 4; r++) {}\nr")).toBe("4");
+    // Names of both ways in one declaration, behind a line without a semicolon.
+    await text("function lifted() {}");
+    expect(await text("let before = 1\nconst lifted = 2, fresh = 3;\n[before, lifted, fresh]")).toBe(
+      "[ 1, 2, 3 ]",
+    );
+  });
+
   it("keeps bindings live between cells", async () => {
     await text("let count = 3;\nfunction next() { return ++count; }");
     await text("count = 100; next()");
@@ -161,6 +178,15 @@ describe("execution", () => {
         "function plus(target: ClassAccessorDecoratorTarget<object, number>, _: ClassAccessorDecoratorContext) { return { get(this: object) { return target.get.call(this) + 1; } }; }\nclass Counter { @plus accessor count = 4; accessor plain = 2; }\n[new Counter().count, new Counter().plain]",
       ),
     ).toBe("[ 5, 2 ]");
+  });
+
+  it("takes type assertions in angle brackets, aliases of namespaces, merged enums and nameless default exports", async () => {
+    expect(await text("<unknown>5")).toBe("5");
+    await text("namespace Outer.Inner { export const depth = 2; }");
+    expect(await text("import Deep = Outer.Inner;\nDeep.depth")).toBe("2");
+    expect(await text("enum Both { A }\nenum Both { B = 5 }\n[Both.A, Both.B]")).toBe("[ 0, 5 ]");
+    for (const what of ["function () {}", "class {}", "async () => 1", "5"])
+      expect((await kernel.execute(`export default ${what}`)).error).toBeUndefined();
   });
 
   it("is strict, as modules are", async () => {
@@ -253,6 +279,36 @@ describe("modules", () => {
     expect(
       await text("import { marked, Pair, Side } from './rich.ts';\n[Side.Right, new Pair(3).a, marked]"),
     ).toBe("[ 2, 3, [ 'Pair' ] ]");
+  });
+
+  it("imports types without a mark, JSON without an attribute, and whatever CommonJS exports", async () => {
+    const here = join(kernel.folder, "notebooks");
+    writeFileSync(join(here, "shapes.ts"), "export interface Box { width: number }\nexport const unit = 1;");
+    writeFileSync(
+      join(here, "boxes.ts"),
+      'import { unit, Box } from "./shapes";\nimport size from "./size.json";\nconst box: Box = { width: unit + size.more };\n// A Box is a Box.\nexport { box };',
+    );
+    writeFileSync(join(here, "size.json"), '{ "more": 4 }');
+    writeFileSync(
+      join(here, "old.cjs"),
+      "const { part } = require('./part.cjs');\nmodule.exports = { answer: 40 + part };",
+    );
+    writeFileSync(join(here, "part.cjs"), "exports.part = 2;");
+    expect(await text("import { box } from './boxes';\nimport { Box } from './shapes';\nbox as Box")).toBe(
+      "{ width: 5 }",
+    );
+    expect(await text("import size from './size.json';\nsize.more")).toBe("4");
+    expect(await text("import { answer } from './old.cjs';\n[answer, require('./old.cjs').answer]")).toBe(
+      "[ 42, 42 ]",
+    );
+    const part = join(here, "part.cjs");
+    writeFileSync(part, "exports.part = 3;");
+    utimesSync(part, new Date(), new Date(Date.now() + 5_000));
+    expect(await text("import { answer } from './old.cjs';\n[answer, require('./old.cjs').answer]")).toBe(
+      "[ 43, 43 ]",
+    );
+    const { error } = await kernel.execute("// @ts-nocheck\nimport { nothing } from './shapes';\nnothing");
+    expect(error?.evalue).toBe('the module "./shapes" does not provide an export named "nothing"');
   });
 
   it("names the missing package and the command that installs it", async () => {

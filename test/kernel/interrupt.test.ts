@@ -36,6 +36,9 @@ const cases: Record<string, string> = {
   "a loop in process.nextTick": `state.kept++; process.nextTick(() => { ${spin} }); await new Promise(() => {})`,
   "a loop in queueMicrotask": `state.kept++; queueMicrotask(() => { ${spin} }); await new Promise(() => {})`,
   "a loop in a file callback": `state.kept++; require('node:fs').stat('/', () => { ${spin} }); await new Promise(() => {})`,
+  "a loop in a server's callback": `state.kept++; const server = require('node:net').createServer(() => { server.close(); ${spin} }).listen(0, () => require('node:net').connect(server.address().port)); await new Promise(() => {})`,
+  "a loop in how a thrown value shows itself": `state.kept++; throw { [Symbol.for('nodejs.util.inspect.custom')]() { ${spin} } }`,
+  "a loop in a listener of the signal": `state.kept++; jupyter.signal.addEventListener('abort', () => { while (true) {} }); console.log('started'); await new Promise(() => {})`,
   "a loop in an event listener": `state.kept++; await 0; const target = new EventTarget(); target.addEventListener('x', () => { ${spin} }); target.dispatchEvent(new Event('x'))`,
 };
 
@@ -124,6 +127,15 @@ describe("interrupt", () => {
     await kernel.interrupt();
     expect((await kernel.finish(first)).error?.ename).toBe("Interrupted");
     expect((await kernel.finish(second)).reply.content.status).toBe("aborted");
+  });
+
+  it("stops a cell that shows values without end", async () => {
+    const id = kernel.startExecution("for (let i = 0; ; i++) display(i)");
+    await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "display_data");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await kernel.interrupt();
+    expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
+    expect((await kernel.execute("'alive'")).result).toEqual({ "text/plain": "'alive'" });
   });
 
   it("stops a cell that prints without end", async () => {

@@ -8,29 +8,40 @@ export interface CellPosition {
   column: number;
 }
 
-/** The cells that ran, by the file name of their script, to find the user's lines from V8's positions. */
+/** The cells that ran, and the generated local modules, by the name of their script: finds the user's lines from V8's positions. */
 export class CellSources {
   readonly #cells = new Map<string, { source: string; cell: CompiledCell }>();
+  /** Of scripts whose code was generated, cells and local modules. */
+  readonly #maps = new Map<string, SourceMap>();
 
   add(fileName: string, source: string, cell: CompiledCell): void {
     this.#cells.set(fileName, { source, cell });
+    if (cell.generated) this.addMap(fileName, cell.generated.map);
+  }
+
+  /** Takes the source map (JSON) of a script. */
+  addMap(fileName: string, map: string): void {
+    this.#maps.set(fileName, new SourceMap(JSON.parse(map)));
   }
 
   lines(fileName: string): string[] | undefined {
     return this.#cells.get(fileName)?.source.split("\n");
   }
 
-  /** From a position in the script that ran to the one in the cell. */
+  /** From a position in the script that ran to the one in the cell or file. */
   original(fileName: string, line: number, column: number): CellPosition {
+    const position = this.#beforeEdits(fileName, line, column);
+    const found = this.#maps.get(fileName)?.findEntry(position.line - 1, position.column - 1);
+    return found && "originalLine" in found
+      ? { line: found.originalLine + 1, column: found.originalColumn + 1 }
+      : position;
+  }
+
+  #beforeEdits(fileName: string, line: number, column: number): CellPosition {
     const entry = this.#cells.get(fileName);
     if (!entry) return { line, column };
-    const { source, cell } = entry;
-    if (cell.map !== undefined) {
-      const found = new SourceMap(JSON.parse(cell.map)).findEntry(line - 1, column - 1);
-      return "originalLine" in found
-        ? { line: found.originalLine + 1, column: found.originalColumn + 1 }
-        : { line, column };
-    }
+    const { cell } = entry;
+    const source = cell.generated?.source ?? entry.source;
     // Edits keep the lines, so that only those of the same line move the column.
     const lineStart = nthLineStart(source, line);
     let shift = 0;

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { ToMain, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
+import { asJson, asJsonObject } from "./json.js";
 
 export interface CommOptions {
   metadata?: Json;
@@ -26,12 +27,12 @@ export class Comm {
   ) {}
 
   send(data: unknown, options: CommOptions = {}): void {
-    this.tell(toMessage("msg", { comm_id: this.id, data }, options));
+    this.tell(toMessage("msg", { comm_id: this.id }, data, options));
   }
 
   close(data: unknown = {}): void {
     this.forget();
-    this.tell(toMessage("close", { comm_id: this.id, data }, {}));
+    this.tell(toMessage("close", { comm_id: this.id }, data, {}));
   }
 }
 
@@ -55,7 +56,7 @@ export class Comms {
 
   readonly open = (target: string, data: unknown = {}, options: CommOptions = {}): Comm => {
     const comm = this.#add(randomUUID(), target);
-    this.tell(toMessage("open", { comm_id: comm.id, target_name: target, data }, options));
+    this.tell(toMessage("open", { comm_id: comm.id, target_name: target }, data, options));
     return comm;
   };
 
@@ -87,10 +88,12 @@ export class Comms {
 
 function toMessage(
   kind: "open" | "msg" | "close",
-  content: Json,
+  ids: Json,
+  data: unknown,
   { metadata = {}, buffers = [] }: CommOptions,
 ): ToMessaging {
-  return { type: "comm", kind, content, metadata, buffers: buffers.map(asBytes) };
+  const content = { ...ids, data: asJson(data) ?? {} };
+  return { type: "comm", kind, content, metadata: asJsonObject(metadata), buffers: buffers.map(asBytes) };
 }
 
 export function asBytes(view: ArrayBufferView): Uint8Array {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Bundle, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
+import { asJsonObject } from "./json.js";
 import { isThenable, rawBundle, toBundle } from "./mime.js";
 import type { OutputStreams } from "./streams.js";
 
@@ -29,18 +30,19 @@ export class Displays {
   readonly display = (value: unknown, options: DisplayOptions = {}): DisplayHandle => {
     const id = options.id ?? randomUUID();
     const bundle = options.raw ? rawBundle(value as Json) : toBundle(value);
+    const more = asJsonObject(options.metadata ?? {});
     const send = ({ data, metadata }: Bundle) => {
       this.streams.flush();
       this.tell({
         type: "display",
-        bundle: { data, metadata: { ...metadata, ...options.metadata } },
+        bundle: { data, metadata: { ...metadata, ...more } },
         displayId: id,
         update: options.update === true,
       });
     };
     if (!isThenable(bundle) && !this.#last) send(bundle as Bundle);
     else this.#last = this.#sendAfter(this.#last, bundle, send);
-    return { id, update: (next, more) => void this.display(next, { ...more, id, update: true }) };
+    return { id, update: (next, changes) => void this.display(next, { ...changes, id, update: true }) };
   };
 
   async #sendAfter(

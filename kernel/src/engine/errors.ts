@@ -83,7 +83,9 @@ function describe(error: Error, cells: CellSources): string[] {
 function userFrames(error: Error, cells: CellSources): Frame[] {
   const frames: Frame[] = [];
   let isCallOfLoop = false;
-  for (const text of String(error.stack ?? "").split("\n")) {
+  const stack = String(error.stack ?? "");
+  const isTranslated = translated.has(error);
+  for (const text of stack.split("\n")) {
     const match = FRAME.exec(text);
     if (!match) continue;
     const [, call = "", file, line, column] = match as unknown as [
@@ -98,7 +100,9 @@ function userFrames(error: Error, cells: CellSources): Frame[] {
       continue;
     }
     isCallOfLoop = LOOP_NAME.test(call);
-    const position = cells.original(file, Number(line), Number(column));
+    const position = isTranslated
+      ? { line: Number(line), column: Number(column) }
+      : cells.original(file, Number(line), Number(column));
     frames.push({ call: isCallOfLoop ? "" : call.replace(/__hoisted\b/, ""), file, ...position });
   }
   return frames;
@@ -113,26 +117,39 @@ function isUserFile(file: string): boolean {
   return !file.startsWith(`${REPOSITORY}core/`);
 }
 
+/** Errors whose stack shows the user's lines and columns already. */
+const translated = new WeakSet<object>();
+
 /**
- * Cuts the kernel's own frames off the end of every stack, so that an error that a cell prints or shows as a value ends
+ * Has every stack show the user's lines, and no frames of the kernel: an error that a cell prints or shows as a value ends
  * where the cell began. Stacks of errors from within the kernel stay whole.
  */
-export function trimStacks(): void {
+export function translateStacks(cells: CellSources): void {
   Error.prepareStackTrace = (error, frames) => {
-    let end = frames.findIndex((frame) => frame.getFileName()?.startsWith(KERNEL));
-    while (end > 0 && frames[end - 1]!.getFileName()?.startsWith("node:")) end -= 1;
-    const shown = end > 0 ? frames.slice(0, end) : frames;
+    translated.add(error);
+    const last = frames.findLastIndex((frame) => !/^node:|^$/.test(fileOf(frame)) && !isOfKernel(frame));
+    const shown = last < 0 ? frames : frames.slice(0, last + 1).filter((frame) => !isOfKernel(frame));
     const lines: string[] = [];
     for (let at = 0; at < shown.length; at += 1) {
       const frame = shown[at]!;
+      const file = fileOf(frame);
+      const { line, column } = cells.original(file, frame.getLineNumber() ?? 1, frame.getColumnNumber() ?? 1);
       if (LOOP_NAME.test(frame.getFunctionName() ?? "")) {
         // A loop of a cell that runs as a function: it and its call are one frame of the user's.
-        lines.push(`${frame.getScriptNameOrSourceURL()}:${frame.getLineNumber()}:${frame.getColumnNumber()}`);
+        lines.push(`${file}:${line}:${column}`);
         at += 1;
-      } else lines.push(String(frame));
+      } else lines.push(String(frame).replace(/:\d+:\d+(\)?)$/, `:${line}:${column}$1`));
     }
-    return [String(error), ...lines.map((line) => `    at ${line}`)].join("\n");
+    return [Error.prototype.toString.call(error), ...lines.map((line) => `    at ${line}`)].join("\n");
   };
+}
+
+function fileOf(frame: NodeJS.CallSite): string {
+  return String(frame.getScriptNameOrSourceURL() ?? "");
+}
+
+function isOfKernel(frame: NodeJS.CallSite): boolean {
+  return fileOf(frame).startsWith(KERNEL);
 }
 
 function shownFile(file: string): string {

@@ -5,6 +5,7 @@ import { asBytes, type CommOptions, type Comms } from "./comms.js";
 import type { Displays } from "./displays.js";
 import type { Input } from "./input.js";
 import type { InterruptSource } from "./interrupt-source.js";
+import { asJsonObject } from "./json.js";
 import type { CellModules } from "./modules.js";
 import type { CellResources } from "./resources.js";
 import { Progress, rich, withProgress } from "./rich.js";
@@ -48,7 +49,13 @@ export function installGlobals({
     comms: { register: comms.register, open: comms.open },
     broadcast(type: string, content: Json, { metadata = {}, buffers = [] }: CommOptions = {}): void {
       streams.flush();
-      tell({ type: "broadcast", messageType: type, content, metadata, buffers: buffers.map(asBytes) });
+      tell({
+        type: "broadcast",
+        messageType: type,
+        content: asJsonObject(content),
+        metadata: asJsonObject(metadata),
+        buffers: buffers.map(asBytes),
+      });
     },
     password: (message = "Password:"): string => ask(message, true),
   };

@@ -62,11 +62,12 @@ export class InterruptSource {
 
   /** An interrupt has come from the messaging thread. */
   interrupt(second: boolean): void {
-    Atomics.add(this.shared, Shared.interruptsSeen, 1);
     const abandon = this.#abandon;
-    if (!abandon) return;
     const reason = new Interrupted();
-    this.#controller.abort(reason);
+    // Its listeners are the user's too: one that does not come to an end is stopped by force, and this is called again.
+    if (abandon) this.#controller.abort(reason);
+    Atomics.add(this.shared, Shared.interruptsSeen, 1);
+    if (!abandon) return;
     const forced = Atomics.exchange(this.shared, Shared.terminated, 0) === 1;
     const observed = Atomics.load(this.shared, Shared.observers) > 0;
     if (forced || second || this.#asked || !observed) this.#giveUp(abandon, reason);

@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import type { Bundle } from "../link.js";
 import type { Json } from "../protocol/wire.js";
+import { asJson, asJsonObject } from "./json.js";
 import { asTable } from "./tables.js";
 
 export const DISPLAY = Symbol.for("Jupyter.display");
@@ -37,17 +38,25 @@ function fromOwn(data: unknown, value: unknown): Bundle {
   return bundle;
 }
 
-/** A bundle as given, with bytes as base64. */
+/** A bundle as given, in the form that notebooks keep: JSON types as JSON, all others as text, bytes as base64. */
 export function rawBundle(data: Json, metadata: Json = {}): Bundle {
   const out: Json = {};
   for (const [type, part] of Object.entries(data)) {
-    if (part === undefined) continue;
-    out[type] =
-      part instanceof Uint8Array
-        ? Buffer.from(part.buffer, part.byteOffset, part.byteLength).toString("base64")
-        : part;
+    const shown =
+      part instanceof Uint8Array ? base64(part) : /json$/.test(type) ? asJson(part) : asText(part);
+    if (shown !== undefined) out[type] = shown;
   }
-  return { data: out, metadata };
+  return { data: out, metadata: asJsonObject(metadata) };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+}
+
+/** Lines may come as a list, as in a notebook's file. */
+function asText(part: unknown): string | undefined {
+  if (part === undefined || typeof part === "string") return part;
+  return Array.isArray(part) ? part.join("") : String(part);
 }
 
 function byShape(value: object): Bundle | undefined {

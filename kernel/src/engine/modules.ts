@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
-import { createRequire, registerHooks, stripTypeScriptTypes } from "node:module";
+import { createRequire, registerHooks } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { findLocalFile, isRelative, modifiedAt } from "../local-files.js";
+import { toJavaScript } from "./local-typescript.js";
 
 /** A file of the user's that was imported by a relative path. */
 interface LocalModule {
@@ -27,32 +27,36 @@ export class CellModules {
     private readonly repository: string,
     /** Modules that the kernel itself provides to cells. */
     private readonly provided: Record<string, object>,
+    /** Takes the source map of a local module whose code was generated. */
+    private readonly mapped: (url: string, map: string) => void,
   ) {}
 
   install(): void {
     registerHooks({
       resolve: (specifier, context, next) => {
         const { parentURL } = context;
-        if (parentURL !== SELF) {
+        if (parentURL !== SELF && parentURL !== this.#notebookUrl()) {
           const parent = parentURL?.startsWith("file:") ? withoutQuery(parentURL) : undefined;
           const isLocal = parent !== undefined && this.#local.has(fileURLToPath(parent));
           if (!isLocal || !isRelative(specifier)) return next(specifier, context);
-          return this.#versioned(resolveLocal(specifier, parentURL!, context, next), fileURLToPath(parent));
+          const importer = fileURLToPath(parent);
+          return this.#versioned(resolveLocal(specifier, parentURL!, context, next), context, importer);
         }
         const fromNotebook = { ...context, parentURL: this.#notebookUrl() };
         if (isRelative(specifier))
-          return this.#versioned(resolveLocal(specifier, this.#notebookUrl(), context, next));
+          return this.#versioned(resolveLocal(specifier, this.#notebookUrl(), context, next), context);
         try {
           return next(specifier, fromNotebook);
         } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
+          const { code } = error as NodeJS.ErrnoException;
+          if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
           try {
             return next(specifier, {
               ...context,
               parentURL: pathToFileURL(join(this.repository, "cell")).href,
             });
           } catch {
-            throw notFound(specifier);
+            throw notFound(specifier, code);
           }
         }
       },
@@ -60,24 +64,37 @@ export class CellModules {
         if (!/^file:.*\.m?ts(\?|$)/.test(url)) return next(url, context);
         const path = fileURLToPath(withoutQuery(url));
         if (!this.#local.has(path)) return next(url, context);
-        return { format: "module", source: toJavaScript(path), shortCircuit: true };
+        const { code, map } = toJavaScript(path);
+        if (map !== undefined) this.mapped(url, map);
+        return { format: "module", source: code, shortCircuit: true };
       },
     });
   }
 
-  /** What `import` in a cell does. */
-  readonly import = async (specifier: unknown, options?: ImportCallOptions): Promise<object> => {
+  /** What `import` in a cell does; `names` are those that it takes from the module as values. */
+  readonly import = async (
+    specifier: unknown,
+    options?: ImportCallOptions,
+    names: string[] = [],
+  ): Promise<object> => {
     const name = specifier instanceof URL ? specifier.href : String(specifier);
     if (Object.hasOwn(this.provided, name)) return this.provided[name]!;
     this.#noticeChanges();
-    return (await import(name, options)) as object;
+    try {
+      return withNames((await import(name, options)) as Record<string, unknown>, names, name);
+    } catch (error) {
+      throw withTypeFix(error);
+    }
   };
 
   /** `require`, as from the notebook's folder. */
   get require(): NodeJS.Require {
     const original = createRequire(this.#notebookUrl());
-    const required = (name: string): unknown =>
-      Object.hasOwn(this.provided, name) ? this.provided[name] : original(name);
+    const required = (name: string): unknown => {
+      if (Object.hasOwn(this.provided, name)) return this.provided[name];
+      this.#noticeChanges();
+      return original(name);
+    };
     return Object.assign(required, original);
   }
 
@@ -99,7 +116,7 @@ export class CellModules {
     return pathToFileURL(join(process.cwd(), "cell")).href;
   }
 
-  #versioned<R extends { url: string }>(resolved: R, importer?: string): R {
+  #versioned<R extends { url: string }>(resolved: R, context: Context, importer?: string): R {
     if (!resolved.url.startsWith("file:") || resolved.url.includes("/node_modules/")) return resolved;
     const path = fileURLToPath(withoutQuery(resolved.url));
     let module = this.#local.get(path);
@@ -108,9 +125,10 @@ export class CellModules {
       this.#local.set(path, module);
     }
     if (importer) module.importers.add(importer);
-    return module.version === 0
-      ? resolved
-      : { ...resolved, url: `${withoutQuery(resolved.url)}?v=${module.version}` };
+    if (isRequire(context)) return resolved;
+    const url = module.version === 0 ? resolved.url : `${withoutQuery(resolved.url)}?v=${module.version}`;
+    // A local JSON file needs no `with { type: "json" }`, as in TypeScript.
+    return { ...resolved, url, ...(path.endsWith(".json") ? { importAttributes: { type: "json" } } : {}) };
   }
 
   #noticeChanges(): void {
@@ -129,28 +147,30 @@ export class CellModules {
     for (const path of changed) {
       const module = this.#local.get(path);
       if (module) module.version += 1;
+      // CommonJS has a cache of its own, by path.
+      delete this.require.cache[path];
     }
   }
 }
 
-/** Removes the types of a local file; with esbuild where it has enums, decorators or other syntax that is more. */
-function toJavaScript(path: string): string {
-  const source = readFileSync(path, "utf8");
-  try {
-    if (!/^\s*@[\p{ID_Start}$_]/mu.test(source)) return stripTypeScriptTypes(source);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") throw error;
+/**
+ * What a cell destructures. Node finds the names that a CommonJS module exports by reading its text, and not all of them:
+ * the rest are taken from `module.exports`. A name that is not there at all is an error, as in a module.
+ */
+function withNames(module: Record<string, unknown>, names: string[], specifier: string): object {
+  const missing = names.filter((name) => !(name in module));
+  if (missing.length === 0) return module;
+  const exported: unknown = module["module.exports"];
+  const found: Record<string, unknown> = { ...module };
+  for (const name of missing) {
+    if (!exported || !(name in Object(exported))) {
+      throw new SyntaxError(
+        `the module ${JSON.stringify(specifier)} does not provide an export named ${JSON.stringify(name)}`,
+      );
+    }
+    found[name] = (exported as Record<string, unknown>)[name];
   }
-  const { transformSync } = createRequire(import.meta.url)("esbuild") as typeof import("esbuild");
-  return transformSync(source, {
-    loader: "ts",
-    format: "esm",
-    target: "esnext",
-    supported: { decorators: false },
-    sourcefile: path,
-    sourcemap: "inline",
-    tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true } },
-  }).code;
+  return found;
 }
 
 type Next = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[2];
@@ -159,14 +179,27 @@ type Context = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resol
 function resolveLocal(specifier: string, parentURL: string, context: Context, next: Next) {
   const target = specifier.startsWith("file:") ? new URL(specifier) : new URL(specifier, parentURL);
   const found = findLocalFile(fileURLToPath(withoutQuery(target.href)));
-  return next(found ? pathToFileURL(found).href : specifier, { ...context, parentURL });
+  if (!found) return next(specifier, { ...context, parentURL });
+  // `require` takes no URLs.
+  return next(isRequire(context) ? found : pathToFileURL(found).href, { ...context, parentURL });
+}
+
+function isRequire({ conditions }: Context): boolean {
+  return [...(conditions ?? [])].includes("require");
 }
 
 function withoutQuery(url: string): string {
   return url.replace(/[?#].*$/, "");
 }
 
-function notFound(specifier: string): Error {
+/** What to do about the name of a type that a local file passes on as if it were a value. */
+function withTypeFix(error: unknown): unknown {
+  const name = error instanceof SyntaxError && /named '(.+)'$/.exec(error.message)?.[1];
+  if (!name) return error;
+  return Object.assign(error, { fix: `if it is a type, write \`export type { ${name} } from ...\`` });
+}
+
+function notFound(specifier: string, code: string): Error {
   const name = specifier.startsWith("@")
     ? specifier.split("/").slice(0, 2).join("/")
     : specifier.split("/")[0]!;
@@ -174,6 +207,7 @@ function notFound(specifier: string): Error {
     `there is no package ${JSON.stringify(name)} in ${process.cwd()} or the repository`,
   );
   return Object.assign(error, {
+    code,
     name: "ModuleNotFound",
     fix: `npm install ${name}   (in ${process.cwd()})`,
   });

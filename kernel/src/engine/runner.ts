@@ -1,5 +1,5 @@
 import { types } from "node:util";
-import type { CellRun, CompiledCell, RunOutcome, ToMessaging } from "../link.js";
+import type { CellRun, CompiledCell, FormattedError, RunOutcome, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
 import type { CellSources } from "./cells.js";
 import type { Displays } from "./displays.js";
@@ -39,11 +39,23 @@ export class Runner {
     try {
       outcome = await this.#run(run, abandoned, dispose);
     } catch (error) {
-      outcome = { status: "error", ...formatError(error, cells) };
+      outcome = { status: "error", ...(await this.#describe(error, abandoned)) };
     }
     interrupts.end();
     streams.flush();
     tell({ type: "done", id: run.id, outcome });
+  }
+
+  /** What was thrown, as an error to show; finding that out may run the user's code too. */
+  async #describe(error: unknown, abandoned: Promise<never>): Promise<FormattedError> {
+    try {
+      return await race(
+        apart(async () => formatError(error, this.parts.cells)),
+        abandoned,
+      );
+    } catch (interrupted) {
+      return formatError(interrupted, this.parts.cells);
+    }
   }
 
   /** Runs the cell, shows its value, and disposes of what it declared with `using`, however it ended. */
@@ -60,14 +72,27 @@ export class Runner {
         run.cell,
         abandoned,
       );
-      if (!run.silent) await race(this.#show(run, value), abandoned);
+      if (!run.silent)
+        await race<unknown>(
+          apart(() => this.#show(run, value)),
+          abandoned,
+        );
       await race(this.parts.displays.settled(), abandoned);
-      expressions = await this.#expressions(run, abandoned);
+      expressions = await race(
+        apart(() => this.#expressions(run, abandoned)),
+        abandoned,
+      );
     } catch (error) {
-      await race(dispose(true, error), abandoned);
+      await race(
+        apart(() => dispose(true, error)),
+        abandoned,
+      );
       throw error;
     }
-    await race(dispose(false), abandoned);
+    await race(
+      apart(() => dispose(false)),
+      abandoned,
+    );
     return { status: "ok", expressions };
   }
 
@@ -121,4 +146,14 @@ export class Runner {
     }
     return results;
   }
+}
+
+/**
+ * Calls what runs the user's code, such as how a value shows itself, in a turn of its own: an interrupt that stops it by force
+ * stops all that called it, which must not be the runner.
+ */
+async function apart<T>(work: () => Promise<T>): Promise<T> {
+  await undefined;
+  // Awaited here, for a cell may have replaced the `then` by which a returned promise is followed.
+  return await work();
 }

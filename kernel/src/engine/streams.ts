@@ -1,5 +1,5 @@
 import { Console } from "node:console";
-import { Shared, type ToMessaging } from "../link.js";
+import type { ToMessaging } from "../link.js";
 import { native } from "./native-timers.js";
 
 /** Writes go out at once up to a burst of this many, which refills at so many a second; beyond, they are joined. */
@@ -8,8 +8,6 @@ const REFILL = 100;
 /** Joined writes go out when they are this long, or this old (ms), or when the event loop turns. */
 const CHUNK = 64 * 1024;
 const AGE = 40;
-/** More output than this under way makes the writer wait: a cell that prints without end must not fill the memory. */
-const IN_FLIGHT = 8 * 1024 * 1024;
 
 type Name = "stdout" | "stderr";
 
@@ -21,10 +19,7 @@ export class OutputStreams {
   #allowance = BURST;
   #scheduled = false;
 
-  constructor(
-    private readonly shared: Int32Array,
-    private readonly tell: (message: ToMessaging) => void,
-  ) {}
+  constructor(private readonly tell: (message: ToMessaging) => void) {}
 
   /** Replaces the writers of this process and the global console. */
   install(): void {
@@ -71,14 +66,6 @@ export class OutputStreams {
     this.#allowance = Math.max(0, this.#allowance - parts.length);
     this.#parts = [];
     this.#size = 0;
-    for (const { name, text } of parts) {
-      this.tell({ type: "stream", name, text });
-      Atomics.add(this.shared, Shared.outputPending, text.length);
-    }
-    for (;;) {
-      const pending = Atomics.load(this.shared, Shared.outputPending);
-      if (pending <= IN_FLIGHT) return;
-      Atomics.wait(this.shared, Shared.outputPending, pending, 20);
-    }
+    for (const { name, text } of parts) this.tell({ type: "stream", name, text });
   }
 }

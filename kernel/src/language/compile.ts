@@ -8,7 +8,10 @@ import {
   endsInValue,
   hoistedVariables,
   isStatement,
+  isUnsupportedByStrip,
   parseCell,
+  valueNames,
+  visit,
 } from "./syntax.js";
 
 /** Names of the helpers that the engine puts onto `globalThis`. */
@@ -54,8 +57,13 @@ export async function compileCell(
   if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult, fastLoops);
   const { edits, loops } = editsOf(syntax, names, false, fastLoops);
   const edited = applyEdits(syntax.source, edits);
-  const code = syntax.hasTypes ? stripTypeScriptTypes(edited) : edited;
-  return { code, edits, loops, showsResult };
+  try {
+    const code = syntax.hasTypes ? stripTypeScriptTypes(edited) : edited;
+    return { code, edits, loops, showsResult };
+  } catch (error) {
+    if (!isUnsupportedByStrip(error)) throw error;
+    return emitCell(syntax, names, fileName, showsResult, fastLoops);
+  }
 }
 
 /** Cells that need more than erasure go through esbuild, then through the same edits. */
@@ -77,7 +85,8 @@ async function emitCell(
   });
   const emitted = parseCell(result.code);
   const { edits, loops } = editsOf(emitted, names, true, fastLoops);
-  return { code: applyEdits(result.code, edits), edits, loops, map: result.map, showsResult };
+  const generated = { source: result.code, map: result.map };
+  return { code: applyEdits(result.code, edits), edits, loops, generated, showsResult };
 }
 
 export function applyEdits(source: string, edits: Edit[]): string {
@@ -95,7 +104,11 @@ interface EditTarget {
   names: NameTable;
   edits: Edit[];
   /** Declarations to put in front of the script. */
-  prologue: string[];
+  prologue: Set<string>;
+  /** Names that `var` declares more than once. */
+  repeated: ReadonlySet<string>;
+  /** Names that are used as values. */
+  values: ReadonlySet<string>;
   /** Whether the source is JavaScript that esbuild made of the cell. */
   emitted: boolean;
 }
@@ -107,9 +120,12 @@ function editsOf(
   fastLoops: boolean,
 ): Pick<CompiledCell, "edits" | "loops"> {
   const edits: Edit[] = [];
-  const prologue: string[] = [];
+  const prologue = new Set<string>();
   const loops: string[][] = [];
-  const target: EditTarget = { source: syntax.source, names, edits, prologue, emitted };
+  const { source, program } = syntax;
+  const repeated = repeatedVariables(program);
+  const values = syntax.specifiers.length > 0 ? valueNames(program) : new Set<string>();
+  const target: EditTarget = { source, names, edits, prologue, repeated, values, emitted };
   for (const statement of syntax.program.body) {
     const loop = fastLoops && asLoop(statement, names.captured, (name) => names.isLexical(name));
     if (loop) {
@@ -136,7 +152,7 @@ function editStatement(statement: t.Statement, target: EditTarget): void {
   switch (statement.type) {
     case "ImportDeclaration":
       if (statement.importKind !== "type")
-        edits.push(replace(statement, importText(statement, names) + lines(statement)));
+        edits.push(replace(statement, importText(statement, target) + lines(statement)));
       return;
     case "TSImportEqualsDeclaration":
       if (statement.importKind !== "type" && statement.moduleReference.type === "TSExternalModuleReference") {
@@ -158,6 +174,12 @@ function editStatement(statement: t.Statement, target: EditTarget): void {
         return;
       }
       const head = source.slice(statement.start!, declaration.start!).replace(/[^\n]/g, " ");
+      if (isStatement(declaration) && "id" in declaration && !declaration.id) {
+        // `export default function () {}`: without a name it can only be an expression.
+        edits.push({ start: statement.start!, end: declaration.start!, text: `${head.slice(5)}void(` });
+        edits.push({ start: declaration.end!, end: declaration.end!, text: ");" });
+        return;
+      }
       edits.push({ start: statement.start!, end: declaration.start!, text: head });
       if (isStatement(declaration)) editStatement(declaration, target);
       return;
@@ -171,7 +193,7 @@ function editStatement(statement: t.Statement, target: EditTarget): void {
         const { name } = statement.id;
         const hidden = `${name}__hoisted`;
         edits.push(replace(statement.id, hidden));
-        prologue.push(
+        prologue.add(
           `let ${name} = Object.defineProperty(${hidden}, "name", { value: ${JSON.stringify(name)} });`,
         );
       }
@@ -191,31 +213,74 @@ function editStatement(statement: t.Statement, target: EditTarget): void {
   }
 }
 
-/** A `var` in a loop or block belongs to the top level; where its name is lexical already, it stays in its block. */
-function editHoisted(statement: t.Statement, { names, edits }: EditTarget): void {
+/** A `var` in a loop or block belongs to the top level; where its name is a `let` there, it becomes an assignment. */
+function editHoisted(statement: t.Statement, target: EditTarget): void {
+  const { names, prologue } = target;
   for (const node of hoistedVariables(statement)) {
-    const ways = node.declarations.flatMap(({ id }) =>
-      boundNames(id as t.Node).map((name) => names.way(name, "var")),
-    );
-    if (ways.includes("let")) edits.push({ start: node.start!, end: node.start! + 3, text: "let" });
+    const bound = node.declarations.flatMap(({ id }) => boundNames(id as t.Node));
+    if (!bound.some((name) => names.way(name, "var") === "let")) continue;
+    for (const name of bound) if (!names.isLexical(name)) prologue.add(`var ${name};`);
+    assignInstead(node, target, isHead(statement, node));
   }
 }
 
+/** Whether a declaration is the left side of a `for ... of` or `for ... in`. */
+function isHead(statement: t.Statement, declaration: t.VariableDeclaration): boolean {
+  let found = false;
+  visit(statement, (node) => {
+    if ((node.type === "ForOfStatement" || node.type === "ForInStatement") && node.left === declaration)
+      found = true;
+    return !found;
+  });
+  return found;
+}
+
+/** Leaves the assignments of a declaration whose names are declared elsewhere. */
+function assignInstead(node: t.VariableDeclaration, { edits }: EditTarget, isHead: boolean): void {
+  const start = node.start!;
+  // `void` and not a parenthesis, which would make a call of the line before.
+  edits.push({ start, end: start + node.kind.length, text: isHead ? "" : "void" });
+  for (const { id, init, start, end } of node.declarations) {
+    const { typeAnnotation } = id as t.Identifier;
+    const nameEnd = id.type === "Identifier" ? id.start! + id.name.length : typeAnnotation?.start;
+    if (typeAnnotation) edits.push({ start: nameEnd!, end: typeAnnotation.end!, text: "" });
+    if (isHead) continue;
+    edits.push({ start: start!, end: start!, text: init ? "(" : "(0," });
+    edits.push({ start: end!, end: end!, text: ")" });
+  }
+}
+
+function repeatedVariables(program: t.Program): Set<string> {
+  const seen = new Set<string>();
+  const repeated = new Set<string>();
+  for (const statement of program.body) {
+    for (const { declarations } of hoistedVariables(statement)) {
+      for (const name of declarations.flatMap(({ id }) => boundNames(id as t.Node))) {
+        if (seen.has(name)) repeated.add(name);
+        seen.add(name);
+      }
+    }
+  }
+  return repeated;
+}
+
 function editVariables(statement: t.VariableDeclaration, target: EditTarget): void {
-  const { names, edits, prologue, emitted } = target;
+  const { names, edits, prologue, repeated, emitted } = target;
   if (statement.kind === "using" || statement.kind === "await using") {
     editUsing(statement, target);
     return;
   }
   const start = statement.start!;
   const bound = statement.declarations.flatMap((declarator) => boundNames(declarator.id as t.Node));
-  const repeated = new Set(bound).size < bound.length;
-  const first = statement.kind === "var" && repeated ? "var" : "let";
-  const ways = new Map(bound.map((name) => [name, names.way(name, first)]));
+  const isVar = statement.kind === "var";
+  const ways = new Map(
+    bound.map((name) => [name, names.way(name, isVar && repeated.has(name) ? "var" : "let")]),
+  );
   const kinds = new Set(ways.values());
   // An emitted enum reads its own name, `var E = (...)(E || {})`: the name must be there, and empty, before.
-  const readsItself = emitted && statement.kind === "var";
-  if (kinds.size <= 1 && !readsItself) {
+  const readsItself = emitted && isVar;
+  const isTwice = isVar && bound.some((name) => repeated.has(name) && ways.get(name) === "let");
+  if (kinds.size <= 1 && !readsItself && !isTwice) {
     const way = [...kinds][0] ?? "let";
     edits.push({
       start,
@@ -225,18 +290,8 @@ function editVariables(statement: t.VariableDeclaration, target: EditTarget): vo
     return;
   }
   // Otherwise, and for names of both ways in one declaration: declare them in front, and assign here.
-  for (const [name, way] of ways) prologue.push(`${way} ${name} = undefined;`);
-  edits.push({ start, end: start + statement.kind.length, text: "" });
-  for (const declarator of statement.declarations) {
-    edits.push({ start: declarator.start!, end: declarator.start!, text: "(" });
-    edits.push({
-      start: declarator.end!,
-      end: declarator.end!,
-      text: declarator.init ? ")" : " = undefined)",
-    });
-    const { typeAnnotation } = declarator.id as t.Identifier;
-    if (typeAnnotation) edits.push(replace(typeAnnotation, ""));
-  }
+  for (const [name, way] of ways) prologue.add(`${way} ${name} = undefined;`);
+  assignInstead(statement, target, false);
 }
 
 /** V8's REPL mode never disposes of what a script declares with `using`: the engine does. */
@@ -245,7 +300,7 @@ function editUsing(statement: t.VariableDeclaration, { names, edits, prologue }:
   const bound = statement.declarations.map(({ id }) => (id as t.Identifier).name);
   const isLexical = bound.map((name) => names.way(name, "let")).every((way) => way === "let");
   const [first] = statement.declarations;
-  if (!isLexical) for (const name of bound) prologue.push(`${names.way(name, "let")} ${name} = undefined;`);
+  if (!isLexical) for (const name of bound) prologue.add(`${names.way(name, "let")} ${name} = undefined;`);
   edits.push({ start: statement.start!, end: first!.start!, text: isLexical ? "let " : "" });
   for (const { init } of statement.declarations) {
     edits.push({ start: init!.start!, end: init!.start!, text: `${USING_HELPER}(` });
@@ -253,11 +308,12 @@ function editUsing(statement: t.VariableDeclaration, { names, edits, prologue }:
   }
 }
 
-function importText(statement: t.ImportDeclaration, names: NameTable): string {
-  const options = statement.attributes?.length
-    ? `, { with: { ${statement.attributes.map((a) => `${attributeKey(a)}: ${JSON.stringify(a.value.value)}`).join(", ")} } }`
-    : "";
-  const load = `await ${IMPORT_HELPER}(${JSON.stringify(statement.source.value)}${options})`;
+function importText(statement: t.ImportDeclaration, { names, values }: EditTarget): string {
+  const attributes = statement.attributes?.map((a) => `${attributeKey(a)}: ${JSON.stringify(a.value.value)}`);
+  const options = attributes?.length ? `{ with: { ${attributes.join(", ")} } }` : "undefined";
+  // Those that no value needs may be types, which are not there when the cell runs.
+  const needed = statement.specifiers.filter(({ local }) => values.has(local.name)).flatMap(importedName);
+  const load = `await ${IMPORT_HELPER}(${JSON.stringify(statement.source.value)}, ${options}, ${JSON.stringify(needed)})`;
   const parts: string[] = [];
   const fields = { let: [] as string[], var: [] as string[] };
   for (const specifier of statement.specifiers) {
@@ -276,6 +332,14 @@ function importText(statement: t.ImportDeclaration, names: NameTable): string {
     if (fields[way].length > 0) parts.push(`${way} { ${fields[way].join(", ")} } = ${load};`);
   }
   return parts.length > 0 ? parts.join(" ") : `${load};`;
+}
+
+function importedName(specifier: t.ImportDeclaration["specifiers"][number]): string[] {
+  if (specifier.type === "ImportNamespaceSpecifier") return [];
+  if (specifier.type === "ImportDefaultSpecifier") return ["default"];
+  const { imported, importKind } = specifier;
+  if (importKind === "type") return [];
+  return [imported.type === "Identifier" ? imported.name : imported.value];
 }
 
 function attributeKey(attribute: t.ImportAttribute): string {

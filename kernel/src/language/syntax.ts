@@ -18,6 +18,8 @@ export interface CellSyntax {
   identifiers: Set<string>;
   /** Module specifiers of static imports and of `import()` with a literal. */
   specifiers: string[];
+  /** Whether it changes types of others: `declare global`, `declare module "x"`, or an import for its effects. */
+  augments: boolean;
   dynamicImports: t.Node[];
   importMetas: t.Node[];
   /** Whether there is any type syntax to remove. */
@@ -66,6 +68,7 @@ export function parseCell(source: string): CellSyntax {
     declarations: [],
     identifiers: new Set(),
     specifiers: [],
+    augments: false,
     dynamicImports: [],
     importMetas: [],
     hasTypes: false,
@@ -179,6 +182,7 @@ function examine(node: t.Node, syntax: CellSyntax): boolean {
       break;
     case "ImportDeclaration":
       if (node.importKind === "type") syntax.hasTypes = true;
+      if (node.specifiers.length === 0) syntax.augments = true;
       syntax.specifiers.push(node.source.value);
       break;
     case "ExportAllDeclaration":
@@ -233,6 +237,7 @@ function examine(node: t.Node, syntax: CellSyntax): boolean {
       break;
     case "TSModuleDeclaration":
       if (!node.declare) syntax.needsEmit = true;
+      if (node.global || node.id.type === "StringLiteral") syntax.augments = true;
       break;
     case "Decorator":
     case "TSParameterProperty":
@@ -245,19 +250,50 @@ function examine(node: t.Node, syntax: CellSyntax): boolean {
 
 /** Walks the tree in source order; `enter` returning false skips the children. */
 export function visit(node: t.Node, enter: (node: t.Node) => boolean): void {
-  if (!enter(node)) return;
+  if (enter(node)) for (const child of childrenOf(node)) visit(child, enter);
+}
+
+function childrenOf(node: t.Node): t.Node[] {
+  const children: t.Node[] = [];
   for (const [key, value] of Object.entries(node)) {
     if (key === "loc" || key === "extra" || key.endsWith("Comments")) continue;
-    if (Array.isArray(value)) {
-      for (const item of value) if (isNode(item)) visit(item, enter);
-    } else if (isNode(value)) {
-      visit(value, enter);
-    }
+    if (Array.isArray(value)) children.push(...value.filter(isNode));
+    else if (isNode(value)) children.push(value);
   }
+  return children;
 }
 
 function isNode(value: unknown): value is t.Node {
   return typeof value === "object" && value !== null && typeof (value as t.Node).type === "string";
+}
+
+/** What wraps an expression in type syntax. */
+const TYPED = /^TS(As|Satisfies|NonNull|Instantiation)Expression$|^TSTypeAssertion$|^TSParameterProperty$/;
+/** Declarations in type syntax that hold values. */
+const VALUED = /^TS(Enum|Module|Export|ImportEquals|External)/;
+
+/** Names that the program uses as values; what else it imports is types only. */
+export function valueNames(program: t.Node): Set<string> {
+  const names = new Set<string>();
+  const enter = (node: t.Node): boolean => {
+    if (node.type === "ImportDeclaration") return false;
+    if (node.type === "ExportNamedDeclaration" && (node.source || node.exportKind === "type")) return false;
+    if (node.type === "Identifier") names.add(node.name);
+    if ("computed" in node && node.computed === false) {
+      // The name of a member or of a property is none of a value.
+      const hidden = "property" in node ? node.property : "key" in node ? node.key : undefined;
+      for (const child of childrenOf(node)) if (child !== hidden) visit(child, enter);
+      return false;
+    }
+    return !node.type.startsWith("TS") || TYPED.test(node.type) || VALUED.test(node.type);
+  };
+  visit(program, enter);
+  return names;
+}
+
+/** Whether Node's removal of types refused syntax that is more than types. */
+export function isUnsupportedByStrip(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX";
 }
 
 /** Whether the cell ends in an expression whose value is worth showing (an assignment is not). */

@@ -200,7 +200,7 @@ export class Executor {
     for (const { name, kind } of syntax.declarations) {
       if (kind === "variable" || kind === "constant") this.valueNames.add(name);
     }
-    if (syntax.declarations.length > 0) this.ports.checker.declare(syntax);
+    if (syntax.declarations.length > 0 || syntax.augments) this.ports.checker.declare(syntax);
     return compiled;
   }
 

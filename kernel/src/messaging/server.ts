@@ -153,7 +153,7 @@ export class KernelServer {
       this.#executor.submit(request);
       return;
     }
-    const handler = this.#handlers[type];
+    const handler = Object.hasOwn(this.#handlers, type) ? this.#handlers[type] : undefined;
     this.#status(request.header, "busy");
     let reply: Json | undefined;
     try {
@@ -302,19 +302,24 @@ export class KernelServer {
     Atomics.notify(this.#shared, Shared.wake);
   }
 
+  /** Passes on what the main thread says, and takes it off the count of what is under way once it is sent. */
   #fromMain(message: ToMessaging): void {
+    this.#relay(message);
+    const { size } = message;
+    if (!size) return;
+    void this.#published.then(() => {
+      Atomics.sub(this.#shared, Shared.outputPending, size);
+      Atomics.notify(this.#shared, Shared.outputPending);
+    });
+  }
+
+  #relay(message: ToMessaging): void {
     switch (message.type) {
       case "ready":
         return;
-      case "stream": {
-        const size = message.text.length;
-        const sent = this.#publish("stream", this.#parent, { name: message.name, text: message.text });
-        void sent.then(() => {
-          Atomics.sub(this.#shared, Shared.outputPending, size);
-          Atomics.notify(this.#shared, Shared.outputPending);
-        });
+      case "stream":
+        this.#publish("stream", this.#parent, { name: message.name, text: message.text });
         return;
-      }
       case "display": {
         const { bundle, displayId, update, buffers } = message;
         const transient = displayId === undefined ? {} : { display_id: displayId };

@@ -93,14 +93,14 @@ export class Sockets {
     metadata: Json,
     buffers: Uint8Array[],
   ): Promise<void> {
-    const frames = this.wire.encode({
-      identities,
-      header: this.wire.header(type),
-      parent,
-      metadata,
-      content,
-      buffers,
-    });
+    let frames: (Uint8Array | string)[];
+    try {
+      const header = this.wire.header(type);
+      frames = this.wire.encode({ identities, header, parent, metadata, content, buffers });
+    } catch (error) {
+      log(`a ${type} was not sent: ${error instanceof Error ? error.message : error}`);
+      return Promise.resolve();
+    }
     const sent = (this.#queues.get(socket) ?? Promise.resolve())
       .then(() => socket.send(frames))
       .catch(() => {});

@@ -58,7 +58,7 @@ export class WireFormat {
 
   encode(message: Message): (Uint8Array | string)[] {
     const frames = [message.header, message.parent, message.metadata, message.content].map((part) =>
-      Buffer.from(JSON.stringify(part)),
+      Buffer.from(wellFormed(JSON.stringify(part))),
     );
     return [...message.identities, DELIMITER, this.#sign(frames), ...frames, ...message.buffers];
   }
@@ -111,6 +111,15 @@ export class WireFormat {
       }
     }
   }
+}
+
+/**
+ * JSON without the halves of surrogate pairs that JavaScript's strings may have, which `JSON.stringify` writes as escapes:
+ * they are no Unicode, and a notebook that holds one cannot be saved.
+ */
+function wellFormed(json: string): string {
+  if (!json.includes("\\ud")) return json;
+  return json.replace(/\\(?:ud[89a-f][0-9a-f]{2}|.)/g, (part) => (part.startsWith("\\ud") ? "\ufffd" : part));
 }
 
 function parseObject(frame: Buffer): Json {
