@@ -7,8 +7,17 @@ import type { Placement } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
 import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
-import { dtypeOf, encode, flattenNested, limits, type Nested, type TypedArray } from "./hostdata.js";
+import {
+  checkElements,
+  dtypeOf,
+  encode,
+  flattenNested,
+  limits,
+  type Nested,
+  type TypedArray,
+} from "./hostdata.js";
 import { checkDType, checkShape, sizeOf } from "./shapes.js";
+import { reshape } from "./shaping.js";
 import { Tensor } from "./tensor.js";
 
 export type Scalar = number | bigint | boolean;
@@ -71,7 +80,7 @@ export function scalar(value: Scalar, dtype: DType): Tensor {
       throw new DTypeError(`${value} is no ${dtype}`, "use a floating-point tensor, or round first");
     }
     if (Number(value) < min || Number(value) > max)
-      throw new DTypeError(`${value} is outside ${dtype}, ${min} to ${max}`);
+      throw new DTypeError(`${value} is outside ${dtype}, ${min} to ${max}`, "use a type that has it");
   }
   return bind(constant, [], {
     value: typeof value === "boolean" && dtype !== "bool" ? Number(value) : value,
@@ -85,36 +94,40 @@ export interface CreationOptions {
 
 /**
  * A Tensor from a number, nested arrays or a typed array. The default dtype is float32 for numbers with a fraction, int32 for integers,
- * bool for booleans, and a typed array's own.
+ * bool for booleans, and a typed array's own. Complex tensors are made of real numbers here, and of pairs with `complex()`.
  *
- * @param shape - the shape of a typed array's elements; default one dimension
+ * @param shape - the shape of the elements; default that of the nested arrays, or one dimension
+ * @throws DTypeError for a number that the integer type does not have
  */
 export function tensor(
   data: Nested | TypedArray | ArrayLike<number>,
   options: CreationOptions & { shape?: Shape } = {},
 ): Tensor {
+  if (options.dtype !== undefined) checkDType("tensor", options.dtype);
   if (typeof data === "number" || typeof data === "boolean") {
-    const { dtype } = flattenNested(data);
-    const value = scalar(data, options.dtype ?? dtype);
-    return value;
+    const single = scalar(data, options.dtype ?? flattenNested(data).dtype);
+    return options.shape === undefined ? single : reshape(single, options.shape);
   }
-  if (ArrayBuffer.isView(data)) {
-    const typed = data as TypedArray;
-    const dtype = options.dtype ?? dtypeOf(typed);
-    const shape = options.shape ?? [typed.length];
-    if (sizeOf(shape) !== typed.length) {
-      throw new ShapeError(`tensor: ${typed.length} elements do not fill shape [${shape.join(", ")}]`);
-    }
-    return fromBytes(encode(typed, dtype), shape, dtype);
+  const given = ArrayBuffer.isView(data)
+    ? {
+        shape: [(data as TypedArray).length],
+        dtype: dtypeOf(data as TypedArray),
+        elements: data as TypedArray,
+      }
+    : flattenNested(data as Nested);
+  const [shape, dtype] = [options.shape ?? given.shape, options.dtype ?? given.dtype];
+  if (sizeOf(shape) !== given.elements.length) {
+    throw new ShapeError(`tensor: ${given.elements.length} elements do not fill shape [${shape.join(", ")}]`);
   }
-  const { shape, dtype, elements } = flattenNested(data as Nested);
-  const target = options.dtype ?? dtype;
-  if (options.shape !== undefined && sizeOf(options.shape) !== elements.length) {
-    throw new ShapeError(
-      `tensor: ${elements.length} elements do not fill shape [${options.shape.join(", ")}]`,
-    );
-  }
-  return fromBytes(encode(elements, target), options.shape ?? shape, target);
+  if (Array.isArray(given.elements)) checkElements(given.elements, dtype);
+  const bytes = isComplex(dtype) ? withoutImaginary(given.elements) : encode(given.elements, dtype);
+  return fromBytes(bytes, shape, dtype);
+}
+
+function withoutImaginary(real: ArrayLike<number | bigint>): Uint8Array {
+  const pairs = new Float32Array(2 * real.length);
+  for (let i = 0; i < real.length; i++) pairs[2 * i] = Number(real[i]);
+  return encode(pairs, "complex64");
 }
 
 /**

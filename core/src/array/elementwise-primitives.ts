@@ -50,7 +50,7 @@ const unaryTable = {
   log1p: { mlir: "stablehlo.log_plus_one", kind: "float", vjp: (g, x) => div(g, add(x, 1)) },
   sqrt: { mlir: "stablehlo.sqrt", kind: "float", vjp: (g, _, y) => div(mul(g, 0.5), y) },
   rsqrt: { mlir: "stablehlo.rsqrt", kind: "float", vjp: (g, x, y) => mul(g, mul(div(y, x), -0.5)) },
-  cbrt: { mlir: "stablehlo.cbrt", kind: "real", vjp: (g, x, y) => mul(g, div(y, mul(x, 3))) },
+  cbrt: { mlir: "stablehlo.cbrt", kind: "real", vjp: (g, _, y) => div(g, mul(mul(y, y), 3)) },
   sin: { mlir: "stablehlo.sine", kind: "float", vjp: (g, x) => mul(g, cos(x)) },
   cos: { mlir: "stablehlo.cosine", kind: "float", vjp: (g, x) => neg(mul(g, sin(x))) },
   tan: { mlir: "chlo.tan", kind: "float", vjp: (g, _, y) => mul(g, add(mul(y, y), 1)) },
@@ -64,7 +64,7 @@ const unaryTable = {
   acosh: {
     mlir: "chlo.acosh",
     kind: "float",
-    vjp: (g, x) => mul(g, rsqrt(mul(sub(x, 1), add(x, 1)))),
+    vjp: (g, x) => mul(g, mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1)))),
   },
   atanh: { mlir: "chlo.atanh", kind: "float", vjp: (g, x) => div(g, mul(sub(1, x), add(x, 1))) },
   sigmoid: { mlir: "stablehlo.logistic", kind: "float", vjp: (g, _, y) => mul(g, mul(y, sub(1, y))) },

@@ -4,18 +4,19 @@ import {
   isComplex,
   isDifferentiable,
   isFloat,
+  isInteger,
   isUnsigned,
   itemSize,
   promoteTypes,
 } from "../graph/dtype.js";
 import { DTypeError } from "../graph/errors.js";
-import { tensorType } from "../graph/lowering.js";
+import { functionType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
-import { magnitude } from "./complex.js";
-import { constant, type Scalar, scalar, tensor } from "./creation.js";
+import { imag, magnitude, real } from "./complex.js";
+import { constant, literal, type Scalar, scalar, tensor } from "./creation.js";
 import { isContinuous, type OperationName, ops } from "./elementwise-primitives.js";
-import { limits, type Nested } from "./hostdata.js";
+import { decode, encode, limits, type Nested } from "./hostdata.js";
 import { check, oncePerElement } from "./kinds.js";
 import { broadcastShapes, checkDType } from "./shapes.js";
 import { Tensor } from "./tensor.js";
@@ -74,6 +75,14 @@ const binary =
   (x: TensorLike, y: TensorLike): Tensor =>
     apply(name, x, y);
 
+/** Integers and bools are whole already, and not all of them are float32 numbers. */
+const rounding =
+  (name: "floor" | "ceil" | "round") =>
+  (x: TensorLike): Tensor => {
+    const [t] = promote(name, x) as [Tensor];
+    return isInteger(t.dtype) || t.dtype === "bool" ? t : apply(name, t);
+  };
+
 export const neg = unary("neg");
 const signedAbs = unary("abs");
 /** Absolute value; of complex numbers a real one. */
@@ -113,10 +122,10 @@ export const erfinv = unary("erfinv");
 /** log |Γ(x)|. */
 export const lgamma = unary("lgamma");
 export const digamma = unary("digamma");
-export const floor = unary("floor");
-export const ceil = unary("ceil");
+export const floor = rounding("floor");
+export const ceil = rounding("ceil");
 /** Nearest integer, ties to even. */
-export const round = unary("round");
+export const round = rounding("round");
 const signedSign = unary("sign");
 /** -1, 0 or 1 (NaN for NaN); of complex numbers z / |z|. */
 export function sign(x: TensorLike): Tensor {
@@ -153,8 +162,19 @@ function areBools(x: TensorLike, y: TensorLike): boolean {
 }
 
 export const sub = binary("sub");
-/** The remainder with the dividend's sign, as C's %. */
-export const rem = binary("rem");
+/** The remainder with the dividend's sign, as C's %; of an integer by 0 it is 0, as NumPy's. */
+export function rem(x: TensorLike, y: TensorLike): Tensor {
+  const [a, b] = promote("rem", x, y) as [Tensor, Tensor];
+  const remainder = bind(ops.rem, [a, b], {});
+  return isInteger(a.dtype) && !isNonzero(y) ? where(equal(b, 0), 0, remainder) : remainder;
+}
+
+/** Whether a divisor is known while tracing not to be 0. */
+function isNonzero(y: TensorLike): boolean {
+  if (!(y instanceof Tensor)) return isWeak(y) && Number(y) !== 0;
+  return y.node.primitive === (constant as unknown) && Number(y.node.attributes.value) !== 0;
+}
+
 export const atan2 = binary("atan2");
 export const maximum = binary("maximum");
 export const minimum = binary("minimum");
@@ -177,43 +197,76 @@ export function div(x: TensorLike, y: TensorLike): Tensor {
   return bind(ops.div, operands, {});
 }
 
-/** Largest integer not above the quotient. */
+/** Largest integer not above the quotient: `floorDiv(x, y) * y + mod(x, y)` is `x`, as in Python. */
 export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("floorDiv", x, y) as [Tensor, Tensor];
-  if (isFloat(a.dtype)) return floor(div(a, b));
+  if (isFloat(a.dtype)) {
+    // floor(a / b) would be one too large where the quotient rounds up to a whole number.
+    const r = rem(a, b);
+    const whole = div(sub(a, r), b);
+    const floored = where(and(notEqual(r, 0), notEqual(sign(r), sign(b))), sub(whole, 1), whole);
+    return where(equal(b, 0), div(a, b), round(floored));
+  }
   const quotient = bind(ops.div, [a, b], {});
   if (isUnsigned(a.dtype)) return quotient;
   const inexact = and(notEqual(rem(a, b), 0), notEqual(sign(a), sign(b)));
   return where(inexact, sub(quotient, 1), quotient);
 }
 
-/** The remainder with the divisor's sign, as Python's %. */
+/** The remainder with the divisor's sign, as Python's %; of an integer by 0 it is 0. */
 export function mod(x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("mod", x, y) as [Tensor, Tensor];
-  const r = rem(a, b);
+  const r = rem(a, isNonzero(y) && isWeak(y) ? y : b);
   if (isUnsigned(a.dtype)) return r;
   return where(and(notEqual(r, 0), notEqual(less(r, 0), less(b, 0))), add(r, b), r);
 }
 
 /** `x` to the power `y`; small integer powers become products and reciprocals. */
 export function pow(x: TensorLike, y: TensorLike): Tensor {
-  if (typeof y === "number" && x instanceof Tensor) {
-    if (Number.isInteger(y) && Math.abs(y) <= 8 && (y >= 0 || isDifferentiable(x.dtype))) {
-      return y < 0 ? div(1, integerPower(x, -y)) : integerPower(x, y);
-    }
+  if (typeof y === "number" && Number.isInteger(y) && x instanceof Tensor) {
+    const real = isDifferentiable(x.dtype);
+    if (y < 0 && !real)
+      throw new DTypeError(`pow: ${x.dtype} to the power ${y}`, 'convert with .astype("float32") first');
+    if (Math.abs(y) <= 8) return integerPower(x.dtype === "bool" ? cast(x, "int32") : x, y);
   }
   return bind(ops.pow, promote("pow", x, y), {});
 }
 
-function integerPower(x: Tensor, n: number): Tensor {
-  if (n === 0) return full(x.shape, 1, { dtype: x.dtype });
-  let result: Tensor | undefined;
-  let square = x;
-  for (let rest = n; ; square = mul(square, square)) {
-    if (rest & 1) result = result === undefined ? square : mul(result, square);
-    rest >>= 1;
-    if (rest === 0) return result!;
-  }
+const integerPowerPrimitive: Op<{ exponent: number }> = {
+  name: "integer_pow",
+  fusion: "element",
+  flops({ outputs: [y], attributes: { exponent } }) {
+    const bits = Math.abs(exponent).toString(2);
+    return y!.size * (bits.length - 1 + bits.replaceAll("0", "").length - 1 + (exponent < 0 ? 1 : 0));
+  },
+  shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
+  vjp: ({ inputs: [x], attributes: { exponent } }, [g]) => [
+    g && mul(g, mul(integerPower(x!, exponent - 1), exponent)),
+  ],
+  batch: ([x], _, { exponent }) => [integerPower(x!, exponent)],
+  lower(lowering, { outputs: [y], attributes: { exponent } }, [x]) {
+    const type = tensorType(y!);
+    const product = (a: string, b: string): string =>
+      lowering.emit(`stablehlo.multiply ${a}, ${b} : ${type}`)[0]!;
+    let result: string | undefined;
+    let square = x!;
+    for (let rest = Math.abs(exponent); ; square = product(square, square)) {
+      if (rest & 1) result = result === undefined ? square : product(result, square);
+      rest >>= 1;
+      if (rest === 0) break;
+    }
+    if (exponent > 0) return [result!];
+    const one = lowering.constant(literal(1, y!.dtype), y!.dtype);
+    const ones = lowering.emit(
+      `stablehlo.broadcast_in_dim ${one}, dims = [] : ${functionType([{ shape: [], dtype: y!.dtype }], [y!])}`,
+    )[0];
+    return lowering.emit(`stablehlo.divide ${ones}, ${result} : ${type}`);
+  },
+};
+
+function integerPower(x: Tensor, exponent: number): Tensor {
+  if (exponent === 0) return full(x.shape, 1, { dtype: x.dtype });
+  return exponent === 1 ? x : bind(integerPowerPrimitive, [x], { exponent });
 }
 
 export function square(x: TensorLike): Tensor {
@@ -228,6 +281,7 @@ export function reciprocal(x: TensorLike): Tensor {
 
 /** Rounds toward zero. */
 export function truncate(x: Tensor): Tensor {
+  if (!isFloat(x.dtype)) return x;
   return where(less(x, 0), ceil(x), floor(x));
 }
 
@@ -289,8 +343,9 @@ const isFinitePrimitive: Op<None> = {
 };
 
 export function isfinite(x: TensorLike): Tensor {
-  const [t] = promote("isfinite", x);
-  return isFloat(t!.dtype) ? bind(isFinitePrimitive, [t!], {}) : equal(t!, t!);
+  const [t] = promote("isfinite", x) as [Tensor];
+  if (isComplex(t.dtype)) return and(isfinite(real(t)), isfinite(imag(t)));
+  return isFloat(t.dtype) ? bind(isFinitePrimitive, [t], {}) : equal(t, t);
 }
 
 const selectPrimitive: Op<None> = {
@@ -361,7 +416,12 @@ export function cast(x: Tensor, dtype: DType, { saturate = false }: CastOptions 
     return cast(top < own ? clip(x, -top, top) : x, dtype);
   }
   if (x.node.primitive === (constant as unknown) && isFloat(dtype)) {
-    return scalar((x.node.attributes as { value: Scalar }).value, dtype);
+    const { value } = x.node.attributes as { value: Scalar };
+    // The value that `x` has, which is not always the number that was written.
+    return scalar(
+      isFloat(x.dtype) ? Number(decode(encode([Number(value)], x.dtype), x.dtype)[0]) : value,
+      dtype,
+    );
   }
   return dtype === "bool" ? notEqual(x, 0) : bind(convertPrimitive, [x], { dtype });
 }
@@ -417,6 +477,7 @@ export function silu(x: Tensor): Tensor {
 
 /** Gaussian error linear unit (Hendrycks & Gimpel 2016): exact by erf, or its tanh approximation. */
 export function gelu(x: Tensor, { approximate = false } = {}): Tensor {
+  if (!isDifferentiable(x.dtype)) return gelu(cast(x, "float32"), { approximate });
   if (approximate) {
     const inner = mul(add(x, mul(mul(mul(x, x), x), 0.044715)), Math.sqrt(2 / Math.PI));
     return mul(mul(x, 0.5), add(tanh(inner), 1));
@@ -426,5 +487,6 @@ export function gelu(x: Tensor, { approximate = false } = {}): Tensor {
 
 /** log(1 + exp(x)), without overflow. */
 export function softplus(x: Tensor): Tensor {
+  if (!isDifferentiable(x.dtype)) return softplus(cast(x, "float32"));
   return add(maximum(x, 0), log1p(exp(neg(abs(x)))));
 }

@@ -1,5 +1,5 @@
 /** Host data: nested arrays and typed arrays to bytes of a dtype and back. */
-import { type DType, isComplex, isUnsigned } from "../graph/dtype.js";
+import { type DType, isComplex, isInteger, isUnsigned } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
 
@@ -27,7 +27,12 @@ export function dtypeOf(data: TypedArray): DType {
   if (data instanceof Uint8Array) return "uint8";
   if (data instanceof Uint16Array) return "uint16";
   if (data instanceof Uint32Array) return "uint32";
-  return data instanceof BigInt64Array ? "int64" : "uint64";
+  if (data instanceof BigInt64Array) return "int64";
+  if (data instanceof BigUint64Array) return "uint64";
+  throw new DTypeError(
+    `an array of ${(data as object).constructor.name}`,
+    "copy it into one of the other typed arrays, e.g. Float32Array.from(data)",
+  );
 }
 
 /** Shape, default dtype (float32 for numbers with a fraction, int32 for integers, bool) and elements of nested arrays. */
@@ -55,13 +60,31 @@ export function flattenNested(value: Nested): { shape: number[]; dtype: DType; e
       if (!Number.isInteger(v)) dtype = "float32";
       else if (dtype === "bool") dtype = "int32";
     } else if (typeof v !== "boolean") {
-      throw new DTypeError(`an array element is ${JSON.stringify(v)}`, "use numbers or booleans");
+      const what =
+        typeof v === "string" ? JSON.stringify(v) : typeof v === "bigint" ? `${v}n` : String(v as unknown);
+      throw new DTypeError(
+        `an array element is ${what}`,
+        "use numbers or booleans; join Tensors with stack(), and 64-bit integers in a BigInt64Array",
+      );
     }
     elements.push(Number(v));
   };
   visit(value, 0);
   if (elements.length === 0) dtype = "float32";
   return { shape, dtype, elements };
+}
+
+/** Refuses numbers that an integer type does not have, as NumPy does: they would come out as others. */
+export function checkElements(elements: readonly number[], dtype: DType): void {
+  if (!isInteger(dtype)) return;
+  const { min, max } = limits(dtype);
+  for (const x of elements) {
+    if (x >= min && x <= max) continue;
+    throw new DTypeError(
+      `${x} is outside ${dtype}, ${min} to ${max}`,
+      'name a type that has it: { dtype: "float32" } or { dtype: "int64" }, for instance',
+    );
+  }
 }
 
 const scratch = new DataView(new ArrayBuffer(4));
@@ -113,8 +136,20 @@ function toSmallFloat(x: number, exponent: number, mantissa: number, finite: boo
   return sign | Math.min(bits, overflow);
 }
 
-/** The elements as bytes of `dtype`, row-major and little-endian, in a fresh buffer. */
+/** A number without its fraction; 0 for NaN and infinities, as the narrower integer types have them. */
+function whole(x: number | bigint): bigint {
+  return typeof x === "bigint" ? x : Number.isFinite(x) ? BigInt(Math.trunc(x)) : 0n;
+}
+
+/**
+ * The elements as bytes of `dtype`, row-major and little-endian, in a fresh buffer. Complex numbers are given as real and imaginary part by
+ * turns.
+ */
 export function encode(elements: ArrayLike<number | bigint>, dtype: DType): Uint8Array {
+  if (ArrayBuffer.isView(elements) && dtypeOf(elements as TypedArray) === dtype) {
+    const { buffer, byteOffset, byteLength } = elements;
+    return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer);
+  }
   const numbers = elements as ArrayLike<number>;
   const bytes = (array: ArrayBufferView): Uint8Array =>
     new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
@@ -139,9 +174,9 @@ export function encode(elements: ArrayLike<number | bigint>, dtype: DType): Uint
     case "uint32":
       return bytes(Uint32Array.from(numbers, Number));
     case "int64":
-      return bytes(BigInt64Array.from(elements as ArrayLike<bigint>, BigInt));
+      return bytes(BigInt64Array.from(elements as ArrayLike<bigint>, whole));
     case "uint64":
-      return bytes(BigUint64Array.from(elements as ArrayLike<bigint>, BigInt));
+      return bytes(BigUint64Array.from(elements as ArrayLike<bigint>, whole));
     case "bfloat16":
       return bytes(Uint16Array.from(numbers, toBfloat16));
     case "float16":

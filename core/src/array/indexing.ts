@@ -1,5 +1,5 @@
 /** Reading and writing parts of arrays: static slices, slices at computed places, gather and scatter. */
-import { isInteger, isUnsigned } from "../graph/dtype.js";
+import { isInteger, isUnsigned, itemSize } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
@@ -8,7 +8,7 @@ import { addBatchAxis, broadcastTo, zerosLike } from "./broadcast.js";
 import { iota, scalar } from "./creation.js";
 import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
 import { concatenate } from "./joining.js";
-import { broadcastShapes, normalizeAxis } from "./shapes.js";
+import { broadcastShapes, normalizeAxis, sizeOf } from "./shapes.js";
 import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
 import { Tensor } from "./tensor.js";
 
@@ -130,13 +130,21 @@ export function dynamicSlice(x: Tensor, starts: readonly TensorLike[], sizes: re
   return bind(dynamicSlicePrimitive, [x, ...places(starts)], { sizes: [...sizes] });
 }
 
+/** Start indices, all of one type that is wide enough for any length. */
 function places(starts: readonly TensorLike[]): Tensor[] {
-  return starts.map((s) => {
+  const given = starts.map((s) => {
     const t = s instanceof Tensor ? s : scalar(s as number, "int32");
     if (!isInteger(t.dtype) || t.ndim !== 0)
       throw new DTypeError(`a start index is ${t}`, "use integer scalars");
-    return t;
+    return wide(t);
   });
+  const [first, ...rest] = given;
+  return rest.every((t) => t.dtype === first!.dtype) ? given : given.map((t) => cast(t, "int64"));
+}
+
+/** Indices in a type that can count the elements of any axis. */
+function wide(indices: Tensor): Tensor {
+  return itemSize(indices.dtype) < 4 ? cast(indices, "int32") : indices;
 }
 
 const dynamicUpdateSlicePrimitive: Op<None> = {
@@ -399,13 +407,30 @@ export function wrapIndices(operation: string, indices: TensorLike, length: numb
   const [t] = promote(operation, indices) as [Tensor];
   if (!isInteger(t.dtype))
     throw new DTypeError(`${operation}: indices are ${t.dtype}`, 'convert them with .astype("int32")');
-  return isUnsigned(t.dtype) ? t : where(less(t, 0), add(t, length), t);
+  const at = wide(t);
+  return isUnsigned(at.dtype) ? at : where(less(at, 0), add(at, length), at);
+}
+
+/** Refuses to read elements where there are none: there is no end to move an index to. */
+export function checkReadable(operation: string, x: Tensor, axis: number, indices: Shape): void {
+  if (x.shape[axis] === 0 && sizeOf(indices) > 0) {
+    throw new ShapeError(
+      `${operation}: indices of [${indices.join(", ")}] into axis ${axis} of [${x.shape.join(", ")}], which has no elements`,
+      "there is nothing to read: give no indices, or another axis",
+    );
+  }
 }
 
 /** Rows of `x` along `axis` at `indices` (any shape), which take the axis' place. Indices outside are moved to the nearest end. */
 export function take(x: Tensor, indices: TensorLike, axis = 0): Tensor {
   const along = normalizeAxis("take", axis, x.ndim);
   const at = wrapIndices("take", indices, x.shape[along]!);
+  checkReadable("take", x, along, at.shape);
+  if (x.size === 0)
+    return zerosLike({
+      shape: [...x.shape.slice(0, along), ...at.shape, ...x.shape.slice(along + 1)],
+      dtype: x.dtype,
+    });
   const before = Array.from({ length: along }, (_, i) => i);
   const after = Array.from({ length: x.ndim - along - 1 }, (_, i) => along + at.ndim + i);
   return gather(x, expandDims(at, at.ndim), {
@@ -433,6 +458,8 @@ export function takeAlongAxis(x: Tensor, indices: Tensor, axis = -1): Tensor {
     wrapIndices("takeAlongAxis", indices, x.shape[along]!),
     lead.with(along, indices.shape[along]!),
   );
+  checkReadable("takeAlongAxis", operand, along, places.shape);
+  if (operand.size === 0) return zerosLike({ shape: places.shape, dtype: x.dtype });
   const batch = operand.shape.map((_, i) => i).filter((i) => i !== along);
   return gather(operand, expandDims(places, places.ndim), {
     offsetDims: [],

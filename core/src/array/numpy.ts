@@ -1,7 +1,8 @@
 /** More of NumPy's vocabulary, written with the operations of the other files. */
-import { isFloat } from "../graph/dtype.js";
+import { isComplex, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { broadcastInDim, broadcastTo, reduceSum, zerosLike } from "./broadcast.js";
+import { imag, real } from "./complex.js";
 import { dotGeneral } from "./contraction.js";
 import { iota } from "./creation.js";
 import {
@@ -9,12 +10,12 @@ import {
   add,
   and,
   cast,
+  div,
   equal,
-  exp,
   expm1,
   greater,
+  greaterEqual,
   isnan,
-  log1p,
   maximum,
   minimum,
   mul,
@@ -22,6 +23,7 @@ import {
   notEqual,
   or,
   promote,
+  softplus,
   sqrt,
   sub,
   type TensorLike,
@@ -29,7 +31,7 @@ import {
 } from "./elementwise.js";
 import { limits } from "./hostdata.js";
 import { concatenate } from "./joining.js";
-import { max, min } from "./reductions.js";
+import { any, max, min } from "./reductions.js";
 import { normalizeAxis } from "./shapes.js";
 import { expandDims, moveAxis, reshape, sliceRanges } from "./shaping.js";
 import type { Tensor } from "./tensor.js";
@@ -71,12 +73,13 @@ export function diagonal(x: Tensor, { offset = 0, axes = [0, 1] as readonly [num
   const start = last.shape.map((_, i) => (i === last.ndim - 2 ? first : 0));
   const band = sliceRanges(last, start, last.shape.with(-2, first + length));
   const onIt = equal(add(iota(band.shape, band.ndim - 2), first + offset), iota(band.shape, band.ndim - 1));
+  if (x.dtype === "bool") return any(and(onIt, band), -1);
   return reduceSum(where(onIt, band, zerosLike(band)), [band.ndim - 1]);
 }
 
-/** The sum of the diagonal. */
+/** The sum of the diagonal; of bools a count. */
 export function trace(x: Tensor, offset = 0): Tensor {
-  const d = diagonal(x, { offset });
+  const d = diagonal(x.dtype === "bool" ? cast(x, "int32") : x, { offset });
   return reduceSum(d, [d.ndim - 1]);
 }
 
@@ -180,6 +183,7 @@ export function peakToPeak(x: Tensor, axes?: number | readonly number[]): Tensor
 
 export function isinf(x: TensorLike): Tensor {
   const [t] = promote("isinf", x) as [Tensor];
+  if (isComplex(t.dtype)) return or(isinf(real(t)), isinf(imag(t)));
   return isFloat(t.dtype) ? equal(abs(t), Number.POSITIVE_INFINITY) : notEqual(t, t);
 }
 
@@ -190,12 +194,16 @@ export function nanToNum(x: Tensor, nan = 0): Tensor {
   return where(isnan(x), nan, minimum(maximum(x, -Number(top)), top));
 }
 
-/** sqrt(x² + y²). */
+/** sqrt(x² + y²), without overflow. */
 export function hypot(x: TensorLike, y: TensorLike): Tensor {
-  const [a, b] = promote("hypot", x, y) as [Tensor, Tensor];
-  const [large, small] = [maximum(abs(a), abs(b)), minimum(abs(a), abs(b))];
-  const ratio = where(equal(large, 0), 0, small).div(where(equal(large, 0), 1, large));
-  return mul(large, sqrt(add(mul(ratio, ratio), 1)));
+  const [a, b] = promote("hypot", x, y).map((t) => abs(isFloat(t.dtype) ? t : cast(t, "float32"))) as [
+    Tensor,
+    Tensor,
+  ];
+  const [large, small] = [maximum(a, b), minimum(a, b)];
+  const ratio = div(where(equal(large, 0), 0, small), where(equal(large, 0), 1, large));
+  const infinite = or(isinf(a), isinf(b));
+  return where(infinite, Number.POSITIVE_INFINITY, mul(large, sqrt(add(mul(ratio, ratio), 1))));
 }
 
 /** Logical or of bools, of numbers whether they are not 0. */
@@ -214,12 +222,12 @@ function truth(x: TensorLike): Tensor {
 
 /** log sigmoid(x), without overflow. */
 export function logSigmoid(x: Tensor): Tensor {
-  return neg(add(maximum(neg(x), 0), log1p(exp(neg(abs(x))))));
+  return neg(softplus(neg(isInteger(x.dtype) ? cast(x, "float32") : x)));
 }
 
-/** x above 0, else `slope`·x. */
+/** x from 0 up, else `slope`·x. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
-  return where(greater(x, 0), x, mul(x, slope));
+  return where(greaterEqual(x, 0), x, mul(x, slope));
 }
 
 /** x above 0, else `alpha`·(exp(x) - 1). */

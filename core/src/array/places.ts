@@ -1,10 +1,18 @@
 /** NumPy's indexing with slices and integer arrays together, to read and to write: `at(x, rows, [1, -1]).set(0)`. */
 import { isInteger } from "../graph/dtype.js";
-import { ArgumentError, DTypeError } from "../graph/errors.js";
-import { broadcastTo } from "./broadcast.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
+import { broadcastTo, zerosLike } from "./broadcast.js";
 import { iota } from "./creation.js";
 import { and, cast, greaterEqual, less, promote, type TensorLike, where } from "./elementwise.js";
-import { gather, type ScatterDimensions, type SliceSpec, scatter, slice, wrapIndices } from "./indexing.js";
+import {
+  checkReadable,
+  gather,
+  type ScatterDimensions,
+  type SliceSpec,
+  scatter,
+  slice,
+  wrapIndices,
+} from "./indexing.js";
 import { stack } from "./joining.js";
 import { broadcastShapes, normalizeAxis } from "./shapes.js";
 import { expandDims, flatten, pad, reshape } from "./shaping.js";
@@ -50,12 +58,17 @@ function splitSpecs(x: Tensor, specs: readonly PlaceSpec[]): Split {
 function readArrays(x: Tensor, axes: readonly number[], arrays: readonly Tensor[]): Tensor {
   if (axes.length === 0) return x;
   const shape = broadcastShapes("at", ...arrays.map((a) => a.shape));
+  const adjacent = axes.every((axis, i) => i === 0 || axis === axes[i - 1]! + 1);
+  const front = adjacent ? axes[0]! : 0;
+  for (const axis of axes) checkReadable("at", x, axis, shape);
+  if (x.size === 0) {
+    const kept = x.shape.filter((_, i) => !axes.includes(i));
+    return zerosLike({ shape: kept.toSpliced(front, 0, ...shape), dtype: x.dtype });
+  }
   const places = stack(
     arrays.map((a) => cast(broadcastTo(a, shape), "int32")),
     shape.length,
   );
-  const adjacent = axes.every((axis, i) => i === 0 || axis === axes[i - 1]! + 1);
-  const front = adjacent ? axes[0]! : 0;
   const rest = x.shape.length - axes.length;
   return gather(x, places, {
     offsetDims: Array.from({ length: rest }, (_, i) => (i < front ? i : i + shape.length)),
@@ -148,7 +161,10 @@ export function at(x: Tensor, ...specs: readonly PlaceSpec[]): Place {
   return new Place(x, specs);
 }
 
-/** `x` with `updates` combined in at the `indices` along an axis, other axes side by side: the counterpart of `takeAlongAxis`. */
+/**
+ * `x` with `updates` combined in at the `indices` along an axis, other axes side by side: the counterpart of `takeAlongAxis`. Indices outside
+ * are skipped.
+ */
 export function scatterAlongAxis(
   x: Tensor,
   indices: Tensor,
@@ -156,9 +172,16 @@ export function scatterAlongAxis(
   { axis = -1, kind = "set" as ScatterDimensions["kind"] } = {},
 ): Tensor {
   const along = normalizeAxis("scatterAlongAxis", axis, x.ndim);
+  if (indices.ndim !== x.ndim) {
+    throw new ShapeError(
+      `scatterAlongAxis: indices of [${indices.shape.join(", ")}] for [${x.shape.join(", ")}]`,
+      "ranks must be equal",
+    );
+  }
   const batch = x.shape.map((_, i) => i).filter((i) => i !== along);
   const lead = x.shape.with(along, indices.shape[along]!);
-  return scatter(x, expandDims(broadcastTo(indices, lead), x.ndim), broadcastTo(updates, lead), {
+  const places = broadcastTo(wrapIndices("scatterAlongAxis", indices, x.shape[along]!), lead);
+  return scatter(x, expandDims(places, x.ndim), broadcastTo(updates, lead), {
     kind,
     updateWindowDims: [],
     insertedWindowDims: [along],

@@ -71,6 +71,8 @@ const caches = new WeakMap<Runtime, Map<string, Program>>();
 const replicas = new WeakMap<DeviceBuffer, Map<string, DeviceBuffer>>();
 
 function replica(runtime: Runtime, buffer: DeviceBuffer, mesh: Mesh): DeviceBuffer {
+  // A copy of what is freed or donated must not be used either: the runtime refuses the buffer.
+  if (buffer.state !== "live") return buffer;
   let copies = replicas.get(buffer);
   if (copies === undefined) {
     copies = new Map();

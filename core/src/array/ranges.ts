@@ -6,7 +6,7 @@ import { type CreationOptions, iota, tensor } from "./creation.js";
 import { add, cast, equal, greaterEqual, mul, where } from "./elementwise.js";
 import type { Tensor } from "./tensor.js";
 
-/** `arange(stop)`, `arange(start, stop, step)`: evenly spaced values in [start, stop); int32 where all are integers. */
+/** `arange(stop)`, `arange(start, stop, step)`: evenly spaced values in [start, stop); int32 where all three are integers. */
 export function arange(start: number, stop?: number, step = 1, options: CreationOptions = {}): Tensor {
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
   if (step === 0 || ![from, to, step].every(Number.isFinite)) {
@@ -16,7 +16,7 @@ export function arange(start: number, stop?: number, step = 1, options: Creation
     );
   }
   const length = Math.max(0, Math.ceil((to - from) / step));
-  const integral = Number.isInteger(from) && Number.isInteger(step);
+  const integral = [from, to, step].every(Number.isInteger);
   const dtype = options.dtype ?? (integral ? "int32" : "float32");
   if (integral && isInteger(dtype)) {
     const counts = iota([length], 0, { dtype });

@@ -1,9 +1,10 @@
 /** Reductions along axes other than sums (broadcast.ts), and what is built from them. */
-import { type DType, isFloat, isInteger } from "../graph/dtype.js";
+import { type DType, isComplex, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
-import { broadcastInDim, keep, lowerReduction, reduceSum } from "./broadcast.js";
+import { broadcastInDim, keep, lowerReduction, reduceSum, sum } from "./broadcast.js";
+import { imag, real } from "./complex.js";
 import { iota, literal, type Scalar } from "./creation.js";
 import {
   add,
@@ -21,8 +22,9 @@ import {
 } from "./elementwise.js";
 import { limits } from "./hostdata.js";
 import { normalizeAxes, normalizeAxis, sizeOf } from "./shapes.js";
-import { squeeze } from "./shaping.js";
+import { inverse, reshape, squeeze, transpose } from "./shaping.js";
 import type { Tensor } from "./tensor.js";
+import { productsBefore } from "./windows.js";
 
 interface Reduction {
   readonly mlir: string;
@@ -95,18 +97,13 @@ const ops: Record<Name, Op<Axes>> = {
   reduce_or: reduction("reduce_or"),
 };
 
-/** The cotangent of a product: the product of the other elements, right also where there are zeros. */
+/** The cotangent of a product: the products of all other elements, from those before each and after it. Right where there are zeros, to any order. */
 function productCotangent(g: Tensor, x: Tensor, axes: readonly number[]): Tensor {
-  const isZero = equal(x, 0);
-  const zeros = spread(reduceSum(cast(isZero, x.dtype), axes), x, axes);
-  const nonzero = where(isZero, 1, x);
-  const product = spread(bind(ops.reduce_prod, [nonzero], { axes }), x, axes);
-  const others = where(
-    isZero,
-    where(equal(zeros, 1), product, 0),
-    where(equal(zeros, 0), div(product, nonzero), 0),
-  );
-  return mul(spread(g, x, axes), others);
+  const order = [...x.shape.keys()].filter((a) => !axes.includes(a)).concat(axes);
+  const apart = transpose(x, order);
+  const rows = reshape(apart, [...apart.shape.slice(0, -axes.length), -1]);
+  const others = mul(productsBefore(rows), productsBefore(rows, { reverse: true }));
+  return mul(spread(g, x, axes), transpose(reshape(others, apart.shape), inverse(order)));
 }
 
 export interface ReductionOptions {
@@ -182,6 +179,11 @@ export function variance(
   axes?: AxesArgument,
   { keepDims = false, correction = 0 }: ReductionOptions & { correction?: number } = {},
 ): Tensor {
+  // The mean square of the distance from the mean, which of complex numbers is the sum of the parts' variances.
+  if (isComplex(x.dtype)) {
+    const of = (part: Tensor): Tensor => variance(part, axes, { keepDims, correction });
+    return add(of(real(x)), of(imag(x)));
+  }
   const list = normalizeAxes("variance", axes, x.ndim);
   const count = list.reduce((n, a) => n * x.shape[a]!, 1);
   const wide = widened(x);
@@ -208,6 +210,7 @@ export function logsumexp(
 ): Tensor {
   const list = normalizeAxes("logsumexp", axes, x.ndim);
   const input = floating(x);
+  if (list.some((a) => x.shape[a] === 0)) return log(sum(input, list, { keepDims }));
   const top = stopGradient(max(input, list, { keepDims: true }));
   const shift = where(notEqual(sub(top, top), 0), 0, top);
   const result = add(log(reduceSum(exp(sub(input, shift)), list)), squeeze(shift, list));
@@ -218,6 +221,7 @@ export function logsumexp(
 export function softmax(x: Tensor, axis: number | readonly number[] = -1): Tensor {
   const list = normalizeAxes("softmax", axis, x.ndim);
   const input = floating(x);
+  if (x.size === 0) return input;
   const weights = exp(sub(input, stopGradient(max(input, list, { keepDims: true }))));
   return div(weights, keep(reduceSum(weights, list), x.shape, list));
 }
@@ -226,6 +230,7 @@ export function softmax(x: Tensor, axis: number | readonly number[] = -1): Tenso
 export function logSoftmax(x: Tensor, axis: number | readonly number[] = -1): Tensor {
   const list = normalizeAxes("logSoftmax", axis, x.ndim);
   const input = floating(x);
+  if (x.size === 0) return input;
   const shifted = sub(input, stopGradient(max(input, list, { keepDims: true })));
   return sub(shifted, log(keep(reduceSum(exp(shifted), list), x.shape, list)));
 }
@@ -305,7 +310,8 @@ export function argmin(x: Tensor, axis = -1): Tensor {
 /** Euclidean norm of all elements, or along axes. */
 export function norm(x: Tensor, axes?: AxesArgument, { keepDims = false }: ReductionOptions = {}): Tensor {
   const list = normalizeAxes("norm", axes, x.ndim);
-  const result = sqrt(reduceSum(mul(x, x), list));
+  const squares = (t: Tensor): Tensor => reduceSum(mul(t, t), list);
+  const result = sqrt(isComplex(x.dtype) ? add(squares(real(x)), squares(imag(x))) : squares(floating(x)));
   return keepDims ? keep(result, x.shape, list) : result;
 }
 

@@ -1,16 +1,31 @@
 /** Order: sorting, the largest elements, and what follows from sorted data. */
-import { isFloat } from "../graph/dtype.js";
-import { ArgumentError } from "../graph/errors.js";
+import { isFloat, isInteger, promoteTypes } from "../graph/dtype.js";
+import { ArgumentError, DTypeError } from "../graph/errors.js";
 import { functionType, scalarType } from "../graph/lowering.js";
 import { bindAll, type Op } from "./bind.js";
-import { broadcastTo, keep, onesLike, reduceSum, zerosLike } from "./broadcast.js";
+import { broadcastTo, keep, onesLike, zerosLike } from "./broadcast.js";
 import { iota, literal } from "./creation.js";
-import { add, cast, less, lessEqual, mul, promote, type TensorLike, uniform } from "./elementwise.js";
-import { takeAlongAxis } from "./indexing.js";
+import {
+  add,
+  and,
+  cast,
+  isnan,
+  less,
+  lessEqual,
+  mul,
+  not,
+  or,
+  promote,
+  shiftRightArithmetic,
+  type TensorLike,
+  uniform,
+  where,
+} from "./elementwise.js";
+import { take, takeAlongAxis } from "./indexing.js";
 import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
 import { normalizeAxis } from "./shapes.js";
-import { expandDims, flatten, sliceRanges, squeeze } from "./shaping.js";
+import { flatten, sliceRanges, squeeze } from "./shaping.js";
 import type { Tensor } from "./tensor.js";
 
 /** Sorts the first operand along an axis and the others with it. Stable; NaN counts as the largest number, -0 as 0. */
@@ -136,7 +151,7 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
   return bindAll(topKPrimitive, [x], { k }) as unknown as [Tensor, Tensor];
 }
 
-/** The `q`-th quantile (0 to 1) along an axis, linear between elements; of all elements by default. */
+/** The `q`-th quantile (0 to 1) along an axis, linear between elements, NaN where one of them is; of all elements by default. */
 export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false } = {}): Tensor {
   if (!(q >= 0 && q <= 1)) throw new ArgumentError(`quantile: ${q}`, "give a number from 0 to 1");
   const input = isFloat(x.dtype) ? x : cast(x, "float32");
@@ -151,7 +166,9 @@ export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false
     return squeeze(sliceRanges(sorted, start, flat.shape.with(along, i + 1)), along);
   };
   const [low, high] = [row(Math.floor(place)), row(Math.ceil(place))];
-  const result = add(mul(low, 1 - (place - Math.floor(place))), mul(high, place - Math.floor(place)));
+  const between = add(mul(low, 1 - (place - Math.floor(place))), mul(high, place - Math.floor(place)));
+  // NaN is sorted to the end: if there is one, no element has a rank.
+  const result = where(isnan(row(length - 1)), Number.NaN, between);
   if (!keepDims) return result;
   return keep(result, x.shape, axis === undefined ? [...x.shape.keys()] : [along]);
 }
@@ -161,7 +178,10 @@ export function median(x: Tensor, axis?: number, options: { keepDims?: boolean }
   return quantile(x, 0.5, axis, options);
 }
 
-/** For each of `values` the place (int32) where it would be put into the ascending vector `sorted`: before equal ones, or after them. */
+/**
+ * For each of `values` the place (int32) where it would be put into the ascending vector `sorted`: before equal ones, or after them. NaN
+ * counts as the largest number. A binary search, of as many steps for all values together as the length has digits.
+ */
 export function searchSorted(
   sorted: Tensor,
   values: TensorLike,
@@ -169,15 +189,29 @@ export function searchSorted(
 ): Tensor {
   if (sorted.ndim !== 1)
     throw new ArgumentError(`searchSorted in [${sorted.shape.join(", ")}]`, "give a sorted vector");
-  const [edges, wanted] = [sorted, promote("searchSorted", values)[0]!];
-  const column = expandDims(wanted, wanted.ndim);
-  const below = side === "left" ? less(edges, column) : lessEqual(edges, column);
-  return reduceSum(cast(below, "int32"), [wanted.ndim]);
+  const given = promote("searchSorted", values)[0]!;
+  const dtype = promoteTypes(sorted.dtype, given.dtype);
+  const [edges, wanted] = [cast(sorted, dtype), cast(given, dtype)];
+  const precedes = (edge: Tensor): Tensor =>
+    side === "left"
+      ? or(less(edge, wanted), and(isnan(wanted), not(isnan(edge))))
+      : or(lessEqual(edge, wanted), isnan(wanted));
+  // All edges before `low` precede the value, none from `high` on does.
+  let low = zerosLike({ shape: wanted.shape, dtype: "int32" });
+  let high = add(low, edges.size);
+  for (let rest = edges.size; rest > 0; rest = Math.floor(rest / 2)) {
+    const middle = shiftRightArithmetic(add(low, high), 1);
+    const open = less(low, high);
+    const goes = and(open, precedes(take(edges, middle)));
+    [low, high] = [where(goes, add(middle, 1), low), where(or(goes, not(open)), high, middle)];
+  }
+  return low;
 }
 
 /** How often each of 0 … `length` - 1 is in the integers `x`; others are not counted. */
 export function bincount(x: Tensor, length: number): Tensor {
-  const flat = flatten(x);
+  if (!isInteger(x.dtype)) throw new DTypeError(`bincount of ${x}`, "it counts integers");
+  const flat = where(less(flatten(x), 0), length, cast(flatten(x), "int32"));
   const counts = zerosLike({ shape: [length], dtype: "int32" });
   return scatterAlongAxis(counts, flat, onesLike({ shape: flat.shape, dtype: "int32" }), {
     axis: 0,

@@ -331,7 +331,25 @@ function cumulative(
 
 /** Products of the elements up to and with each, along an axis. */
 export function cumprod(x: Tensor, axis = 0, { reverse = false } = {}): Tensor {
-  return cumulative("cumprod", x, axis, reverse, mul, 1);
+  return cumulative("cumprod", x.dtype === "bool" ? cast(x, "int32") : x, axis, reverse, mul, 1);
+}
+
+/** Products of the elements before each along the last axis, or after it. */
+export function productsBefore(x: Tensor, { reverse = false } = {}): Tensor {
+  const length = x.shape.at(-1)!;
+  if (length === 0) return x;
+  const none = x.shape.map(() => 0);
+  const first = reverse ? 1 : 0;
+  const inner = sliceRanges(
+    cumprod(x, -1, { reverse }),
+    none.with(-1, first),
+    x.shape.with(-1, length - 1 + first),
+  );
+  return padWith(inner, scalar(1, x.dtype), {
+    low: none.with(-1, 1 - first),
+    high: none.with(-1, first),
+    interior: none,
+  });
 }
 
 /** The largest of the elements up to and with each, along an axis. */

@@ -29,6 +29,14 @@ export interface Primitive<A extends Attributes = Attributes, V extends Value = 
   shape(inputs: readonly Aval[], attributes: A): readonly Aval[];
   /** Reverse-mode rule: the inputs' cotangents, `undefined` for a zero. Without one, reaching the operation is an error. */
   vjp?(application: Application<A, V>, cotangents: readonly (V | undefined)[]): readonly (V | undefined)[];
+  /**
+   * The same as a linear function that is only transposed, never computed: the rule for derivatives forwards, where it differs from `vjp` or
+   * there is none.
+   */
+  pullback?(
+    application: Application<A, V>,
+    cotangents: readonly (V | undefined)[],
+  ): readonly (V | undefined)[];
   /** The derivative is zero everywhere (comparisons, rounding, random bits). */
   readonly zeroDerivative?: boolean;
   /** Vectorising rule: inputs with `batched[i]` have a leading axis of `size`; every output must. */

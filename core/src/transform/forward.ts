@@ -1,13 +1,11 @@
-/**
- * Forward-mode derivatives, by transposing the reverse mode twice: `u -> vjp(f, x)(u)` is linear, and its own vjp is the jvp of `f`.
- * The inner one is never computed, only differentiated; compiled, a jvp costs about what a forward-mode one does.
- */
+/** Derivatives along a direction: of a function, and of a gradient. */
 import { zerosLike } from "../array/broadcast.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { pushForward } from "./pushforward.js";
 import { alias, expectTensor, trace } from "./tracing.js";
 import { flatten } from "./tree.js";
-import { backward, grad } from "./vjp.js";
+import { backward, grad, inMode } from "./vjp.js";
 
 function checkTangents(transform: string, primals: readonly Tensor[], tangents: readonly Tensor[]): void {
   if (primals.length !== tangents.length) {
@@ -26,29 +24,16 @@ function checkTangents(transform: string, primals: readonly Tensor[], tangents: 
   }
 }
 
-/** The value of `f`, and its directional derivative along `tangents` (a tree like the arguments). */
-export function jvp<A extends unknown[]>(
-  f: (...args: A) => Tensor,
-  primals: A,
-  tangents: A,
-): [Tensor, Tensor] {
+/** The value of `f` (a Tensor or a tree), and its directional derivative along `tangents` (a tree like the arguments). */
+export function jvp<A extends unknown[], R>(f: (...args: A) => R, primals: A, tangents: A): [R, R] {
   const [flat, along] = [flatten(primals), flatten(tangents)];
   checkTangents("jvp", flat.leaves, along.leaves);
   const inputs = flat.leaves.map(alias);
-  const output = expectTensor(
-    "jvp",
-    trace("jvp", () => f(...(flat.rebuild(inputs) as A))),
-  );
-  const u = alias(zerosLike(output));
-  return trace("jvp", () => {
-    const pulled = backward([output], [u], inputs);
-    const [pushed] = backward(
-      pulled.filter((g) => g !== undefined),
-      along.leaves.filter((_, i) => pulled[i] !== undefined),
-      [u],
-    );
-    return [output, pushed ?? zerosLike(output)];
-  });
+  const result = trace("jvp", () => f(...(flat.rebuild(inputs) as A)));
+  const { leaves: outputs, rebuild } = flatten(result);
+  if (outputs.length === 0) expectTensor("jvp", result);
+  const pushed = trace("jvp", () => pushForward(outputs, inputs, along.leaves));
+  return [result, rebuild(outputs.map((y, i) => pushed[i] ?? zerosLike(y))) as R];
 }
 
 /** The product of the Hessian of a scalar function at `at` with `direction`, both trees like its first argument. */
@@ -64,7 +49,9 @@ export function hessianVectorProduct<T, A extends unknown[]>(
     const gradients = flatten(
       trace("hessianVectorProduct", () => gradient(flat.rebuild(inputs) as T)),
     ).leaves;
-    const found = trace("hessianVectorProduct", () => backward(gradients, along, inputs));
+    const found = trace("hessianVectorProduct", () =>
+      inMode("reverse", () => backward(gradients, along, inputs)),
+    );
     return flat.rebuild(found.map((g, i) => g ?? zerosLike(inputs[i]!))) as T;
   };
 }

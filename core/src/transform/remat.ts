@@ -2,13 +2,14 @@
  * Rematerialisation: a function whose intermediate values are not kept for its derivative but computed again there (Chen et al. 2016,
  * "Training deep nets with sublinear memory cost").
  */
-import { application, bind, bindAll, type Op } from "../array/bind.js";
+import { application, bind, bindAll, type Op, placeholder } from "../array/bind.js";
 import { uniform } from "../array/elementwise.js";
 import { Tensor } from "../array/tensor.js";
 import { tensorType } from "../graph/lowering.js";
 import { type Graph, type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
 import { closure } from "./closure.js";
+import { pullback, pushForward } from "./pushforward.js";
 import { flatten } from "./tree.js";
 import { backward } from "./vjp.js";
 import { batchGraph } from "./vmap.js";
@@ -102,14 +103,26 @@ const rematPrimitive: Op<RematAttributes> = {
       args,
     );
   },
+  /** Rematerialised too: for the gradient of a derivative forwards. */
+  pullback({ inputs, attributes: { graph, policy } }, cotangents) {
+    return pullback(inputs, cotangents, (tangents, asked) => {
+      const moving = tangents.flatMap((t, i) => (t === undefined ? [] : [i]));
+      const steps = graph.parameters.map((p, i) => (moving.includes(i) ? placeholder(p) : undefined));
+      const pushed = pushForward(graph.outputs, graph.parameters, steps);
+      const outputs = asked.flatMap((i) => pushed[i] ?? []);
+      const found = bindAll(rematPrimitive, [...inputs, ...moving.map((i) => tangents[i]!)], {
+        graph: { parameters: [...graph.parameters, ...moving.map((i) => steps[i]!)], outputs },
+        results: outputs.length,
+        policy,
+      });
+      let next = 0;
+      return asked.map((i) => pushed[i] && found[next++]);
+    });
+  },
   batch(inputs, batched, { graph, results, policy }, size) {
-    const outputs = graph.outputs.slice(0, results);
-    const many = batchGraph(
-      { parameters: graph.parameters, outputs },
-      batched,
-      size,
-      outputs.map(() => true),
-    );
+    // What is kept for a derivative is among the outputs: it is read from there.
+    const all = graph.outputs.map(() => true);
+    const many = batchGraph(graph, batched, size, all);
     return bindAll(rematPrimitive, inputs, { graph: many, results, policy });
   },
   lower: (lowering, { attributes: { graph } }, operands) => lowering.inline(graph, operands),

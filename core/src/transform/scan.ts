@@ -12,6 +12,7 @@ import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { functionType, type Lowering, tensorType } from "../graph/lowering.js";
 import { type Aval, type Graph, type Node, reachable } from "../graph/node.js";
 import { closure, isConstant } from "./closure.js";
+import { pullback, pushForward } from "./pushforward.js";
 import { flatten, leaves } from "./tree.js";
 import { backward } from "./vjp.js";
 import { batchGraph } from "./vmap.js";
@@ -99,6 +100,8 @@ const scanPrimitive: Op<ScanAttributes> = {
     for (const [k, i] of [...carriesAt, ...constantsAt, ...sequencesAt].entries()) gradient[i] = results[k];
     return gradient;
   },
+  pullback: ({ inputs, attributes }, cotangents) =>
+    pullback(inputs, cotangents, (tangents, asked) => tangentScan(inputs, attributes, tangents, asked)),
   batch(inputs, batched, { body, constants, carries, length, reverse }, size) {
     // A part of the state that some step makes different for different examples is different from the start.
     const state = batched.slice(constants, constants + carries);
@@ -127,6 +130,60 @@ const scanPrimitive: Op<ScanAttributes> = {
   lower: (lowering, { inputs, outputs, attributes }, operands) =>
     lowerScan(lowering, inputs, outputs, attributes, operands),
 };
+
+/** The tangents of a scan's outputs: the same steps, with the tangents of the state beside it. */
+function tangentScan(
+  inputs: readonly Tensor[],
+  { body, constants, carries, length, reverse }: ScanAttributes,
+  tangents: readonly (Tensor | undefined)[],
+  asked: readonly number[],
+): (Tensor | undefined)[] {
+  const sequences = constants + carries;
+  const isState = (i: number): boolean => i >= constants && i < sequences;
+  const steps = body.parameters.map((p, i) =>
+    (isState(i) ? differentiable(p) : tangents[i] !== undefined) ? placeholder(p) : undefined,
+  );
+  const pushed = pushForward(body.outputs, body.parameters, steps);
+  const moving = (from: number, to: number): number[] =>
+    steps.flatMap((t, i) => (t !== undefined && i >= from && i < to ? [i] : []));
+  const [constantsAt, stateAt, sequencesAt] = [
+    moving(0, constants),
+    moving(constants, sequences),
+    moving(sequences, inputs.length),
+  ];
+  const beside = (values: readonly Tensor[], others: (i: number) => Tensor): Tensor[] => [
+    ...values.slice(0, constants),
+    ...constantsAt.map(others),
+    ...values.slice(constants, sequences),
+    ...stateAt.map(others),
+    ...values.slice(sequences),
+    ...sequencesAt.map(others),
+  ];
+  const results = asked.filter((i) => i >= carries && pushed[i] !== undefined);
+  const found = bindAll(
+    scanPrimitive,
+    beside(inputs, (i) => tangents[i] ?? zerosLike(inputs[i]!)),
+    {
+      body: {
+        parameters: beside(body.parameters, (i) => steps[i]!),
+        outputs: [
+          ...body.outputs.slice(0, carries),
+          ...stateAt.map((i) => pushed[i - constants] ?? zerosLike(body.parameters[i]!)),
+          ...results.map((i) => pushed[i]!),
+        ],
+      },
+      constants: constants + constantsAt.length,
+      carries: carries + stateAt.length,
+      length,
+      reverse,
+    },
+  );
+  const outputs = [...stateAt.map((i) => i - constants), ...results];
+  return asked.map((i) => {
+    const at = outputs.indexOf(i);
+    return at < 0 ? undefined : found[carries + at];
+  });
+}
 
 /** The values of a step that `results` are computed from: its parameters (by position), and others inside it. */
 function needed(

@@ -2,13 +2,29 @@
 import { application } from "../array/bind.js";
 import { differentiable, onesLike, zerosLike } from "../array/broadcast.js";
 import { add } from "../array/elementwise.js";
-import { Tensor } from "../array/tensor.js";
+import type { Tensor } from "../array/tensor.js";
 import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
 import { alias, expectTensor, trace } from "./tracing.js";
 import { flatten } from "./tree.js";
+
+/** Whether derivatives that are built now will be computed, or only be transposed for one forwards (see pushforward.ts). */
+type Mode = "reverse" | "forward";
+
+let mode: Mode = "reverse";
+
+/** Runs `f`, whose derivatives are built in the given mode. */
+export function inMode<R>(chosen: Mode, f: () => R): R {
+  const outer = mode;
+  mode = chosen;
+  try {
+    return f();
+  } finally {
+    mode = outer;
+  }
+}
 
 /**
  * The cotangents of `inputs` given those of `outputs`; `undefined` for a zero. `inputs` must be values that the outputs were computed
@@ -46,17 +62,21 @@ export function backward(
     if (given === undefined) continue;
     sums.delete(node);
     const { primitive } = node;
-    if (primitive.vjp === undefined) {
+    const rule = (mode === "forward" ? primitive.pullback : undefined) ?? primitive.vjp;
+    if (rule === undefined) {
       const at = node.site?.toString();
+      const forwards = primitive.pullback !== undefined;
       throw new ArgumentError(
-        `${primitive.name}${at ? ` (${at})` : ""} has no derivative`,
-        "stop the gradient before it with stopGradient(), or give it one with customVjp()",
+        `${primitive.name}${at ? ` (${at})` : ""} has no ${forwards ? "reverse " : ""}derivative`,
+        forwards
+          ? "take its derivative forwards with jvp(), or loop with scan() or foriLoop(), whose steps are counted"
+          : "stop the gradient before it with stopGradient(), or give it one with customVjp()",
       );
     }
     const app = application(node);
     withSite(node.site, () => {
       const cotangents = node.avals.map((_, i) => given[i]);
-      const results = primitive.vjp?.(app, cotangents) as readonly (Tensor | undefined)[];
+      const results = rule(app, cotangents) as readonly (Tensor | undefined)[];
       for (const [i, x] of app.inputs.entries()) {
         const g = results[i];
         if (g === undefined || !differentiable(x) || !(depends.has(x.node) || isSource(x))) continue;
@@ -134,7 +154,7 @@ function checkLoss(transform: string, value: unknown): Tensor {
 
 function gradients(loss: Tensor, inputs: readonly Tensor[]): Tensor[] {
   return trace("grad", () => {
-    const found = backward([loss], [onesLike(loss)], inputs);
+    const found = inMode("reverse", () => backward([loss], [onesLike(loss)], inputs));
     if (found.every((g) => g === undefined)) checkIntegers(loss, inputs);
     return found.map((g, i) => g ?? zerosLike(inputs[i]!));
   });
@@ -193,28 +213,37 @@ export function valueAndGradWithAux<A extends [unknown, ...unknown[]], X>(
   };
 }
 
-/** The function's value, and the function that takes a cotangent of it to those of the arguments (trees). */
-export function vjp<A extends unknown[]>(
-  f: (...args: A) => Tensor,
-  ...args: A
-): [Tensor, (cotangent: Tensor) => A] {
+/** The function's value, and the function that takes a cotangent of it (a tree like it) to those of the arguments (trees). */
+export function vjp<A extends unknown[], R>(f: (...args: A) => R, ...args: A): [R, (cotangent: R) => A] {
   const flat = flatten(args);
   const inputs = flat.leaves.map((leaf) => (differentiable(leaf) ? alias(leaf) : leaf));
-  const output = expectTensor(
-    "vjp",
-    trace("vjp", () => f(...(flat.rebuild(inputs) as A))),
-  );
+  const result = trace("vjp", () => f(...(flat.rebuild(inputs) as A)));
+  const outputs = flatten(result).leaves;
+  if (outputs.length === 0) expectTensor("vjp", result);
   return [
-    output,
+    result,
     (cotangent) => {
-      if (!(cotangent instanceof Tensor) || cotangent.shape.join() !== output.shape.join()) {
-        throw new ShapeError(`vjp: a cotangent of ${cotangent} for an output of ${output}`);
+      const given = flatten(cotangent).leaves;
+      if (given.length !== outputs.length) {
+        throw new ArgumentError(
+          `vjp: ${given.length} cotangent Tensors for ${outputs.length}`,
+          "give a tree like the function's result",
+        );
       }
+      for (const [i, y] of outputs.entries()) {
+        const g = given[i]!;
+        if (g.shape.join() !== y.shape.join() || g.dtype !== y.dtype) {
+          throw new ShapeError(
+            `vjp: a cotangent of ${g} for an output of ${y}`,
+            "cotangents have the output's shape and dtype",
+          );
+        }
+      }
+      const cotangents = outputs.map((y, i) => (differentiable(y) ? given[i] : undefined));
       const wanted = inputs.filter(differentiable);
-      const found = new Map(
-        trace("vjp", () => backward([output], [cotangent], wanted)).map((g, i) => [wanted[i]!, g]),
-      );
-      return flat.rebuild(inputs.map((x) => found.get(x) ?? zerosLike(x))) as A;
+      const found = trace("vjp", () => inMode("reverse", () => backward(outputs, cotangents, wanted)));
+      const gradient = new Map(wanted.map((x, i) => [x, found[i]]));
+      return flat.rebuild(inputs.map((x) => gradient.get(x) ?? zerosLike(x))) as A;
     },
   ];
 }

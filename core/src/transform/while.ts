@@ -1,6 +1,6 @@
 /** Loops that go on until a computed condition fails. */
-import { bindAll, type Op } from "../array/bind.js";
-import { addBatchAxis, broadcastInDim } from "../array/broadcast.js";
+import { bindAll, type Op, placeholder } from "../array/bind.js";
+import { addBatchAxis, broadcastInDim, differentiable, zerosLike } from "../array/broadcast.js";
 import { where } from "../array/elementwise.js";
 import { any } from "../array/reductions.js";
 import type { Tensor } from "../array/tensor.js";
@@ -8,6 +8,7 @@ import { DTypeError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import type { Graph } from "../graph/node.js";
 import { closure } from "./closure.js";
+import { pullback, pushForward } from "./pushforward.js";
 import { checkState } from "./scan.js";
 import { expectTensor } from "./tracing.js";
 import { flatten } from "./tree.js";
@@ -28,6 +29,8 @@ const whilePrimitive: Op<WhileAttributes> = {
   bodies: ({ condition, body }) => [condition, body],
   pure: false,
   shape: (_, { body }) => body.outputs.map(({ shape, dtype }) => ({ shape, dtype })),
+  pullback: ({ inputs, attributes }, cotangents) =>
+    pullback(inputs, cotangents, (tangents, asked) => tangentWhile(inputs, attributes, tangents, asked)),
   batch(inputs, batched, { condition, conditionConstants, body, bodyConstants }, size) {
     const first = conditionConstants + bodyConstants;
     const flagsOfCondition = batched.slice(0, conditionConstants);
@@ -101,9 +104,60 @@ const whilePrimitive: Op<WhileAttributes> = {
   },
 };
 
+/** The tangents of a loop's outputs: the same loop, with the tangents of the state beside it. */
+function tangentWhile(
+  inputs: readonly Tensor[],
+  { condition, conditionConstants, body, bodyConstants }: WhileAttributes,
+  tangents: readonly (Tensor | undefined)[],
+  asked: readonly number[],
+): (Tensor | undefined)[] {
+  const first = conditionConstants + bodyConstants;
+  const given = tangents.slice(conditionConstants);
+  const steps = body.parameters.map((p, i) =>
+    (i >= bodyConstants ? differentiable(p) : given[i] !== undefined) ? placeholder(p) : undefined,
+  );
+  const pushed = pushForward(body.outputs, body.parameters, steps);
+  const moving = steps.flatMap((t, i) => (t === undefined ? [] : [i]));
+  const constantsAt = moving.filter((i) => i < bodyConstants);
+  const stateAt = moving.filter((i) => i >= bodyConstants);
+  const found = bindAll(
+    whilePrimitive,
+    [
+      ...inputs.slice(0, first),
+      ...constantsAt.map((i) => given[i]!),
+      ...inputs.slice(first),
+      ...stateAt.map((i) => given[i] ?? zerosLike(body.parameters[i]!)),
+    ],
+    {
+      condition: {
+        parameters: [...condition.parameters, ...stateAt.map((i) => placeholder(body.parameters[i]!))],
+        outputs: condition.outputs,
+      },
+      conditionConstants,
+      body: {
+        parameters: [
+          ...body.parameters.slice(0, bodyConstants),
+          ...constantsAt.map((i) => steps[i]!),
+          ...body.parameters.slice(bodyConstants),
+          ...stateAt.map((i) => steps[i]!),
+        ],
+        outputs: [
+          ...body.outputs,
+          ...stateAt.map((i) => pushed[i - bodyConstants] ?? zerosLike(body.parameters[i]!)),
+        ],
+      },
+      bodyConstants: bodyConstants + constantsAt.length,
+    },
+  );
+  return asked.map((i) => {
+    const at = stateAt.indexOf(i + bodyConstants);
+    return at < 0 ? undefined : found[body.outputs.length + at];
+  });
+}
+
 /**
- * `while (condition(state)) state = body(state)` on the device. It runs forwards only: for derivatives use `scan` or `foriLoop`, whose
- * number of steps is known.
+ * `while (condition(state)) state = body(state)` on the device. It has a derivative forwards (`jvp`), and none in
+ * reverse: for gradients use `scan` or `foriLoop`, whose number of steps is known.
  */
 export function whileLoop<C>(condition: (state: C) => Tensor, body: (state: C) => C, initial: C): C {
   const state = flatten(initial);

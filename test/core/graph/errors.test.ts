@@ -192,7 +192,7 @@ const mistakes: Record<string, [() => unknown, Expected]> = {
           x,
         ),
       )(a.scalar(0, "float32")),
-    { error: a.ArgumentError, message: "while (", fix: "customVjp" },
+    { error: a.ArgumentError, message: "while (", fix: "jvp()" },
   ],
   "a state that changes its type": [
     () =>

@@ -70,6 +70,19 @@ describe("a program on a mesh", () => {
     expect(f.traces).toBe(2);
   });
 
+  it("refuses what was disposed of after it had been copied to the mesh", async () => {
+    const x = distribute(random.normal(0, [16, 8]), mesh, [["data", "fsdp"]]);
+    const w = await random.normal(1, [8, 8]).wait();
+    const f = jit((a: Tensor, b: Tensor) => a.matmul(b));
+    await f(x, w).wait();
+    w.dispose();
+    expect(() => f(x, w)).toThrow(/was freed/);
+    const v = await random.normal(2, [8, 8]).wait();
+    await f(x, v).wait();
+    jit((b: Tensor) => b.add(1), { name: "taker", donate: [0] })(v);
+    expect(() => f(x, v)).toThrow(/was donated to taker/);
+  });
+
   it("reduces over the devices that hold the parts", async () => {
     const x = distribute(random.normal(0, [16, 8]), mesh, [["data", "fsdp"]]);
     const { text } = jit((a: Tensor) => a.sum(0)).lower(x);

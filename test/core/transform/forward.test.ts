@@ -10,6 +10,7 @@ const property = (
   shapes: Readonly<Record<string, readonly number[]>>,
   ours: (t: Readonly<Record<string, Tensor>>) => Tensor | readonly Tensor[],
   theirs: string,
+  tolerance = 1e-4,
 ): Property => ({
   name,
   runs: 1,
@@ -19,7 +20,7 @@ const property = (
     ),
     ours,
     theirs,
-    tolerance: 1e-4,
+    tolerance,
   }),
 });
 
@@ -111,6 +112,102 @@ checkProperties("forward mode", [
   ),
 ]);
 
+/** A loop whose number of steps follows from the values. */
+const grown = (x: Tensor, y: Tensor): Tensor =>
+  a.whileLoop(
+    ({ v }: { v: Tensor; n: Tensor }) => v.abs().sum().less(50),
+    ({ v, n }) => ({ v: v.mul(1.5).add(y.mul(v).sin()), n: n.add(1) }),
+    { v: x, n: a.scalar(0, "int32") },
+  ).v;
+const pythonGrown =
+  "(lambda x, y: lax.while_loop(lambda s: jnp.sum(jnp.abs(s[0])) < 50, lambda s: (s[0] * 1.5 + jnp.sin(y * s[0]), s[1] + 1), (x, jnp.int32(0)))[0])";
+const loops: readonly [string, (x: Tensor, y: Tensor) => Tensor, string][] = [
+  ["whileLoop", grown, pythonGrown],
+  [
+    "whileLoop in a scan",
+    (x, y) => a.scan((s: Tensor, v: Tensor): [Tensor, Tensor] => [grown(s, v.add(y)).div(20), s], x, y)[1],
+    `(lambda x, y: lax.scan(lambda s, v: (${pythonGrown}(s, v + y) / 20, s), x, y)[1])`,
+  ],
+  [
+    "whileLoop in remat, in a whileLoop",
+    (x, y) =>
+      a.whileLoop(
+        (s: Tensor) => s.abs().sum().less(1000),
+        (s) => a.remat(grown)(s.div(30), y).mul(s).add(1),
+        x,
+      ),
+    `(lambda x, y: lax.while_loop(lambda s: jnp.sum(jnp.abs(s)) < 1000, lambda s: ${pythonGrown}(s / 30, y) * s + 1, x))`,
+  ],
+];
+checkProperties(
+  "forward mode of loops",
+  loops.flatMap(([name, ours, theirs]) => [
+    property(
+      name,
+      { x: [3], y: [3], u: [3], v: [3] },
+      ({ x, y, u, v }) => a.jvp(ours, [x!, y!], [u!, v!]),
+      `jax.jvp(${theirs}, (x, y), (u, v))`,
+    ),
+    property(
+      `${name}, twice`,
+      { x: [3], y: [3], u: [3] },
+      ({ x, y, u }) => a.jvp((z: Tensor) => a.jvp((q: Tensor) => ours(q, y!), [z], [u!])[1], [x!], [u!])[1],
+      `jax.jvp(lambda z: jax.jvp(lambda q: ${theirs}(q, y), (z,), (u,))[1], (x,), (u,))[1]`,
+      1e-3,
+    ),
+    property(
+      `${name}, in vmap`,
+      { x: [4, 3], y: [3], u: [3] },
+      ({ x, y, u }) => a.vmap((z: Tensor) => a.jvp((q: Tensor) => ours(z, q), [y!], [u!])[1])(x!),
+      `jax.vmap(lambda z: jax.jvp(lambda q: ${theirs}(z, q), (y,), (u,))[1])(x)`,
+    ),
+    property(
+      `${name}, of vmap`,
+      { x: [4, 3], y: [3], u: [3] },
+      ({ x, y, u }) => a.jvp((q: Tensor) => a.vmap((z: Tensor) => ours(z, q))(x!), [y!], [u!])[1],
+      `jax.jvp(lambda q: jax.vmap(lambda z: ${theirs}(z, q))(x), (y,), (u,))[1]`,
+    ),
+  ]),
+);
+
+checkProperties("trees of results", [
+  property(
+    "jvp",
+    { x: [3], y: [3], u: [3], v: [3] },
+    ({ x, y, u, v }) => {
+      const f2 = (p: Tensor, q: Tensor) => ({ product: p.mul(q), list: [q.sin()], place: p.argmax() });
+      const [at, along] = a.jvp(f2, [x!, y!], [u!, v!]);
+      return [at.product, at.list[0]!, along.product, along.list[0]!];
+    },
+    "jax.jvp(lambda p, q: (p * q, jnp.sin(q)), (x, y), (u, v))",
+  ),
+  property(
+    "vjp",
+    { x: [3], y: [3], u: [3], v: [3] },
+    ({ x, y, u, v }) => {
+      const f2 = (p: Tensor, q: Tensor) => ({ product: p.mul(q), list: [q.sin()], place: p.argmax() });
+      const [{ place }, pull] = a.vjp(f2, x!, y!);
+      return pull({ product: u!, list: [v!], place });
+    },
+    "jax.vjp(lambda p, q: (p * q, jnp.sin(q)), x, y)[1]((u, v))",
+  ),
+  property(
+    "jvp through a customVjp whose backward has a scan",
+    { x: [3], y: [3], u: [3] },
+    ({ x, y, u }) => {
+      const chain = (p: Tensor, q: Tensor): Tensor =>
+        a.scan((s: Tensor, v: Tensor): [Tensor, null] => [s.mul(v).sin(), null], p, q)[0];
+      const declared = a.customVjp(
+        chain,
+        (p: Tensor, q: Tensor): [Tensor, [Tensor, Tensor]] => [chain(p, q), [p, q]],
+        ([p, q], g: Tensor) => a.vjp(chain, p, q)[1](g),
+      );
+      return a.jvp((z: Tensor) => grown(declared(z, y!), y!), [x!], [u!])[1];
+    },
+    `jax.jvp(lambda z: ${pythonGrown}(lax.scan(lambda s, v: (jnp.sin(s * v), None), z, y)[0], y), (x,), (u,))[1]`,
+  ),
+]);
+
 checkProperties("customVjp", [
   property("value", { x: [4], s: [] }, ({ x, s }) => doubled(x!, s!), `(${pythonDoubled})(x, s)`),
   property(
@@ -170,6 +267,13 @@ describe("mistakes", () => {
       "jvp: a tangent of Tensor float32[3] for Tensor float32[2]",
     );
   });
+  it("a cotangent of another type or structure", () => {
+    const [, pull] = a.vjp((x: Tensor) => x.mul(2), a.ones([2]));
+    expect(() => pull(a.ones([2], { dtype: "float16" }))).toThrow(
+      "vjp: a cotangent of Tensor float16[2] for an output of Tensor float32[2]",
+    );
+    expect(() => pull([a.ones([2]), a.ones([2])] as never)).toThrow("vjp: 2 cotangent Tensors for 1");
+  });
   it("a scan whose state changes its type", () => {
     const step = (s: Tensor): [Tensor, null] => [s.astype("float16"), null];
     expect(() => a.scan(step, a.ones([2]), null, { length: 3 })).toThrow(
@@ -225,7 +329,9 @@ describe("mistakes", () => {
           x,
         )
         .sum();
-    expect(() => a.grad(f2)(a.ones([2]))).toThrow(/while \(.*forward\.test\.ts:\d+:\d+\) has no derivative/);
+    expect(() => a.grad(f2)(a.ones([2]))).toThrow(
+      /while \(.*forward\.test\.ts:\d+:\d+\) has no reverse derivative/,
+    );
   });
   it("a customVjp whose backward forgets an argument", () => {
     const wrong = a.customVjp(

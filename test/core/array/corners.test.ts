@@ -1,0 +1,242 @@
+/** Values at the edges of their types and shapes, which random ones seldom meet: each was once another than jax's. */
+import type { Tensor } from "aronnax";
+import * as a from "aronnax";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type HostArray, hostArray, randomArray } from "../../oracle/arrays.js";
+import { checkProperties, type Property } from "../../oracle/properties.js";
+
+const row = (
+  name: string,
+  arrays: readonly HostArray[],
+  ours: (...x: Tensor[]) => Tensor | readonly Tensor[],
+  theirs: string,
+): Property => ({
+  name,
+  runs: 1,
+  trials: fc.constant({
+    inputs: Object.fromEntries(arrays.map((x, i) => ["xyz"[i], x])),
+    ours: ({ x, y, z }) => ours(...([x, y, z].slice(0, arrays.length) as Tensor[])),
+    theirs: `(${theirs})(${[..."xyz"].slice(0, arrays.length).join(", ")})`,
+    tolerance: 1e-5,
+  }),
+});
+
+const inf = Number.POSITIVE_INFINITY;
+const nan = Number.NaN;
+const floats = [0, -0, 1, -1, 0.1, -0.3, 2.5, 7, -7, inf, -inf, nan];
+const pairs = (list: readonly number[], dtype: HostArray["dtype"]): HostArray[] => [
+  hostArray(
+    list.flatMap((x) => list.map(() => x)),
+    dtype,
+  ),
+  hostArray(
+    list.flatMap(() => list),
+    dtype,
+  ),
+];
+const integers = [0, 1, -1, 7, -7, 3, 127, -128];
+const gradient =
+  (f: (x: Tensor) => Tensor) =>
+  (x: Tensor): Tensor =>
+    a.grad((y: Tensor) => f(y).sum())(x);
+const float32 = (values: readonly number[], shape?: readonly number[]): HostArray =>
+  hostArray(values, "float32", shape);
+const zeros = float32([1, 1, 0, 0, 0, 3, 2, 5, 0], [3, 3]);
+const complexes = randomArray("complex64", [2, 3], 1);
+const broken = hostArray([1, nan, nan, 1, inf, 1, 2, 3], "complex64", [4]);
+
+checkProperties("corners", [
+  row("floorDiv of floats", pairs(floats, "float32"), a.floorDiv, "jnp.floor_divide"),
+  row("mod of integers", pairs(integers, "int32"), a.mod, "jnp.mod"),
+  row("mod of bytes", pairs(integers, "int8"), a.mod, "jnp.mod"),
+  row("rem of integers", pairs(integers, "int32"), a.rem, "jnp.fmod"),
+  row("hypot", pairs(floats, "float32"), a.hypot, "jnp.hypot"),
+  row("hypot of integers", pairs(integers, "int8"), a.hypot, "jnp.hypot"),
+  ...(
+    [
+      ["floor", a.floor],
+      ["ceil", a.ceil],
+      ["round", a.round],
+      ["truncate", a.truncate],
+    ] as const
+  ).map(([name, rounded]) =>
+    row(
+      `${name} of integers`,
+      [hostArray([2147483647, -5], "int32")],
+      (x) => rounded(x),
+      `jnp.${name.slice(0, 5)}`,
+    ),
+  ),
+  row(
+    "gelu of bytes",
+    [hostArray([0, 1, 200], "uint8")],
+    (x) => a.gelu(x),
+    "lambda x: nn.gelu(x, approximate=False)",
+  ),
+  row("softplus of bytes", [hostArray([0, 1, 200], "uint8")], a.softplus, "nn.softplus"),
+  row(
+    "gradient of a negative power at 0",
+    [float32([0, 2])],
+    gradient((x) => a.pow(x, -2)),
+    "jax.grad(lambda x: jnp.sum(x ** -2))",
+  ),
+  row(
+    "gradient of cbrt at 0",
+    [float32([0, -8])],
+    gradient(a.cbrt),
+    "jax.grad(lambda x: jnp.sum(jnp.cbrt(x)))",
+  ),
+  row(
+    "gradient of leakyRelu at 0",
+    [float32([0, -8])],
+    gradient((x) => a.leakyRelu(x)),
+    "jax.grad(lambda x: jnp.sum(nn.leaky_relu(x)))",
+  ),
+  row(
+    "isfinite and isinf of complex numbers",
+    [broken],
+    (z) => [a.isfinite(z), a.isinf(z)],
+    "lambda z: (jnp.isfinite(z), jnp.isinf(z))",
+  ),
+  row(
+    "variance, std and norm of complex numbers",
+    [complexes],
+    (z) => [a.variance(z, 1), a.std(z), a.norm(z)],
+    "lambda z: (jnp.var(z, 1), jnp.std(z), jnp.linalg.norm(z))",
+  ),
+  row("norm of integers", [hostArray([100000, 100000], "int32")], (x) => a.norm(x), "jnp.linalg.norm"),
+  ...[1, 2].map((order) =>
+    row(
+      `derivative ${order + 1} of a product with zeros`,
+      [zeros],
+      (x) => {
+        let f = gradient((y) => a.prod(y, 1));
+        for (let i = 0; i < order; i++) {
+          const inner = f;
+          f = gradient((y) => inner(y).sin());
+        }
+        return f(x);
+      },
+      `(lambda d: ${order === 1 ? "d(lambda y: jnp.sin(f(y)))" : "d(lambda y: jnp.sin(d(lambda z: jnp.sin(f(z)))(y)))"})(lambda g: jax.grad(lambda y: jnp.sum(g(y))))`.replaceAll(
+        "f(",
+        "jax.grad(lambda q: jnp.sum(jnp.prod(q, 1)))(",
+      ),
+    ),
+  ),
+  row(
+    "gradient of a product over two axes",
+    [zeros],
+    gradient((x) => a.prod(x, [0, 1])),
+    "jax.grad(lambda x: jnp.prod(x))",
+  ),
+  row(
+    "median and quantile with NaN",
+    [float32([1, nan, 3, 1, 2, 4], [2, 3])],
+    (x) => [a.median(x, 1), a.quantile(x, 0.3, 1)],
+    "lambda x: (jnp.median(x, 1), jnp.quantile(x, 0.3, 1))",
+  ),
+  ...(["left", "right"] as const).map((side) =>
+    row(
+      `searchSorted with NaN, ${side}`,
+      [float32([1, 2, 2, 3, nan]), float32([2, nan, 0, 9, inf, 3])],
+      (edges, x) => a.searchSorted(edges, x, { side }),
+      `lambda e, x: jnp.searchsorted(e, x, side="${side}")`,
+    ),
+  ),
+  row(
+    "searchSorted among nothing",
+    [float32([]), float32([2])],
+    (e, x) => a.searchSorted(e, x),
+    "jnp.searchsorted",
+  ),
+  row("cumprod of bools", [randomArray("bool", [6], 3)], (x) => a.cumprod(x), "jnp.cumprod"),
+  row(
+    "diagonal and trace of bools",
+    [randomArray("bool", [4, 4], 3)],
+    (x) => [a.diagonal(x), a.trace(x)],
+    "lambda x: (jnp.diagonal(x), jnp.trace(x))",
+  ),
+  row(
+    "logsumexp of nothing",
+    [float32([], [0, 3])],
+    (x) => [a.logsumexp(x, 0), a.softmax(x, 0)],
+    "lambda x: (nn.logsumexp(x, 0), nn.softmax(x, 0))",
+  ),
+  row(
+    "take of nothing",
+    [float32([], [0, 3]), hostArray([], "int32")],
+    (x, i) => [a.take(x, i), a.at(x, i).get()],
+    "lambda x, i: (jnp.take(x, i, axis=0), x[i])",
+  ),
+  row(
+    "indices of a narrow type",
+    [randomArray("float32", [300], 1), hostArray([-1, 100, 127], "int8"), hostArray([255, 1, 1], "uint8")],
+    (x, i, j) => [
+      a.take(x, i),
+      a.takeAlongAxis(x, i),
+      a.at(x, i).get(),
+      a.at(x, j).add(1),
+      a.dynamicSlice(x, [j.slice(0)], [20]),
+    ],
+    'lambda x, i, j: (x[i.astype("int32")], jnp.take_along_axis(x, i, 0), x[i.astype("int32")], x.at[j.astype("int32")].add(1), lax.dynamic_slice(x, (255,), (20,)))',
+  ),
+  row(
+    "start indices of two types",
+    [randomArray("float32", [4, 5], 1), hostArray([1], "int64"), hostArray([2], "uint8")],
+    (x, i, j) => a.dynamicSlice(x, [i.slice(0), j.slice(0)], [2, 2]),
+    "lambda x, i, j: x[1:3, 2:4]",
+  ),
+  row(
+    "arange to a fraction",
+    [],
+    () => [a.arange(2.5), a.arange(0, 3, 1)],
+    "lambda: (jnp.arange(2.5), jnp.arange(0, 3, 1))",
+  ),
+  row(
+    "a rounded number, widened",
+    [],
+    () => [a.scalar(0.1, "bfloat16").astype("float32"), a.scalar(1e10, "float16").astype("float32")],
+    'lambda: (jnp.bfloat16(0.1).astype("float32"), jnp.float32(jnp.inf))',
+  ),
+  row(
+    "negative places to write",
+    [randomArray("float32", [2, 4], 1), hostArray([-1, 0], "int32", [2, 1])],
+    (x, i) => a.scatterAlongAxis(x, i, a.zeros([2, 1])),
+    "lambda x, i: jnp.put_along_axis(x, i, 0.0, axis=1, inplace=False)",
+  ),
+  row(
+    "bincount with negatives",
+    [hostArray([-1, 0, 2, 2, 9], "int32")],
+    (x) => a.bincount(x, 3),
+    "lambda x: jnp.bincount(x[1:], length=10)[:3]",
+  ),
+]);
+
+describe("numbers that a type does not have", () => {
+  it("are refused in nested arrays, with the type's range", () => {
+    expect(() => a.tensor([1, 3e9])).toThrow("3000000000 is outside int32, -2147483648 to 2147483647");
+    expect(() => a.tensor([300], { dtype: "uint8" })).toThrow("300 is outside uint8, 0 to 255");
+    expect(() => a.tensor([nan], { dtype: "int32" })).toThrow("NaN is outside int32");
+    expect(() => a.tensor([[1n]] as never)).toThrow("an array element is 1n");
+    expect(() => a.tensor([a.ones([2])] as never)).toThrow("an array element is Tensor float32[2]");
+    expect(() => a.tensor(new Uint8ClampedArray(2) as never)).toThrow("an array of Uint8ClampedArray");
+  });
+  it("lose their fraction in wide integers as in narrow ones", async () => {
+    expect(await a.tensor([1.5, -2.5], { dtype: "int64" }).array()).toEqual([1, -2]);
+    expect(await a.tensor(Float64Array.of(1.5, nan), { dtype: "uint64" }).array()).toEqual([1, 0]);
+  });
+  it("are real parts of complex numbers", async () => {
+    expect(await a.tensor([1, 2.5], { dtype: "complex64" }).array()).toEqual([
+      [1, 0],
+      [2.5, 0],
+    ]);
+  });
+});
+
+it("an integer to a negative power is refused", () => {
+  expect(() => a.tensor([2, 3]).pow(-1)).toThrow("pow: int32 to the power -1");
+});
+it("indices into nothing are refused", () => {
+  expect(() => a.take(a.zeros([0, 3]), [0])).toThrow("axis 0 of [0, 3], which has no elements");
+});
