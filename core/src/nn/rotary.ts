@@ -73,7 +73,10 @@ export interface RotaryTables {
   readonly sine: Tensor;
 }
 
-/** Cosines and sines of the angles for integer `positions` [...]: each [..., features], float32. */
+/**
+ * Cosines and sines of the angles for integer `positions` [time] or [batch, time]: each [..., features], float32. Scalings that depend on the
+ * length of the text take that of each row, so that a row does not depend on those beside it.
+ */
 export function rotaryTables(positions: Tensor, options: RotaryOptions): RotaryTables {
   const { frequencies, factor } = scaled(positions, options);
   const angles = mul(expandDims(cast(positions, "float32"), -1), frequencies);
@@ -95,13 +98,15 @@ export function applyRotary(x: Tensor, { cosine, sine }: RotaryTables): Tensor {
   return add(mul(x, c), mul(rotated, s));
 }
 
-/** Radians a position for each pair of features, and the factor of the rotated vectors. */
+/** Radians a position for each pair of features, [pairs] or [..., 1, pairs], and the factor of the rotated vectors. */
 function scaled(
   positions: Tensor,
   { features, theta, scaling }: RotaryOptions,
 ): { frequencies: Tensor; factor: number } {
   const plain = Array.from({ length: features / 2 }, (_, i) => theta ** ((-2 * i) / features));
   const fixed = (list: readonly number[], factor = 1) => ({ frequencies: constantArray(list), factor });
+  /** Tokens of the text, [..., 1, 1]. */
+  const lengths = (): Tensor => expandDims(add(max(positions, -1, { keepDims: true }), 1), -1);
   switch (scaling?.type) {
     case undefined:
       return fixed(plain);
@@ -112,7 +117,7 @@ function scaled(
     case "yarn":
       return fixed(yarnFrequencies(plain, theta, scaling), yarnFactor(scaling));
     case "dynamic": {
-      const length = maximum(add(max(positions), 1), scaling.originalContext);
+      const length = maximum(lengths(), scaling.originalContext);
       const stretch = sub(
         mul(cast(length, "float32"), scaling.factor / scaling.originalContext),
         scaling.factor - 1,
@@ -127,7 +132,7 @@ function scaled(
       const [short, long] = [shortFactor, longFactor].map((list) =>
         constantArray(plain.map((f, i) => f / list[i]!)),
       );
-      const longer = greater(add(max(positions), 1), original);
+      const longer = greater(lengths(), original);
       return { frequencies: where(longer, long!, short!), factor: scaling.attentionFactor ?? usual };
     }
   }

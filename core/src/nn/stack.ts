@@ -2,6 +2,7 @@
 import { stack } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import { type RematPolicy, remat } from "../transform/remat.js";
 import { scan } from "../transform/scan.js";
 import { flatten } from "../transform/tree.js";
@@ -28,10 +29,9 @@ function policyOf(recompute: Recompute): RematPolicy {
 }
 
 /** Throws on what is no option. */
-export function checkLayerOptions(
-  where: string,
-  { layers = "unrolled", remat: recompute = "none" }: LayerOptions,
-): void {
+export function checkLayerOptions(where: string, options: LayerOptions): void {
+  refuseUnknown(`${where}: there is no option`, Object.keys(options), ["layers", "remat"]);
+  const { layers = "unrolled", remat: recompute = "none" } = options;
   if (layers !== "unrolled" && layers !== "scan")
     throw new ArgumentError(`${where}: layers is "${String(layers)}"`, 'give "unrolled" or "scan"');
   const known = ["none", "full", "dots", "dotsWithoutBatch"];

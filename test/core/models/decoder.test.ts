@@ -151,7 +151,44 @@ describe("a configuration that cannot be", () => {
     [
       "an unknown field",
       () => llm.llama({ ...size, dropout: 0.1 } as llm.LlamaConfig),
-      /llama: there is no field "dropout"/,
+      /llama: there is no field dropout/,
+    ],
+    [
+      "no configuration",
+      () => llm.llama(undefined as unknown as llm.LlamaConfig),
+      /configuration is undefined/,
+    ],
+    [
+      "missing sizes",
+      () => llm.llama({ hiddenSize: 16, heads: 2 } as llm.LlamaConfig),
+      /vocabSize, intermediateSize, layers not given/,
+    ],
+    ["a fraction of a layer", () => llm.llama({ ...size, layers: 2.5 }), /layers is 2.5/],
+    ["more layers than memory", () => llm.llama({ ...size, layers: 1e9 }), /layers is 1000000000/],
+    ["a mixture without experts", () => llm.mixtral(size as llm.MixtralConfig), /experts not given/],
+    [
+      "an unknown field of the experts",
+      () => llm.mixtral({ ...size, experts: { ...experts, capacty: 2 } as llm.ExpertConfig }),
+      /mixtral: experts has no field capacty/,
+    ],
+    [
+      "an unknown field of a scaling",
+      () => llm.llama({ ...size, ropeScaling: { type: "linear", factr: 2 } as never }),
+      /llama: ropeScaling has no field factr/,
+    ],
+    [
+      "a bound that is none",
+      () =>
+        llm.llama({
+          ...size,
+          ropeScaling: { type: "yarn", factor: 2, originalContext: 8, betaFast: "x" as never },
+        }),
+      /ropeScaling.betaFast is "x"/,
+    ],
+    [
+      "an unknown option",
+      () => llm.llama(size, { layer: "scan" } as object),
+      /llama: there is no option layer/,
     ],
     ["no heads", () => llm.llama({ ...size, heads: 0 }), /llama: heads is 0/],
     ["a fraction of a head", () => llm.llama({ ...size, hiddenSize: 18 }), /headDim is 4.5/],

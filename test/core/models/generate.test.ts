@@ -1,5 +1,5 @@
 import "../../support/runtime.js";
-import { jit, llm, nn, random, type Tensor, tensor, text } from "aronnax";
+import { arange, jit, llm, minimum, nn, random, type Tensor, tensor, text } from "aronnax";
 import { describe, expect, it, vi } from "vitest";
 import {
   type Draw,
@@ -27,7 +27,9 @@ const longest = 16;
 /** One step without a cache: `window` [1, longest] is filled up on the right, where a causal model does not look. */
 const step = jit(
   (of: llm.Llama, window: Tensor, last: Tensor, sampling: Sampling, draw: Draw, seen: Tensor) => {
-    const logits = of.forward(window).take(last, 1);
+    // What comes after the text counts to no length.
+    const positions = minimum(arange(longest), last);
+    const logits = of.forward(window, { positions }).take(last, 1);
     const next = nextTokens(logits, sampling, draw, { seen, vocabulary: 257 });
     return { next, seen: withSeen(seen, next) };
   },
@@ -112,6 +114,20 @@ describe("a batch of prompts", () => {
       for (const [row, prompt] of prompts.slice(0, 3).entries())
         expect(together[row]!.ids).toEqual(await uncached(prompt, row, options, other));
     }
+    // Two sets of frequencies: a text is read again where it outgrows the first.
+    const half = (n: number): number[] => [n, n + 1, n + 2, n + 3];
+    const scaling = { factor: 2, originalContext: 8, shortFactor: half(1), longFactor: half(3) };
+    const stretched = llm.phi3({
+      ...size,
+      layers: 2,
+      intermediateSize: 32,
+      ropeScaling: { type: "longrope", ...scaling },
+    });
+    const long = { temperature: 0, maxTokens: 14, context: longest };
+    const model = nn.initialize(stretched, 4);
+    const together = await llm.complete(model, prompts.slice(0, 3), { ...endless, ...long });
+    for (const [row, prompt] of prompts.slice(0, 3).entries())
+      expect(together[row]!.ids).toEqual(await uncached(prompt, row, long, model));
     const beyond = llm.complete(learned, ["x"], { ...endless, context: 2 * longest });
     await expect(beyond).rejects.toThrow(/context is 32, the model has 16 positions/);
   });
@@ -256,8 +272,23 @@ describe("what cannot be used", () => {
     [{ tokensPerCall: 0 }, /tokensPerCall is 0/],
     [{ stop: [""] }, /stop holds ""/],
     [{ topP: 1.5 }, /topP is 1.5/],
+    [{ maxNewTokens: 5 }, /there is no option maxNewTokens/],
+    [{ tokenizer: undefined }, /there is no tokenizer/],
+    [{ prompt: undefined }, /prompt is undefined/],
+    [{ prompt: [1, 2] }, /prompt is an array of other things than texts/],
+    [{ stop: 3 }, /stop is number/],
+    [{ stopIds: ["a"] }, /stopIds holds a/],
+    [{ onText: true }, /onText is boolean/],
   ])("are options out of range: %o", async (options, message) => {
-    await expect(llm.generate(model, { tokenizer, prompt: "x", ...options })).rejects.toThrow(message);
+    const given = { tokenizer, prompt: "x", ...options } as llm.CompletionOptions & { prompt: string };
+    await expect(llm.generate(model, given)).rejects.toThrow(message);
+  });
+
+  it("is a model that is none, or prompts that are one text", async () => {
+    const none = llm.complete(tokenizer as unknown as llm.Llama, ["x"], { tokenizer });
+    await expect(none).rejects.toThrow(/no language model/);
+    const one = llm.complete(model, "x" as unknown as string[], { tokenizer });
+    await expect(one).rejects.toThrow(/the prompts are string/);
   });
 
   it("are tokens that the tokenizer does not have", async () => {

@@ -1,10 +1,19 @@
 /** Checkpoints of Hugging Face's transformers (fixtures/llm/make.py made the references). */
 import "../../support/runtime.js";
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkpoint, jit, llm, type Tensor, tensor, tree, valueAndGrad } from "aronnax";
+import { checkpoint, jit, llm, type Tensor, tensor, text, tree, valueAndGrad } from "aronnax";
 import { afterAll, describe, expect, it } from "vitest";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/llm", import.meta.url));
@@ -132,6 +141,46 @@ it("converts on the way", async () => {
   ).toBeLessThan(0.05);
 });
 
+it("is known by its model type where no architecture is named, whatever files lie beside it", async () => {
+  const at = checkpointOf("llama", (config) => {
+    delete config.architectures;
+  });
+  copyFileSync(join(fixtures, "qwen2", "model.safetensors"), join(at, "consolidated.safetensors"));
+  expect((await llm.load(at)).family?.name).toBe("llama");
+});
+
+it("ends texts at the tokens that the checkpoint names, and keeps what says so", async () => {
+  const at = checkpointOf("llama", (config) => {
+    config.eos_token_id = 3;
+  });
+  const plain = await llm.load(at);
+  expect(plain.stopIds).toEqual([3]);
+  const words = new text.HuggingFaceTokenizer({
+    version: "1.0",
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: { type: "WhitespaceSplit" },
+    post_processor: null,
+    decoder: null,
+    model: {
+      type: "WordLevel",
+      vocab: Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`w${i}`, i])),
+      unk_token: "w0",
+    },
+  });
+  const options = { tokenizer: words, maxTokens: 8, temperature: 0 };
+  const [free] = await llm.complete(plain, [[1, 2]], { ...options, stopIds: [] });
+  const third = free!.ids[2]!;
+  const generation = { eos_token_id: [39, third], temperature: 0.6 };
+  writeFileSync(join(at, "generation_config.json"), JSON.stringify(generation));
+  const model = await llm.load(at);
+  const [ended] = await llm.complete(model, [[1, 2]], options);
+  expect(ended).toMatchObject({ ids: free!.ids.slice(0, free!.ids.indexOf(third) + 1), ended: "stop-id" });
+  const out = join(folder, "generation");
+  await llm.save(model, out);
+  expect(JSON.parse(readFileSync(join(out, "generation_config.json"), "utf8"))).toEqual(generation);
+});
+
 describe("a checkpoint that cannot be opened", () => {
   it.each([
     ["another architecture", "llama", { architectures: ["BertModel"] }, /the architecture is BertModel/],
@@ -198,6 +247,22 @@ describe("a checkpoint that cannot be opened", () => {
   });
 
   it("names a folder that is none", async () => {
-    await expect(llm.load(join(folder, "nothing"))).rejects.toThrow(/nothing\/config.json cannot be read/);
+    await expect(llm.load(join(folder, "nothing"))).rejects.toThrow(/nothing does not exist/);
+    await expect(llm.load(undefined as unknown as string)).rejects.toThrow(/the folder is undefined/);
+    const cache = join(folder, "models--someone--something");
+    mkdirSync(join(cache, "snapshots", "0123abcd"), { recursive: true });
+    await expect(llm.load(cache)).rejects.toMatchObject({ fix: expect.stringMatching(/snapshots.0123abcd/) });
+  });
+
+  it("names what holds the weights where safetensors do not", async () => {
+    const at = checkpointOf("llama");
+    renameSync(join(at, "model.safetensors"), join(at, "pytorch_model.bin"));
+    await expect(llm.load(at)).rejects.toThrow(/no safetensors file, but pytorch_model.bin/);
+  });
+
+  it("names a config.json that is no object", async () => {
+    const at = checkpointOf("llama");
+    writeFileSync(join(at, "config.json"), "null");
+    await expect(llm.load(at)).rejects.toThrow(/config.json holds no JSON object/);
   });
 });

@@ -1,5 +1,6 @@
 /** What a decoder is made of, with defaults and checks. */
 import { ArgumentError } from "../../graph/errors.js";
+import { refuseUnknown } from "../../graph/spelling.js";
 import { type Activation, activations } from "../../nn/mlp.js";
 import type { RotaryScaling } from "../../nn/rotary.js";
 
@@ -91,11 +92,21 @@ type Optional =
   | "maxPositions"
   | "experts";
 
+/** Far beyond any model: a slip of the pen must not take all memory. */
+const mostLayers = 10_000;
+
 /** A configuration with its defaults. */
 export type ResolvedConfig = Required<Omit<DecoderConfig, Optional>> & Pick<DecoderConfig, Optional>;
 
 /** Fills in the defaults and checks every field; `where` begins the messages. */
 export function resolve(config: DecoderConfig, where: string): ResolvedConfig {
+  const { layers } = config;
+  // Before anything is made for each layer.
+  if (!(Number.isInteger(layers) && layers >= 1 && layers <= mostLayers))
+    throw new ArgumentError(
+      `${where}: layers is ${String(layers)}`,
+      `give an integer from 1 to ${mostLayers}`,
+    );
   const filled: ResolvedConfig = {
     keyValueHeads: config.heads,
     headDim: config.hiddenSize / config.heads,
@@ -119,7 +130,7 @@ export function resolve(config: DecoderConfig, where: string): ResolvedConfig {
     tieEmbeddings: false,
     initStd: 0.02,
     ...(Object.fromEntries(
-      Object.entries(config).filter(([, value]) => value !== undefined),
+      Object.entries(config).filter(([, value]) => value !== undefined && value !== null),
     ) as DecoderConfig),
   };
   check(filled, where);
@@ -148,7 +159,6 @@ function check(config: ResolvedConfig, where: string): void {
       "vocabSize",
       "hiddenSize",
       "intermediateSize",
-      "layers",
       "heads",
       "keyValueHeads",
       "headDim",
@@ -206,13 +216,13 @@ function check(config: ResolvedConfig, where: string): void {
     );
   if (layerTypes.includes("sliding") && config.window === undefined)
     refuse("layerTypes has sliding layers, and there is no window", "give the window");
-  if (ropeScaling !== undefined) checkScaling(ropeScaling, rotated / 2, refuse);
-  if (experts !== undefined) checkExperts(experts, layers, refuse);
+  if (ropeScaling !== undefined) checkScaling(ropeScaling, rotated / 2, where, refuse);
+  if (experts !== undefined) checkExperts(experts, layers, where, refuse);
 }
 
 type Refuse = (what: string, fix: string) => never;
 
-function checkScaling(scaling: RotaryScaling, pairs: number, refuse: Refuse): void {
+function checkScaling(scaling: RotaryScaling, pairs: number, where: string, refuse: Refuse): void {
   const needed: Record<RotaryScaling["type"], readonly string[]> = {
     linear: ["factor"],
     dynamic: ["factor", "originalContext"],
@@ -220,28 +230,54 @@ function checkScaling(scaling: RotaryScaling, pairs: number, refuse: Refuse): vo
     yarn: ["factor", "originalContext"],
     longrope: ["factor", "originalContext", "shortFactor", "longFactor"],
   };
+  const choices: Partial<Record<RotaryScaling["type"], readonly string[]>> = {
+    yarn: ["betaFast", "betaSlow", "attentionFactor", "mscale", "mscaleAllDim", "truncate"],
+    longrope: ["attentionFactor"],
+  };
   const fields = needed[scaling.type];
   if (fields === undefined)
     refuse(`the rope type is ${JSON.stringify(scaling.type)}`, `one of ${Object.keys(needed).join(", ")}`);
+  const values = scaling as unknown as Readonly<Record<string, unknown>>;
+  const optional = choices[scaling.type] ?? [];
+  refuseUnknown(`${where}: ropeScaling has no field`, Object.keys(values), ["type", ...fields, ...optional]);
+  const positive = (x: unknown): boolean => typeof x === "number" && x > 0;
+  const field = (name: string, fits: (value: unknown) => boolean, fix: string): void => {
+    const value = values[name];
+    if (!fits(value)) refuse(`ropeScaling.${name} is ${JSON.stringify(value)}`, fix);
+  };
   for (const name of fields) {
-    const value = (scaling as unknown as Record<string, unknown>)[name];
-    const fits =
-      name.endsWith("tFactor") || name === "longFactor"
-        ? Array.isArray(value) && value.length === pairs && value.every((x) => typeof x === "number" && x > 0)
-        : typeof value === "number" && value > 0;
-    if (!fits)
-      refuse(
-        `ropeScaling.${name} is ${JSON.stringify(value)}`,
-        Array.isArray(value) ? `give ${pairs} positive numbers` : "give a positive number",
+    if (name === "shortFactor" || name === "longFactor")
+      field(
+        name,
+        (x) => Array.isArray(x) && x.length === pairs && x.every(positive),
+        `give ${pairs} positive numbers`,
       );
+    else field(name, positive, "give a positive number");
+  }
+  for (const name of optional) {
+    if (values[name] === undefined) continue;
+    if (name === "truncate") field(name, (x) => typeof x === "boolean", "give true or false");
+    else field(name, (x) => positive(x) || x === 0, "give a number of at least 0");
   }
 }
 
-function checkExperts(experts: ExpertConfig, layers: number, refuse: Refuse): void {
+const expertFields: readonly (keyof ExpertConfig)[] = [
+  "count",
+  "perToken",
+  "intermediateSize",
+  "normalize",
+  "auxiliaryWeight",
+  "capacity",
+  "denseLayers",
+];
+
+function checkExperts(experts: ExpertConfig, layers: number, where: string, refuse: Refuse): void {
+  refuseUnknown(`${where}: experts has no field`, Object.keys(experts), expertFields);
   const {
     count,
     perToken,
     intermediateSize = 1,
+    normalize = true,
     auxiliaryWeight = 0,
     capacity = 1,
     denseLayers = [],
@@ -251,6 +287,8 @@ function checkExperts(experts: ExpertConfig, layers: number, refuse: Refuse): vo
     refuse(`experts has ${count} experts of width ${intermediateSize}`, "give positive integers");
   if (!integer(perToken) || perToken > count)
     refuse(`experts.perToken is ${perToken} of ${count}`, "give an integer from 1 to the number of experts");
+  if (typeof normalize !== "boolean")
+    refuse(`experts.normalize is ${String(normalize)}`, "give true or false");
   if (!(auxiliaryWeight >= 0))
     refuse(`experts.auxiliaryWeight is ${auxiliaryWeight}`, "give a number of at least 0");
   if (!(capacity > 0))

@@ -187,6 +187,8 @@ export interface DecoderOptions extends LayerOptions {
   family?: Family;
   /** The `config.json` it was opened from: what the model does not use of it is saved again. */
   source?: Json;
+  /** The `generation_config.json` beside it. */
+  generation?: Json;
 }
 
 interface State {
@@ -201,14 +203,16 @@ export class Decoder extends Module implements LanguageModel {
   readonly config: ResolvedConfig;
   readonly family: Family | null;
   readonly source: Json | null;
+  readonly generation: Json | null;
   readonly execution: LayerOptions;
 
-  constructor(config: DecoderConfig, { family, source, ...execution }: DecoderOptions = {}) {
+  constructor(config: DecoderConfig, { family, source, generation, ...execution }: DecoderOptions = {}) {
     super();
     this.config = family === undefined ? resolve(config, "decoder") : resolved(family, config);
     checkLayerOptions(family?.name ?? "decoder", execution);
     this.family = family ?? null;
     this.source = source ?? null;
+    this.generation = generation ?? null;
     this.execution = execution;
     this.model = new Trunk(this.config);
     const { hiddenSize, vocabSize, initStd } = this.config;
@@ -297,6 +301,17 @@ export class Decoder extends Module implements LanguageModel {
     const full = rotaryTables(positions, { features, theta: config.ropeTheta, scaling: config.ropeScaling });
     const { windowRopeTheta: theta } = config;
     return { full, sliding: theta === undefined ? full : rotaryTables(positions, { features, theta }) };
+  }
+
+  /** Tokens that end a text, as the checkpoint's files say: chat models often have more than their tokenizer names. */
+  get stopIds(): readonly number[] {
+    const { eos_token_id: named } = this.generation ?? this.source ?? {};
+    return [named].flat().filter((id): id is number => Number.isInteger(id));
+  }
+
+  get switchLength(): number | undefined {
+    const { ropeScaling } = this.config;
+    return ropeScaling?.type === "longrope" ? ropeScaling.originalContext : undefined;
   }
 
   /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */

@@ -16,8 +16,11 @@ import {
   writeRotary,
 } from "./family.js";
 
-export type GemmaConfig = RotaryConfig &
+export type Gemma2Config = RotaryConfig &
   Pick<DecoderConfig, "window" | "layerTypes" | "attentionScale" | "attentionSoftCap" | "logitSoftCap">;
+
+/** Its scores are not bounded, whatever a file says of it: transformers does not look at that field either. */
+export type Gemma3Config = Omit<Gemma2Config, "attentionSoftCap"> & Pick<DecoderConfig, "windowRopeTheta">;
 
 /** Every `cycle`-th layer sees all, the others a window. */
 const cycle = (layers: number, length: number): ("full" | "sliding")[] =>
@@ -46,7 +49,6 @@ const fields = {
   ...commonFields,
   activation: "hidden_activation",
   window: "sliding_window",
-  attentionSoftCap: "attn_logit_softcapping",
   logitSoftCap: "final_logit_softcapping",
 } as const;
 
@@ -70,7 +72,7 @@ export const gemma2Family: Family = {
     logitSoftCap: 30,
   }),
   silent,
-  fields,
+  fields: { ...fields, attentionSoftCap: "attn_logit_softcapping" },
   only: { attention_bias: [false, undefined], use_bidirectional_attention: [false, null, undefined] },
   read: (json, refuse) => ({
     // Without bounds where the file has null.
@@ -95,12 +97,11 @@ const accepted = {
   window: true,
   layerTypes: true,
   attentionScale: true,
-  attentionSoftCap: true,
   logitSoftCap: true,
 } as const;
 
 /** A Gemma-2-style model. */
-export const gemma2 = modelFunction<GemmaConfig>(gemma2Family, accepted);
+export const gemma2 = modelFunction<Gemma2Config>(gemma2Family, { ...accepted, attentionSoftCap: true });
 
 export const gemma3Family: Family = {
   name: "gemma3",
@@ -146,10 +147,7 @@ export const gemma3Family: Family = {
 };
 
 /** A text model in the style of Gemma 3. */
-export const gemma3 = modelFunction<GemmaConfig & Pick<DecoderConfig, "windowRopeTheta">>(gemma3Family, {
-  ...accepted,
-  windowRopeTheta: true,
-});
+export const gemma3 = modelFunction<Gemma3Config>(gemma3Family, { ...accepted, windowRopeTheta: true });
 
 const stretched = { type: "linear", factor: 8 } as const;
 
@@ -181,7 +179,7 @@ export const gemma2Configs = {
     headDim: 128,
     attentionScale: 144 ** -0.5,
   },
-} as const satisfies Record<string, GemmaConfig>;
+} as const satisfies Record<string, Gemma2Config>;
 
 export const gemma3Configs = {
   gemma3_270m: {
@@ -234,4 +232,4 @@ export const gemma3Configs = {
     attentionScale: 168 ** -0.5,
     ropeScaling: stretched,
   },
-} as const satisfies Record<string, GemmaConfig>;
+} as const satisfies Record<string, Gemma3Config>;

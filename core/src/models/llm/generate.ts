@@ -4,6 +4,7 @@ import { type ChatMessage, type ChatOptions, renderChat } from "../../data/chat-
 import type { DecodeStream } from "../../data/decode-stream.js";
 import type { HuggingFaceTokenizer, Tokenizer } from "../../data/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
+import { refuseUnknown } from "../../graph/spelling.js";
 import { Interrupted, Interruption } from "../../host/interrupt.js";
 import { checkTokenizer } from "./check-tokenizer.js";
 import { Decoder } from "./decoding.js";
@@ -24,7 +25,7 @@ export interface CompletionOptions extends SamplingOptions {
   context?: number;
   /** Strings that end a text; they are not part of it. */
   stop?: string | readonly string[];
-  /** Tokens that end a text. Default the tokenizer's end of text. */
+  /** Tokens that end a text. Default the tokenizer's end of text, and those that the model's checkpoint names. */
   stopIds?: readonly number[];
   /** Adds what the tokenizer puts before a text, such as a beginning-of-text token. Default true. */
   addSpecialTokens?: boolean;
@@ -57,6 +58,8 @@ interface Row {
   readonly promptLength: number;
   /** Where the part begins that the model sees. */
   from: number;
+  /** Whether that part was longer than the model's `switchLength` when it was read. */
+  switched: boolean;
   readonly decoding: DecodeStream;
   readonly stops: StopStrings;
   text: string;
@@ -74,8 +77,8 @@ export async function complete(
   prompts: readonly (string | ArrayLike<number>)[],
   options: CompletionOptions,
 ): Promise<Completion[]> {
+  checkArguments(model, prompts, options);
   const { tokenizer, batchSize = 16, stop = [] } = options;
-  checkCounts(options);
   checkTokenizer("generate", model, tokenizer);
   if (options.context !== undefined && options.context > longestText(model)) {
     throw new ArgumentError(
@@ -91,6 +94,7 @@ export async function complete(
       ids,
       promptLength: ids.length,
       from: 0,
+      switched: false,
       decoding: tokenizer.stream({ skipSpecialTokens: true }).after(ids),
       stops: new StopStrings(stops),
       text: "",
@@ -116,7 +120,7 @@ async function continueRows(
 ): Promise<void> {
   const { tokenizer, maxTokens = 100, seed = 0, tokensPerCall = 8 } = options;
   const context = options.context ?? Math.min(longestSeen(rows) + maxTokens, longestText(model));
-  const stopIds = options.stopIds ?? (tokenizer.eosId === undefined ? [] : [tokenizer.eosId]);
+  const stopIds = options.stopIds ?? usualStops(model, tokenizer);
   const decoder = new Decoder(model, {
     sampling: samplingOf(options),
     key: makeKey(seed),
@@ -127,19 +131,24 @@ async function continueRows(
     tokensPerCall,
   });
   const half = Math.ceil(context / 2);
+  const { switchLength = Number.POSITIVE_INFINITY } = model;
   let fresh = true;
   for (let made = 0; made < maxTokens; ) {
     const active = rows.filter((row) => row.ended === undefined);
     if (active.length === 0 || interruption.requested) break;
     const room = context + 1 - longestSeen(active);
-    if (fresh || room < 1) {
+    const before = active.filter(({ switched }) => !switched);
+    const unswitched = switchLength + 1 - Math.max(0, ...before.map(seen));
+    if (fresh || room < 1 || unswitched < 1) {
       for (const row of active) {
         if (seen(row) > context) row.from = row.ids.length - (fresh ? context : half);
+        row.switched = seen(row) > switchLength;
       }
       // Few lengths are compiled: one for the prompts, and two for what begins anew after a full context.
       const longest = longestSeen(active);
-      const time = fresh ? bucket(longest) : longest > half ? context : half;
-      const more = fresh ? Math.min(maxTokens - 1, context - longest) : context - half;
+      const full = !fresh && room < 1;
+      const time = full ? (longest > half ? context : half) : bucket(longest);
+      const more = full ? context - half : Math.min(maxTokens - made - 1, context - longest);
       // A text that has ended stays in the batch, with as little as possible to read.
       const windows = rows.map((row) => row.ids.slice(row.ended === undefined ? row.from : -1));
       const texts = rows.map((row) => row.ids);
@@ -149,7 +158,7 @@ async function continueRows(
       fresh = false;
       continue;
     }
-    const count = Math.min(tokensPerCall, maxTokens - made, room);
+    const count = Math.min(tokensPerCall, maxTokens - made, room, unswitched);
     const ids = await decoder.decode(
       count,
       rows.map((row) => row.ended !== undefined),
@@ -165,6 +174,11 @@ async function continueRows(
   if (interruption.byKernel) {
     throw new Interrupted(`generate: stopped after ${rows[0]!.ids.length - rows[0]!.promptLength} tokens`);
   }
+}
+
+function usualStops(model: LanguageModel, { eosId }: Tokenizer): readonly number[] {
+  const named = model.stopIds ?? [];
+  return eosId === undefined || named.includes(eosId) ? named : [eosId, ...named];
 }
 
 /** Tokens that a model with learned positions can see. */
@@ -241,6 +255,51 @@ function promptIds(prompt: string | ArrayLike<number>, options: CompletionOption
   return [start];
 }
 
+const optionNames: readonly (keyof CompletionOptions)[] = [
+  "tokenizer",
+  "maxTokens",
+  "seed",
+  "context",
+  "stop",
+  "stopIds",
+  "addSpecialTokens",
+  "batchSize",
+  "tokensPerCall",
+  "onText",
+  "signal",
+  "repetitionPenalty",
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+];
+
+function checkArguments(
+  model: LanguageModel,
+  prompts: readonly (string | ArrayLike<number>)[],
+  options: CompletionOptions,
+): void {
+  const refuse = (what: string, fix: string): never => {
+    throw new ArgumentError(`generate: ${what}`, fix);
+  };
+  if (typeof (model as Partial<LanguageModel> | undefined)?.newCache !== "function")
+    refuse("the first argument is no language model", "give a model that llm.load or llm.llama returned");
+  refuseUnknown("generate: there is no option", Object.keys(options), optionNames);
+  if (typeof (options.tokenizer as Partial<Tokenizer> | undefined)?.encode !== "function")
+    refuse("there is no tokenizer", "pass tokenizer, such as that of text.loadTokenizer(folder)");
+  if (!Array.isArray(prompts)) refuse(`the prompts are ${typeof prompts}`, "give an array of prompts");
+  const odd = prompts.find((prompt) => typeof prompt !== "string" && typeof prompt?.length !== "number");
+  if (odd !== undefined) refuse(`a prompt is ${typeof odd}`, "a prompt is a text or an array of tokens");
+  const { stop = [], stopIds = [], onText } = options;
+  if (typeof stop !== "string" && !Array.isArray(stop))
+    refuse(`stop is ${typeof stop}`, "give a string or an array of strings");
+  const id = stopIds.find((x) => !Number.isInteger(x) || x < 0);
+  if (id !== undefined) refuse(`stopIds holds ${String(id)}`, "give tokens, integers from 0");
+  if (onText !== undefined && typeof onText !== "function")
+    refuse(`onText is ${typeof onText}`, "give a function of the text that comes");
+  checkCounts(options);
+}
+
 function checkCounts(options: CompletionOptions): void {
   const { maxTokens = 100, context = 2, batchSize = 16, tokensPerCall = 8 } = options;
   const least = { maxTokens: 0, context: 2, batchSize: 1, tokensPerCall: 1 };
@@ -269,9 +328,15 @@ export async function generate(
   model: LanguageModel,
   options: CompletionOptions & { prompt: string | readonly string[] },
 ): Promise<string | string[]> {
-  const { prompt } = options;
+  const { prompt, ...rest } = options ?? {};
+  if (typeof prompt !== "string" && !(Array.isArray(prompt) && prompt.every((x) => typeof x === "string"))) {
+    throw new ArgumentError(
+      `generate: prompt is ${Array.isArray(prompt) ? "an array of other things than texts" : typeof prompt}`,
+      "give a text or an array of texts; llm.complete takes tokens",
+    );
+  }
   const prompts = typeof prompt === "string" ? [prompt] : prompt;
-  const written = await complete(model, prompts, options);
+  const written = await complete(model, prompts, rest);
   const texts = prompts.map((start, i) => start + written[i]!.text);
   return typeof prompt === "string" ? texts[0]! : texts;
 }
@@ -288,9 +353,10 @@ export async function reply(
   messages: readonly ChatMessage[],
   options: ReplyOptions,
 ): Promise<string> {
-  const { tokenizer, chat } = options;
+  const { chat, ...rest } = options;
+  const { tokenizer } = rest;
   const prompt = renderChat(tokenizer, messages, { ...chat, addGenerationPrompt: true });
   // The template writes all special tokens itself.
-  const [completion] = await complete(model, [prompt], { ...options, addSpecialTokens: false });
+  const [completion] = await complete(model, [prompt], { ...rest, addSpecialTokens: false });
   return completion!.text;
 }

@@ -73,7 +73,7 @@ export const mixtralFamily: Family = {
 };
 
 /** A Mixtral-style mixture of experts. */
-export const mixtral = modelFunction<MixtralConfig>(mixtralFamily, { ...rotary, experts: true });
+export const mixtral = modelFunction<MixtralConfig>(mixtralFamily, { ...rotary, experts: true }, ["experts"]);
 
 const mistral7b = { hiddenSize: 4096, intermediateSize: 14_336, layers: 32, heads: 32, keyValueHeads: 8 };
 

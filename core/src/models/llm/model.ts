@@ -27,6 +27,13 @@ export interface TokenBatch {
 export interface LanguageModel {
   /** `maxPositions`: tokens that a model with learned positions can see. */
   readonly config: { readonly vocabSize: number; readonly maxPositions?: number };
+  /** Tokens that end a text, beside the tokenizer's end of text. */
+  readonly stopIds?: readonly number[];
+  /**
+   * Tokens beyond which a text is seen otherwise from its first token on (LongRoPE has two sets of frequencies): a cache that was begun
+   * below is of no use above.
+   */
+  readonly switchLength?: number;
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor, options?: ForwardOptions): Tensor;
   /** The states that the output layer reads: integer [batch, time] to [batch, time, hiddenSize]. */

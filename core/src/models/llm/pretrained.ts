@@ -1,5 +1,5 @@
 /** Checkpoints in Hugging Face's layout: `config.json` and safetensors, straight from the disk to the devices and back. */
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { stack } from "../../array/joining.js";
 import { transpose } from "../../array/shaping.js";
@@ -17,7 +17,7 @@ import { jit } from "../../transform/jit.js";
 import { scope } from "../../transform/scope.js";
 import { flatten, named } from "../../transform/tree.js";
 import { build } from "./build.js";
-import type { Decoder } from "./decoder.js";
+import { Decoder } from "./decoder.js";
 import { type Family, type Json, readConfig, type Stored, storedAs, writeConfig } from "./family.js";
 import { gemma2Family, gemma3Family } from "./gemma.js";
 import { gpt2Family } from "./gpt2.js";
@@ -61,17 +61,25 @@ export async function load(
   folder: string,
   { dtype, vocabSize, mesh, rules, ...options }: LoadOptions = {},
 ): Promise<Decoder> {
+  checkFolder(folder);
+  if (dtype !== undefined && !["float32", "bfloat16", "float16"].includes(dtype))
+    throw new ArgumentError(`load: dtype is ${String(dtype)}`, "give float32, bfloat16 or float16");
   const path = join(folder, "config.json");
   const json = readJson(path);
   const family = familyOf(json, path);
-  const model = opened(family, json, path, options);
+  const generation = join(folder, generationFile);
+  const model = opened(family, json, path, {
+    ...options,
+    ...(existsSync(generation) && { generation: readJson(generation) }),
+  });
+  const weights = weightsIn(folder);
   if (vocabSize !== undefined && vocabSize > model.config.vocabSize) {
     throw new ArgumentError(
       `${folder}: the tokenizer has ${vocabSize} tokens, the model ${model.config.vocabSize}`,
       "load the tokenizer that belongs to the checkpoint",
     );
   }
-  const tensors = await listTensors(folder);
+  const tensors = await listTensors(weights);
   const flat = flatten(model);
   const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
   const unprefixed = withoutPrefix(stored, tensors);
@@ -91,7 +99,7 @@ export async function load(
     to,
   }));
   const found = new Map<Tensor, Tensor>();
-  for (const [i, tensor] of (await loadTensors(folder, requests, "parameter")).entries())
+  for (const [i, tensor] of (await loadTensors(weights, requests, "parameter")).entries())
     found.set(plain[i]!.leaf, tensor);
   // One by one: for a moment its parts lie beside the whole.
   for (const { leaf, stored: s, to } of parameters) {
@@ -104,7 +112,7 @@ export async function load(
         dtype: own(name),
         to: part,
       }));
-      return assembler(to)(await loadTensors(folder, parts, "parameter"), s.transposed);
+      return assembler(to)(await loadTensors(weights, parts, "parameter"), s.transposed);
     });
     found.set(leaf, whole);
   }
@@ -112,7 +120,12 @@ export async function load(
 }
 
 /** The model that `config.json` describes. */
-function opened(family: Family, json: Json, path: string, options: LayerOptions): Decoder {
+function opened(
+  family: Family,
+  json: Json,
+  path: string,
+  options: LayerOptions & { generation?: Json },
+): Decoder {
   const config = readConfig(family, json, path);
   try {
     return build(family, config, { ...options, source: json });
@@ -137,23 +150,64 @@ function assembler(to: Placement | undefined): (parts: Tensor[], transposed: boo
 
 const assemblers = new Map<string, (parts: Tensor[], transposed: boolean) => Tensor>();
 
+const generationFile = "generation_config.json";
+
 function readJson(path: string): Json {
+  let json: unknown;
   try {
-    return JSON.parse(readFileSync(path, "utf8")) as Json;
+    json = JSON.parse(readFileSync(path, "utf8"));
   } catch (error) {
     const { message } = error as Error;
     throw new CheckpointError(`${path} cannot be read: ${message}`, "give the folder of a checkpoint", {
       cause: error,
     });
   }
+  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Json;
+  throw new CheckpointError(`${path} holds no JSON object`, "give the folder of a checkpoint");
+}
+
+/** Says which folder was probably meant where this is none of a checkpoint. */
+function checkFolder(folder: string): void {
+  if (typeof folder !== "string")
+    throw new ArgumentError(`load: the folder is ${typeof folder}`, "give the path of a checkpoint's folder");
+  if (existsSync(join(folder, "config.json"))) return;
+  const what = existsSync(folder) ? "holds no config.json" : "does not exist";
+  // Hugging Face's cache keeps the files of each revision in a folder of its own.
+  const snapshots = join(folder, "snapshots");
+  const [revision] = existsSync(snapshots) ? readdirSync(snapshots) : [];
+  throw new CheckpointError(
+    `load: ${folder} ${what}`,
+    revision === undefined
+      ? `give the folder of a checkpoint; paths are relative to ${process.cwd()}`
+      : `give the folder of a revision, ${join(snapshots, revision)}`,
+  );
+}
+
+/** What transformers reads: `model.safetensors`, else the files of the index, whatever else lies beside them. */
+function weightsIn(folder: string): string {
+  const whole = join(folder, "model.safetensors");
+  if (existsSync(whole)) return whole;
+  const names = readdirSync(folder);
+  if (names.some((name) => name.endsWith(".safetensors") || name.endsWith(".safetensors.index.json")))
+    return folder;
+  const pickled = names.find((name) => /\.(bin|pt|pth|gguf|msgpack|h5)$/.test(name));
+  throw new CheckpointError(
+    `load: ${folder} holds no safetensors file${pickled === undefined ? "" : `, but ${pickled}`}`,
+    pickled === undefined
+      ? "fetch the files of the weights too"
+      : "convert it once: in Python, transformers' from_pretrained and save_pretrained",
+  );
 }
 
 function familyOf(json: Json, path: string): Family {
-  const [architecture] = (json.architectures as string[] | null | undefined) ?? [];
-  const family = families.find((f) => f.architecture === architecture);
+  const named = json.architectures;
+  const architecture = Array.isArray(named) && named.length > 0 ? String(named[0]) : undefined;
+  const family = families.find((f) =>
+    architecture === undefined ? f.modelType === json.model_type : f.architecture === architecture,
+  );
   if (family !== undefined) return family;
   throw new CheckpointError(
-    `${path}: the architecture is ${architecture ?? "not named"}`,
+    `${path}: the architecture is ${architecture ?? json.model_type ?? "not named"}`,
     `those that can be opened: ${families.map((f) => f.architecture).join(", ")}`,
   );
 }
@@ -226,6 +280,10 @@ export async function save(
   folder: string,
   { maxFileBytes = 5e9 }: SaveOptions = {},
 ): Promise<void> {
+  if (!(model instanceof Decoder) || typeof folder !== "string")
+    throw new ArgumentError("save: the arguments are no model and folder", "call save(model, folder)");
+  if (!(maxFileBytes > 0))
+    throw new ArgumentError(`save: maxFileBytes is ${maxFileBytes}`, "give a positive number of bytes");
   const { family } = model;
   if (family === null) {
     throw new ArgumentError(
@@ -254,8 +312,10 @@ export async function save(
   for (const file of whole ? [...indexed, "model.safetensors.index.json"] : ["model.safetensors"])
     rmSync(join(folder, file), { force: true });
   const { dtype } = model.model.embedTokens.weight;
-  const json = writeConfig(family, model.config, dtype, model.source);
-  replaceFileSync(join(folder, "config.json"), `${JSON.stringify(json, null, 2)}\n`);
+  const write = (name: string, json: Json): void =>
+    replaceFileSync(join(folder, name), `${JSON.stringify(json, null, 2)}\n`);
+  if (model.generation !== null) write(generationFile, model.generation);
+  write("config.json", writeConfig(family, model.config, dtype, model.source));
 }
 
 /** The files that the folder's index names. */

@@ -117,12 +117,11 @@ export const qwen3MoeFamily: Family = {
 };
 
 /** A Qwen3-style mixture of experts. */
-export const qwen3Moe = modelFunction<Qwen3MoeConfig>(qwen3MoeFamily, {
-  ropeTheta: true,
-  ropeScaling: true,
-  window: true,
-  experts: true,
-});
+export const qwen3Moe = modelFunction<Qwen3MoeConfig>(
+  qwen3MoeFamily,
+  { ropeTheta: true, ropeScaling: true, window: true, experts: true },
+  ["experts"],
+);
 
 const tied = { tieEmbeddings: true, ropeTheta: 1e6 };
 const small = { ...tied, vocabSize: 151_936 };
