@@ -7,12 +7,14 @@ import argparse
 import fcntl
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 
 from .supervisor import supervise
 
 ALREADY_RUNNING = 75
+LONGEST_SOCKET_PATH = 107
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,7 +24,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--idle-timeout",
         type=float,
-        default=float(os.environ.get("ARONNAX_RUNTIME_IDLE_SECONDS", "0")),
+        default=os.environ.get("ARONNAX_RUNTIME_IDLE_SECONDS") or "0",
         help="seconds without a client and without a workspace after which it ends; 0 is never (default)",
     )
     nodes = parser.add_argument_group("several nodes, which run every program together")
@@ -33,6 +35,12 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not re.fullmatch(r"cpu(:\d+)?|cuda(:\d+(,\d+)*)?", arguments.devices):
         parser.error(f"--devices {arguments.devices}: expected cpu, cpu:N, cuda or cuda:0,1")
+    if not arguments.idle_timeout >= 0:
+        parser.error(f"--idle-timeout {arguments.idle_timeout}: expected seconds, 0 for never")
+    for variable in ("ARONNAX_CACHE_BYTES", "ARONNAX_RUNTIME_HOST_BYTES", "PJRT_NPROC"):
+        value = os.environ.get(variable, "")
+        if value and not re.fullmatch(r"[1-9]\d*", value):
+            parser.error(f"{variable}={value}: expected a whole number, without a unit")
     if arguments.num_nodes > 1 and not arguments.coordinator:
         parser.error("--num-nodes needs --coordinator HOST:PORT")
     if not 0 <= arguments.node_rank < arguments.num_nodes:
@@ -49,14 +57,22 @@ def main() -> None:
     arguments = _arguments()
     os.umask(0o077)
     directory: Path = arguments.directory
-    status = directory.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+    try:
+        status = directory.lstat()
+    except OSError as error:
+        sys.exit(f"error: cannot use the folder {directory}: {error.strerror}")
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         sys.exit(f"error: {directory} must belong to user {os.getuid()} and have mode 0700")
     name = arguments.devices.replace(":", "-").replace(",", "-")
     if arguments.num_nodes > 1:
         name += f"-node{arguments.node_rank}"
     base = directory / name
-    lock = os.open(f"{base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if len(os.fsencode(f"{base}.sock")) > LONGEST_SOCKET_PATH:
+        sys.exit(f"error: {base}.sock is over the {LONGEST_SOCKET_PATH} bytes that a Unix socket's path may have")
+    try:
+        lock = os.open(f"{base}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        sys.exit(f"error: cannot open {base}.lock: {error.strerror}")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

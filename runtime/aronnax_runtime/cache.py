@@ -37,7 +37,7 @@ class ProgramCache:
     def __init__(self, backend: Backend, driver: str | None, folder: Path | None = None) -> None:
         self._backend = backend
         self._folder = folder or cache_folder()
-        self._limit = int(os.environ.get("ARONNAX_CACHE_BYTES", _DEFAULT_LIMIT))
+        self._limit = int(os.environ.get("ARONNAX_CACHE_BYTES") or _DEFAULT_LIMIT)
         self._environment = [
             _FORMAT,
             backend.versions(),

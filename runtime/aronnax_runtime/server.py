@@ -1,9 +1,11 @@
 """The process: its socket, its clients, and what they share."""
 
+import errno
 import gc
 import hmac
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -31,6 +33,8 @@ from .xla import Backend, Cluster
 log = logging.getLogger(__name__)
 
 _MAX_CLIENTS = 256
+# Clients that may wait to be let in; Linux takes less where net.core.somaxconn says so.
+_BACKLOG = 4096
 # Seconds between looks at whether the process is still wanted.
 _LOOK_EVERY = 1.0
 _TABLE_ROWS_IN_MESSAGE = 5
@@ -45,6 +49,7 @@ def serve(
     )
     logging.getLogger("jax").setLevel(logging.WARNING)
     keep_pages(devices.startswith("cpu"))
+    _raise_descriptor_limit()
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
     try:
         nvml, memory_note = None, ""
@@ -66,6 +71,16 @@ def serve(
     gc.collect()
     gc.freeze()
     return server.run()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each client takes a few descriptors, and so do the files that are read."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            log.info("the limit of %d open files stays: %s", soft, error)
 
 
 class Server:
@@ -110,7 +125,7 @@ class Server:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(self.socket_path))
         self.socket_path.chmod(0o600)
-        listener.listen(64)
+        listener.listen(_BACKLOG)
         listeners = [listener]
         if self._listen is not None:
             listeners.append(socket.create_server(self._listen))
@@ -118,6 +133,8 @@ class Server:
         signal.signal(signal.SIGTERM, lambda *_: self.stop(EXIT_SIGNALLED))
         signal.signal(signal.SIGINT, lambda *_: self.stop(EXIT_SIGNALLED))
         self._wake_read, self._wake_write = socket.socketpair()
+        # Given up to tell a client that there is no descriptor for it.
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         log.info("ready on %s: %d x %s", self.socket_path, len(self.backend.devices), self.backend.platform)
         try:
             self._accept(listeners)
@@ -148,7 +165,10 @@ class Server:
             for listener in listeners:
                 if listener in ready:
                     number += 1
-                    self._admit(listener.accept()[0], number)
+                    try:
+                        self._admit(listener.accept()[0], number)
+                    except (OSError, RuntimeError) as error:
+                        self._turn_away(listener, error)
             if ready:
                 continue
             if self._is_idle():
@@ -159,6 +179,17 @@ class Server:
                 log.info("%s is gone, and with it the way here", self.socket_path)
                 self._exit = EXIT_UNREACHABLE
                 return
+
+    def _turn_away(self, listener: socket.socket, error: Exception) -> None:
+        """No descriptor or no thread is left for a client: those who are here go on, and it is told."""
+        log.warning("cannot take a client: %s", error)
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            os.close(self._spare)
+            try:
+                refuse(listener.accept()[0], f"the runtime cannot take another client: {error.strerror}", 0.2)
+            except OSError:
+                pass
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _admit(self, connection: socket.socket, number: int) -> None:
         if connection.family == socket.AF_UNIX:
@@ -173,11 +204,16 @@ class Server:
         with self._lock:
             if len(self._sessions) >= _MAX_CLIENTS:
                 log.warning("refused a client: %d are attached", _MAX_CLIENTS)
-                refuse(connection, f"{_MAX_CLIENTS} clients are attached already")
+                reason = f"{_MAX_CLIENTS} clients are attached already"
+                threading.Thread(target=refuse, args=(connection, reason, 1), daemon=True).start()
                 return
             session = Session(self, connection, number)
             self._sessions.add(session)
-        threading.Thread(target=session.run, name=f"client-{number}", daemon=True).start()
+        try:
+            threading.Thread(target=session.run, name=f"client-{number}", daemon=True).start()
+        except RuntimeError:
+            self.forget(session)
+            raise
 
     def _is_idle(self) -> bool:
         with self._lock:

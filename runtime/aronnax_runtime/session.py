@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Who connects says hello within this time, or is let go.
+_GREETING_SECONDS = 60
+
 
 class Session:
     def __init__(self, server: "Server", connection: socket.socket, number: int) -> None:
@@ -41,8 +44,9 @@ class Session:
         self.closers: list[Callable[[], None]] = []
         self._failure: Fault | None = None
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._submitted = 0  # Counted by the reading thread
-        self._finished = 0  # and by the waiting thread.
+        self._submitting = threading.Lock()
+        self._submitted = 0
+        self._finished = 0  # Counted by the waiting thread alone.
         self._waiter: threading.Thread | None = None
 
     # The loop
@@ -50,7 +54,9 @@ class Session:
     def run(self) -> None:
         """Serves the client until it goes."""
         try:
+            self.connection.settimeout(_GREETING_SECONDS)
             self._greet()
+            self.connection.settimeout(None)
             operations = OPERATIONS
             while (header := self.reader.header()) is not None:
                 operation = lookup(operations, header.get("op"))
@@ -65,7 +71,7 @@ class Session:
         except Fault as fault:
             log.warning("client %d (%s): %s", self.number, self.client, fault)
             self._farewell(fault)
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError, TimeoutError):
             log.info("client %d (%s) broke off", self.number, self.client)
         except Exception:
             log.exception("client %d (%s)", self.number, self.client)
@@ -178,23 +184,31 @@ class Session:
             self.server.explain_memory(fault)
         return fault
 
-    def answer(self, header: Header, result: Any = None, payload: Payload | None = None) -> None:
-        """`reply` for other threads: a client that has gone is the reading thread's matter."""
-        try:
-            self.reply(header, result, payload)
-        except Fault as fault:
-            self.answer_error(header, fault)
-        except OSError:
-            pass
+    def answer(self, header: Header, result: Any) -> None:
+        """Answers from a thread that serves all clients: where this one does not read, its own thread waits."""
+        if "id" in header and not self._offer({"id": header["id"], "result": result}):
+            self.later(header, lambda: (result, None))
 
     def answer_error(self, header: Header, error: BaseException) -> None:
+        """`answer` for what failed."""
         fault = self.fault(error, header["op"])
-        if "id" not in header:
-            return
+
+        def fail() -> Answer:
+            raise fault
+
+        if "id" in header and not self._offer({"id": header["id"], "error": fault.to_wire()}):
+            self.later(header, fail)
+
+    def _offer(self, answer: dict[str, Any]) -> bool:
         try:
-            self.writer.send({"id": header["id"], "error": fault.to_wire()})
+            return self.writer.offer(answer)
         except OSError:
-            pass
+            return True  # A client that has gone is the reading thread's matter.
+
+    def _reply_error(self, header: Header, error: Exception) -> None:
+        fault = self.fault(error, str(header.get("op")))
+        if "id" in header:
+            self.writer.send({"id": header["id"], "error": fault.to_wire()})
 
     # Waiting
 
@@ -205,19 +219,26 @@ class Session:
             try:
                 result, payload = job()
             except Exception as error:
-                self.answer_error(header, error)
-            else:
-                self.answer(header, result, payload)
+                self._reply_error(header, error)
+                return
+            try:
+                self.reply(header, result, payload)
+            except Fault as fault:  # It is over a limit of frames.
+                self._reply_error(header, fault)
 
-        if self._waiter is None:
-            self._waiter = threading.Thread(target=self._wait, name=f"waiter-{self.number}", daemon=True)
-            self._waiter.start()
-        self._submitted += 1
-        self._jobs.put(answer)
+        with self._submitting:
+            if self._waiter is None:
+                self._waiter = threading.Thread(target=self._wait, name=f"waiter-{self.number}", daemon=True)
+                self._waiter.start()
+            self._submitted += 1
+            self._jobs.put(answer)
 
     def _wait(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except OSError:
+                pass  # A client that has gone is the reading thread's matter.
             self._finished += 1
             del job  # It holds arrays.
 
@@ -247,9 +268,13 @@ class Session:
         return failure
 
 
-def refuse(connection: socket.socket, reason: str) -> None:
-    """Tells a client why it is not served, and closes."""
+def refuse(connection: socket.socket, reason: str, patience: float = 0) -> None:
+    """Tells a client why it is not served, and closes. One that still writes its hello would not read the reason: that
+    is waited for, so many seconds at most."""
     try:
+        if patience:
+            connection.settimeout(patience)
+            connection.recv(1 << 16)
         FrameWriter(connection).send({"error": ProtocolError(reason).to_wire()})
     except OSError:
         pass

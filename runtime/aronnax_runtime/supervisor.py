@@ -46,13 +46,14 @@ class RotatingLog:
             pass  # A full disk must not stop the runtime.
 
     def _rotate(self) -> None:
-        os.close(self._file)
+        full = self._file
         for n in range(LOG_FILES - 1, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{n}")
             if older.exists():
                 older.replace(self._path.with_name(f"{self._path.name}.{n + 1}"))
         self._path.replace(self._path.with_name(f"{self._path.name}.1"))
         self._open()
+        os.close(full)
 
 
 def supervise(log_path: Path, exit_note: Path, lock: int) -> None:

@@ -117,20 +117,24 @@ class FrameWriter:
             self._send(header, payload)
 
     def offer(self, header: dict[str, Any]) -> bool:
-        """Sends unless that could block: for events that a slow client may miss."""
-        if not self._lock.acquire(blocking=False):
+        """Sends unless that could block: for what a slow client may miss, or get later from a thread that may wait."""
+        body = msgpack.packb(header)
+        # What a socket that can be written to has room for at least.
+        if len(body) > _JOIN_BELOW or not self._lock.acquire(blocking=False):
             return False
         try:
             if not self._writable.poll(0):
                 return False
-            self._send(header, None)
+            self._send_encoded(body, [])
         finally:
             self._lock.release()
         return True
 
     def _send(self, header: dict[str, Any], payload: Payload | None) -> None:
         pieces = [] if payload is None else payload if isinstance(payload, list) else [payload]
-        body = msgpack.packb(header)
+        self._send_encoded(msgpack.packb(header), pieces)
+
+    def _send_encoded(self, body: bytes, pieces: list[Bytes]) -> None:
         length = sum(map(len, pieces))
         if len(body) > MAX_HEADER:
             raise InvalidArgument(

@@ -1,13 +1,15 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import net from "node:net";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CompileError, InvalidArgument } from "../../core/src/runtime/errors.js";
 import { pythonCommand } from "../../core/src/runtime/locate.js";
 import { encodeFrame } from "../../core/src/runtime/protocol.js";
 import type { Runtime } from "../../core/src/runtime/runtime.js";
-import { addProgram, floats, generator, startRuntime, stopAll } from "./support.js";
+import { saveSafetensors } from "../../core/src/runtime/safetensors.js";
+import { addProgram, floats, generator, startRuntime, stopAll, until } from "./support.js";
 import { frame, WireClient } from "./wire.js";
 
 const f32 = (shape: number[]) => ({ shape, dtype: "float32" as const });
@@ -203,6 +205,38 @@ describe("the runtime's wire", () => {
     expect(client.reply(7)!.error).toMatchObject({ kind: "InvalidArgument" });
     for (const id of [3, 4, 6]) expect(client.reply(id)!.error, `${id}`).toBeUndefined();
     client.destroy();
+  });
+
+  it("answers others while a client does not read what it asked for", async () => {
+    const deaf = net.connect(socket);
+    const described = { shape: [1 << 23], dtype: "float32" };
+    deaf.write(frame({ op: "hello", id: 0, protocol: 1 }));
+    deaf.write(frame({ op: "put", buffer: 1, ...described }, new Uint8Array(1 << 25)));
+    deaf.write(frame({ op: "get", id: 1, buffer: 1 }));
+    // As many as the compiler has threads, whose answers find no room.
+    for (let program = 1; program <= 4; program++) {
+      const text = new TextEncoder().encode(addProgram([program + 40]));
+      const outputs = [f32([program + 40]), f32([])];
+      deaf.write(frame({ op: "compile", id: 10 + program, program, outputs }, text));
+    }
+    deaf.write(
+      frame({
+        op: "safetensors.save",
+        id: 20,
+        path: path.join(directory, "deaf.safetensors"),
+        tensors: { w: 1 },
+      }),
+    );
+    await until(() => fs.existsSync(path.join(directory, "deaf.safetensors")));
+    const shape = [45];
+    await runtime.compile({ text: addProgram(shape), outputs: [f32(shape), f32([])] }).info;
+    const file = path.join(directory, "heard.safetensors");
+    await saveSafetensors(runtime, file, { w: runtime.put(new Float32Array(1), f32([1])) });
+    // Once it reads, it gets everything.
+    const client = { bytes: 0 };
+    deaf.on("data", (chunk: Buffer) => (client.bytes += chunk.length));
+    await until(() => client.bytes > 1 << 25);
+    deaf.destroy();
   });
 
   it("drops a client whose frame ends early", async () => {

@@ -38,6 +38,9 @@ const joinBelow = 16 * 1024;
 const flushAbove = 64 * 1024;
 const readBufferLength = 1024 * 1024;
 
+/** Nobody listens, or (EAGAIN) so many wait to be let in that there is no room for another. */
+const notNow = new Set(["ENOENT", "ECONNREFUSED", "EAGAIN"]);
+
 /** The socket is that of a process which is gone, or going. */
 export class NobodyThere extends Error {
   override readonly name = "NobodyThere";
@@ -291,7 +294,7 @@ function connectSocket(
       },
     });
     const refused = (error: NodeJS.ErrnoException) =>
-      reject(error.code === "ENOENT" || error.code === "ECONNREFUSED" ? new NobodyThere() : error);
+      reject(notNow.has(error.code ?? "") ? new NobodyThere() : error);
     socket.once("error", refused);
     socket.once("connect", () => {
       socket.off("error", refused);

@@ -3,19 +3,20 @@
  * They are thrown at the call where the client itself can see the fault, else by the next `await` on a buffer it poisoned.
  */
 
+import { AronnaxError } from "../graph/errors.js";
+
 export interface RuntimeErrorOptions extends ErrorOptions {
   /** What the user can do about it; one or two sentences. */
   fix?: string;
 }
 
 /** The base of every error that comes from the runtime or its client. */
-export class RuntimeError extends Error {
+export class RuntimeError extends AronnaxError {
   override readonly name: string = "RuntimeError";
-  readonly fix?: string;
 
   constructor(message: string, options: RuntimeErrorOptions = {}) {
-    super(message, options);
-    if (options.fix !== undefined) this.fix = options.fix;
+    super(message, options.fix);
+    if ("cause" in options) this.cause = options.cause;
   }
 }
 

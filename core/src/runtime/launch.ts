@@ -1,6 +1,7 @@
 /** Attaching to the runtime process, starting it where there is none, and finding out why one is gone. */
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Address, Connection, type Link, NobodyThere } from "./connection.js";
 import { RuntimeLost } from "./errors.js";
@@ -121,8 +122,11 @@ async function openOrStart(connection: Connection, where: Place, options: Launch
         fix: "Start one with `npx aronnax runtime start`.",
       });
     }
-    if (starting === undefined || starting.exit === alreadyRunning) starting = start(where);
-    else if (starting.exit !== undefined) throw startFailure(where, starting);
+    if (starting === undefined) starting = start(where);
+    else if (starting.exit === alreadyRunning) {
+      // It is still starting, or ending: not a process for every look.
+      if (Date.now() - starting.at > 250) starting = start(where);
+    } else if (starting.exit !== undefined) throw startFailure(where, starting);
     if (Date.now() > deadline) {
       throw new RuntimeLost(`the runtime for ${where.devices} did not start in time`, {
         exit: "start time-out",
@@ -136,11 +140,17 @@ async function openOrStart(connection: Connection, where: Place, options: Launch
 
 interface Starting {
   child: ChildProcess;
+  /** Length of the log before: what stands there is of others. */
+  logStart: number;
+  /** When it was started, in milliseconds. */
+  at: number;
   exit: number | string | undefined;
 }
 
 function start(where: Place): Starting {
-  const log = fs.openSync(where.log, "a", 0o600);
+  const log = openLog(where);
+  const logStart = fs.fstatSync(log).size;
+  const cache = process.env.ARONNAX_CACHE_DIR;
   const paths = [runtimePackage(), process.env.PYTHONPATH].filter((entry) => entry !== undefined);
   try {
     // -P: the working folder is no place to import from.
@@ -151,10 +161,14 @@ function start(where: Place): Starting {
         cwd: "/",
         detached: true,
         stdio: ["ignore", log, log],
-        env: { ...process.env, ...(paths.length > 0 ? { PYTHONPATH: paths.join(":") } : {}) },
+        env: {
+          ...process.env,
+          ...(paths.length > 0 ? { PYTHONPATH: paths.join(":") } : {}),
+          ...(cache ? { ARONNAX_CACHE_DIR: path.resolve(cache) } : {}),
+        },
       },
     );
-    const starting: Starting = { child, exit: undefined };
+    const starting: Starting = { child, logStart, at: Date.now(), exit: undefined };
     child.on("error", (error) => {
       starting.exit = error.message;
     });
@@ -168,9 +182,22 @@ function start(where: Place): Starting {
   }
 }
 
-function startFailure(where: Place, { exit }: Starting): RuntimeLost {
-  const log = logTail(where.log);
-  const at = log.findLastIndex((line) => /Error|error:/.test(line));
+function openLog(where: Place): number {
+  try {
+    return fs.openSync(where.log, "a", 0o600);
+  } catch (cause) {
+    throw new RuntimeLost(`the runtime's log cannot be written: ${(cause as Error).message}`, {
+      exit: "not started",
+      fix: "Set ARONNAX_RUNTIME_DIR to a folder that you may write to.",
+      cause,
+    });
+  }
+}
+
+function startFailure(where: Place, { exit, logStart }: Starting): RuntimeLost {
+  const log = logTail(where.log, 12, logStart);
+  // An exception's last line, our own, or what XLA says before it ends the process.
+  const at = log.findLastIndex((line) => /Error|error:|^F\d{4} /.test(line));
   const last = log.at(at) ?? "";
   const fix = at < 0 ? undefined : log.slice(at).find((line) => line.startsWith("fix: "));
   const missing = /No module named '?([\w.]+)/.exec(last)?.[1];
@@ -222,12 +249,13 @@ export function readExitNote(file: string, pid?: number): string | undefined {
   }
 }
 
-/** The last lines of a log file. */
-export function logTail(file: string, lines = 12): string[] {
+/** The last lines of a log file, of those from an offset on. */
+export function logTail(file: string, lines = 12, from = 0): string[] {
   let text: string;
   try {
     const size = fs.statSync(file).size;
-    const length = Math.min(size, 64 * 1024);
+    // A log that is shorter by now has been moved aside.
+    const length = Math.min(size - (from > size ? 0 : from), 64 * 1024);
     const bytes = Buffer.alloc(length);
     const fd = fs.openSync(file, "r");
     try {
@@ -239,7 +267,7 @@ export function logTail(file: string, lines = 12): string[] {
   } catch {
     return [];
   }
-  return text.trimEnd().split("\n").slice(-lines);
+  return text === "" ? [] : text.trimEnd().split("\n").slice(-lines);
 }
 
 function isAlive(pid: number): boolean {

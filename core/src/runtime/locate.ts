@@ -1,6 +1,5 @@
 /** Where the runtime process is found, and with what it is started (docs/contracts.md, section 1). */
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Address } from "./connection.js";
@@ -21,7 +20,7 @@ export interface Place {
 /** @throws InvalidArgument for a malformed ARONNAX_DEVICES, or a folder that is not ours alone */
 export function place(options: { directory?: string; devices?: string } = {}): Place {
   const devices = deviceSet(options.devices);
-  const directory = options.directory ?? runtimeDirectory();
+  const directory = path.resolve(options.directory ?? runtimeDirectory());
   privateDirectory(directory);
   const base = path.join(directory, devices.replaceAll(":", "-").replaceAll(",", "-"));
   const socket = `${base}.sock`;
@@ -38,7 +37,7 @@ export function place(options: { directory?: string; devices?: string } = {}): P
 export function runtimeDirectory(): string {
   if (process.env.ARONNAX_RUNTIME_DIR) return path.resolve(process.env.ARONNAX_RUNTIME_DIR);
   if (process.env.XDG_RUNTIME_DIR) return path.join(process.env.XDG_RUNTIME_DIR, "aronnax");
-  return path.join("/tmp", `aronnax-${os.userInfo().uid}`);
+  return path.join("/tmp", `aronnax-${process.getuid!()}`);
 }
 
 /** The device set as asked for, or by ARONNAX_DEVICES, or what the machine has. */
@@ -76,7 +75,9 @@ export function nodesOf(list: string | undefined): Address[] | undefined {
 
 /** The interpreter: ARONNAX_PYTHON, else `.venv/bin/python` in a folder above this file or the working folder, else python3. */
 export function pythonCommand(): string {
-  if (process.env.ARONNAX_PYTHON) return process.env.ARONNAX_PYTHON;
+  const chosen = process.env.ARONNAX_PYTHON;
+  // The runtime starts in another folder than this one.
+  if (chosen) return chosen.includes("/") ? path.resolve(chosen) : chosen;
   return above(path.join(".venv", "bin", "python")) ?? "python3";
 }
 
@@ -102,9 +103,22 @@ function above(file: string): string | undefined {
 }
 
 function privateDirectory(directory: string): void {
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+  try {
+    // Not where the parent is there: in /proc, Node would try for ever.
+    const recursive = !fs.existsSync(path.dirname(directory));
+    if (!fs.existsSync(directory)) fs.mkdirSync(directory, { recursive, mode: 0o700 });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    // Another client may have been faster.
+    if (code !== "EEXIST") {
+      throw new InvalidArgument(`the runtime folder ${directory} cannot be made: ${message}`, {
+        fix: "Set ARONNAX_RUNTIME_DIR to a folder that you may write to.",
+        cause: error,
+      });
+    }
+  }
   const stat = fs.lstatSync(directory);
-  const uid = os.userInfo().uid;
+  const uid = process.getuid!();
   if (!stat.isDirectory() || stat.uid !== uid || (stat.mode & 0o077) !== 0) {
     throw new InvalidArgument(
       `the runtime folder ${directory} must be a folder of user ${uid} that nobody else can enter (mode 0700)`,

@@ -1,11 +1,14 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
+import { AronnaxError } from "../../../core/src/graph/errors.js";
 import { RuntimeLost } from "../../../core/src/runtime/errors.js";
+import { pythonCommand } from "../../../core/src/runtime/locate.js";
 import { Runtime } from "../../../core/src/runtime/runtime.js";
+import type { RuntimeStatus } from "../../../core/src/runtime/types.js";
 import {
   addProgram,
   floats,
@@ -32,6 +35,14 @@ function client(directory: string, body: string): ChildProcess & { output: () =>
   child.stdout.on("data", (chunk: Buffer) => (text += chunk));
   child.stderr.on("data", (chunk: Buffer) => (text += chunk));
   return Object.assign(child, { output: () => text });
+}
+
+/** Sets variables of the environment back to what they were. */
+function restore(variables: Record<string, string | undefined>): void {
+  for (const [name, value] of Object.entries(variables)) {
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+  }
 }
 
 const ended = (child: ChildProcess) =>
@@ -168,6 +179,78 @@ describe("the runtime process and its clients", () => {
     );
     expect(await ended(child)).toBe(0);
     expect(child.output()).toBe("1,2\n");
+  });
+
+  it("takes folders and interpreters relative to the working folder, though it runs in another", async () => {
+    const here = process.cwd();
+    const { ARONNAX_PYTHON, ARONNAX_CACHE_DIR } = process.env;
+    const folder = privateFolder();
+    try {
+      process.env.ARONNAX_PYTHON = path.relative(folder, path.resolve(pythonCommand()));
+      process.env.ARONNAX_CACHE_DIR = "cache";
+      process.chdir(folder);
+      const runtime = new Runtime({ directory: "run", devices: "cpu" });
+      await runtime.compile({ text: addProgram([4]), outputs: [f32([4]), f32([])] }).info;
+      expect(fs.readdirSync(folder).sort()).toEqual(["cache", "run"]);
+      expect(fs.readdirSync(path.join(folder, "cache", "programs")).length).toBe(1);
+      await runtime.shutdown();
+    } finally {
+      process.chdir(here);
+      restore({ ARONNAX_PYTHON, ARONNAX_CACHE_DIR });
+    }
+  });
+
+  it("names the setting that keeps it from starting, not what kept an earlier one", async () => {
+    const { ARONNAX_CACHE_BYTES, ARONNAX_RUNTIME_IDLE_SECONDS, XLA_FLAGS } = process.env;
+    const directory = privateFolder();
+    const settings = {
+      ARONNAX_CACHE_BYTES: "8G",
+      ARONNAX_RUNTIME_IDLE_SECONDS: "never",
+      XLA_FLAGS: "--xla_no_such=1",
+    };
+    for (const [name, value] of Object.entries(settings)) {
+      try {
+        process.env[name] = value;
+        const error = await new Runtime({ directory, devices: "cpu" }).ready.catch((e: unknown) => e);
+        expect(error, name).toBeInstanceOf(RuntimeLost);
+        expect(error).toBeInstanceOf(AronnaxError);
+        expect((error as RuntimeLost).message).toContain(value);
+      } finally {
+        restore({ ARONNAX_CACHE_BYTES, ARONNAX_RUNTIME_IDLE_SECONDS, XLA_FLAGS });
+      }
+    }
+  });
+
+  it("says which folder it cannot make", () => {
+    expect(() => new Runtime({ directory: "/proc/aronnax", devices: "cpu" })).toThrow(
+      /runtime folder \/proc\/aronnax cannot be made/,
+    );
+  });
+
+  it("turns clients away, and lives on, when no file descriptor is left or too many are attached", async () => {
+    const { runtime, directory, pid } = await startRuntime();
+    const come = async (count: number) => {
+      const clients = Array.from({ length: count }, () => new Runtime({ directory, devices: "cpu" }));
+      const outcomes = await Promise.allSettled(clients.map((client) => client.ready));
+      for (const client of clients) client.close();
+      const refused = outcomes.flatMap((o) => (o.status === "rejected" ? [(o.reason as Error).message] : []));
+      // Its answer takes descriptors too.
+      const attached = async () =>
+        runtime.request({ op: "status" }).then(
+          ({ result }) => (result as RuntimeStatus).clients.length,
+          () => Number.NaN,
+        );
+      await until(async () => (await attached()) === 1);
+      return refused;
+    };
+    const crowd = await come(400);
+    expect(crowd.length).toBe(400 - 255);
+    expect(new Set(crowd)).toEqual(new Set(["256 clients are attached already"]));
+    execFileSync("prlimit", ["--pid", `${pid}`, "--nofile=40:40"]);
+    const starved = await come(60);
+    expect(starved.length).toBeGreaterThan(20);
+    for (const message of starved) expect(message).toContain("Too many open files");
+    await runtime.ping();
   });
 
   it("says what is missing when it cannot be started", async () => {
