@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import {
+  appendFileSync,
   closeSync,
   existsSync,
   fsyncSync,
@@ -10,7 +11,7 @@ import {
   statSync,
 } from "node:fs";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { join, parse, resolve } from "node:path";
 import { removeLeftovers, replaceFileSync, writeAllSync } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
 import { isAlive, processStart } from "../files/process.js";
@@ -63,6 +64,8 @@ export interface RunOptions {
   hub?: MetricsHub;
 }
 
+const metricsName = "metrics.arrow";
+const samplesName = "samples.jsonl";
 const flushMilliseconds = 1000;
 const batchRows = 1 << 16;
 const live = new Map<string, RunWriter>();
@@ -122,7 +125,7 @@ export class RunWriter {
     }
     this.name = name;
     this.folder = resolve(root, name);
-    this.path = join(this.folder, "metrics.arrow");
+    this.path = join(this.folder, metricsName);
 
     refuseSecondWriter(this.folder, name);
     live.get(this.folder)?.close("interrupted");
@@ -132,7 +135,7 @@ export class RunWriter {
     if (existsSync(this.folder)) removeLeftovers(this.folder);
     if (existsSync(this.path)) {
       if (options.resumeAfterStep === undefined) {
-        keepEarlierFile(this.folder, this.path);
+        keepEarlierFiles(this.folder);
       } else {
         const file = readRun(this.path);
         earlier = file.rows.filter((row) => row.step! <= options.resumeAfterStep!);
@@ -170,16 +173,32 @@ export class RunWriter {
     return this.record.rows;
   }
 
-  /** Adds a row; `time` (seconds since the start) is filled in if it is missing. */
-  log(row: MetricsRow): void {
-    if (this.closed) throw new RunError(`The run "${this.name}" is closed.`, "Start a new one.");
+  /** Adds a row; `time` (seconds since the start) is filled in if it is missing. Columns that are undefined are left out. */
+  log(columns: Readonly<Record<string, number | undefined>>): void {
+    if (this.closed) {
+      throw new RunError(
+        `The run "${this.name}" is closed: it has ended, or another of its name has begun.`,
+        "Start a new one.",
+      );
+    }
+    const row: MetricsRow = {};
+    for (const [column, value] of Object.entries(columns)) {
+      if (value === undefined) continue;
+      if (typeof value !== "number") {
+        throw new RunError(
+          `The column ${column} of a row of metrics is no number: it is a ${typeof value}.`,
+          "Metrics are numbers; `await tensor.item()` gives that of a Tensor.",
+        );
+      }
+      row[column] = value;
+    }
     if (!Number.isInteger(row.step)) {
       throw new RunError(`A row of metrics needs an integer \`step\`; it is ${row.step}.`);
     }
     const timed =
       row.time === undefined
         ? { ...row, time: this.timeBefore + (Date.now() - this.info.startedAt) / 1000 }
-        : { ...row };
+        : row;
     for (const column of Object.keys(timed)) {
       if (!this.columns.includes(column)) {
         this.columns = [...this.columns, column];
@@ -192,6 +211,15 @@ export class RunWriter {
       this.flush();
     } else if (this.timer === undefined) {
       this.timer = setTimeout(() => this.flush(), flushMilliseconds).unref();
+    }
+  }
+
+  /** Appends a text to `samples.jsonl` in the run's folder, under the rules of the metrics: a failing disk does not stop the training. */
+  keepSample(sample: { readonly step: number; readonly name: string; readonly text: string }): void {
+    try {
+      appendFileSync(join(this.folder, samplesName), `${JSON.stringify(sample)}\n`);
+    } catch (error) {
+      console.warn(`A sample of run "${this.name}" cannot be kept: ${(error as Error).message}`);
     }
   }
 
@@ -317,10 +345,15 @@ function refuseSecondWriter(folder: string, name: string): void {
   );
 }
 
-function keepEarlierFile(folder: string, path: string): void {
-  const at = readRunState(folder)?.startedAt ?? statSync(path).mtimeMs;
+/** Gives metrics and samples of an earlier run names of their own. */
+function keepEarlierFiles(folder: string): void {
+  const at = readRunState(folder)?.startedAt ?? statSync(join(folder, metricsName)).mtimeMs;
   const stamp = new Date(at).toISOString().replace(/[:.]/g, "-");
-  let kept = join(folder, `metrics-${stamp}.arrow`);
-  for (let i = 2; existsSync(kept); i++) kept = join(folder, `metrics-${stamp}-${i}.arrow`);
-  renameSync(path, kept);
+  for (const name of [metricsName, samplesName]) {
+    const { name: base, ext } = parse(name);
+    if (!existsSync(join(folder, name))) continue;
+    let kept = join(folder, `${base}-${stamp}${ext}`);
+    for (let i = 2; existsSync(kept); i++) kept = join(folder, `${base}-${stamp}-${i}${ext}`);
+    renameSync(join(folder, name), kept);
+  }
 }

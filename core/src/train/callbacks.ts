@@ -4,7 +4,8 @@
  * Order: `onStart`; then for each step `onStep`, in the order of the steps, when its metrics have arrived (up to two steps after it was
  * queued); `onValidation` after the `onStep` of its step; `onCheckpoint` when a checkpoint is whole on the disk, which may be after later
  * steps; `onException` if the training fails; `onEnd` always, last. Callbacks are called in the order of the configuration and awaited, one
- * after another: the training does not go on meanwhile. What one throws fails the training.
+ * after another: the training does not go on meanwhile. What one throws fails the training; after a failure, what `onException` and `onEnd`
+ * throw is only printed.
  */
 import type { MetricsRow } from "../metrics/index.js";
 import type { Module } from "../nn/module.js";
@@ -20,9 +21,9 @@ export interface TrainingHandle<M extends Module = Module> {
   /** The running average of the parameters, where one is kept. */
   readonly averaged: M | undefined;
   readonly rows: readonly MetricsRow[];
-  /** Adds columns of one's own to the metrics of the present step. */
+  /** Adds columns of one's own to the metrics, as a row of the newest step that has one: in `onStep`, its step. */
   log(columns: MetricsRow): void;
-  /** Keeps a text (what the model says to a prompt) in the run's `samples.jsonl`, and prints it. */
+  /** Keeps a text (what the model says to a prompt) in the run's `samples.jsonl`, with the same step, and prints it. */
   sample(name: string, text: string): void;
   /** Ends the training at the next step boundary, as finished; the reason is kept with the run. */
   stop(reason: string): void;
@@ -63,13 +64,24 @@ export interface TrainerCallback<M extends Module = Module> {
   onEnd?(event: EndEvent, training: TrainingHandle<M>): void | Promise<void>;
 }
 
-type EventName = Exclude<keyof TrainerCallback, "onStart">;
+/** Names of the events. */
+export const eventNames: readonly (keyof TrainerCallback)[] = [
+  "onStart",
+  "onStep",
+  "onValidation",
+  "onCheckpoint",
+  "onException",
+  "onEnd",
+];
 
-/** Calls an event of each callback in turn. */
+type EventName = Exclude<keyof TrainerCallback, "onStart">;
+type EventOf<M extends Module, E extends EventName> = Parameters<NonNullable<TrainerCallback<M>[E]>>[0];
+
+/** Calls an event of each callback in turn; the first that throws ends it. */
 export async function emit<M extends Module, E extends EventName>(
   callbacks: readonly TrainerCallback<M>[],
   name: E,
-  event: Parameters<NonNullable<TrainerCallback<M>[E]>>[0],
+  event: EventOf<M, E>,
   training: TrainingHandle<M>,
 ): Promise<void> {
   for (const callback of callbacks) {
@@ -78,4 +90,17 @@ export async function emit<M extends Module, E extends EventName>(
       | undefined;
     await handler?.call(callback, event, training);
   }
+}
+
+/** Calls an event of every callback, whatever they throw; the errors. */
+export async function emitToAll<M extends Module, E extends EventName>(
+  callbacks: readonly TrainerCallback<M>[],
+  name: E,
+  event: EventOf<M, E>,
+  training: TrainingHandle<M>,
+): Promise<unknown[]> {
+  const errors: unknown[] = [];
+  for (const callback of callbacks)
+    await emit([callback], name, event, training).catch((error: unknown) => errors.push(error));
+  return errors;
 }

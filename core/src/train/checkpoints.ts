@@ -2,7 +2,7 @@
  * The checkpoints of a training: what is saved of its state, and the state that comes back. Tensors go between the disk and the devices
  * without passing through this process.
  */
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { scalar } from "../array/creation.js";
 import { listTensors, loadTensors, saveTensors } from "../array/storage.js";
@@ -33,6 +33,8 @@ export interface PartialReport {
   readonly different: readonly string[];
   /** Whether the optimizer's state began anew, since it did not fit. */
   readonly freshOptimizer: boolean;
+  /** Whether the data began anew, since the checkpoint's position is of other data. */
+  readonly freshData: boolean;
 }
 
 /** Where each leaf of a tree lies; default whole on the first device. */
@@ -52,6 +54,15 @@ export class TrainingCheckpoints {
 
   latest(): Promise<Checkpoint | undefined> {
     return this.#store.latest();
+  }
+
+  /** Moves what an earlier run left out of the way; the folder where it is kept, undefined if there was nothing. */
+  async setAside(): Promise<string | undefined> {
+    if ((await this.#store.steps()).length === 0) return undefined;
+    const stamp = new Date().toISOString().replace(/[:.]/g, "-");
+    const kept = `${this.#store.folder}-${stamp}`;
+    renameSync(this.#store.folder, kept);
+    return kept;
   }
 
   /** Saves the state as it is now; later steps may take it over at once. */
@@ -91,10 +102,12 @@ export class TrainingCheckpoints {
       const tree = like[key] as T;
       if (tree === null) return tree;
       const path = files[key];
+      // Statistics of the loss gather by themselves.
+      if (path === undefined && key === "watch") return tree;
       if (path === undefined) {
         throw new CheckpointError(
           `${checkpoint.folder} has no ${key}`,
-          `it was saved without: train on without it, or from the start`,
+          'it was saved without: train on without it, or set resume: "partial", which begins one with what there is',
         );
       }
       return restore(tree, path, tag, place);
@@ -111,7 +124,7 @@ export class TrainingCheckpoints {
 
   /**
    * `start`, which is taken over, with what of a checkpoint fits it: parameters of equal name, shape and element type, and the optimizer's state if all of it
-   * does.
+   * does. An average that the checkpoint does not have begins with the parameters that came of it.
    */
   async loadPart<M extends Module>(
     checkpoint: Checkpoint,
@@ -123,11 +136,15 @@ export class TrainingCheckpoints {
     const fit = await compared(start.model, files.model!);
     release(start.model, fit);
     const model = await loaded(start.model, files.model!, fit, "parameter", place);
-    let { average, optimizer } = start;
-    if (average !== null && files.average !== undefined) {
-      const averageFit = await compared(average, files.average);
+    let { average, optimizer, watch } = start;
+    if (average !== null) {
+      const averagePath = files.average ?? files.model!;
+      const averageFit = await compared(average, averagePath);
       release(average, averageFit);
-      average = await loaded(average, files.average, averageFit, "optimizer", place);
+      average = await loaded(average, averagePath, averageFit, "optimizer", place);
+    }
+    if (watch !== null && files.watch !== undefined) {
+      watch = await loaded(watch, files.watch, await compared(watch, files.watch), "optimizer", place);
     }
     const optimizerFit = await compared(optimizer, files.optimizer!);
     const freshOptimizer = !isWhole(optimizerFit);
@@ -137,10 +154,10 @@ export class TrainingCheckpoints {
     }
     return {
       state: {
-        ...start,
         model,
         average,
         optimizer,
+        watch,
         step: scalar(standing.step, "int32"),
       },
       standing,
@@ -149,6 +166,7 @@ export class TrainingCheckpoints {
         unexpected: fit.unexpected,
         different: fit.different,
         freshOptimizer,
+        freshData: false,
       },
     };
   }
@@ -256,12 +274,14 @@ function list(what: string, names: readonly string[]): string {
 }
 
 /** The report as one line. */
-export function describePartial({ missing, unexpected, different, freshOptimizer }: PartialReport): string {
+export function describePartial(report: PartialReport): string {
+  const { missing, unexpected, different, freshOptimizer, freshData } = report;
   const parts = [
     list("missing", missing),
     list("unexpected", unexpected),
     list("different", different),
     freshOptimizer ? "the optimizer's state begins anew" : "",
+    freshData ? "the data begin anew" : "",
   ].filter((each) => each !== "");
   return parts.length === 0 ? "everything fits" : parts.join("; ");
 }

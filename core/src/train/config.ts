@@ -5,7 +5,7 @@ import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
 import type { Optimizer } from "../optim/optimizer.js";
-import type { TrainerCallback } from "./callbacks.js";
+import { eventNames, type TrainerCallback } from "./callbacks.js";
 import type { ParallelConfig } from "./parallel.js";
 import type { StatisticsOptions } from "./statistics.js";
 import type { Loss, TrainableModel } from "./step.js";
@@ -63,7 +63,8 @@ export interface TrainerConfig<M extends TrainableModel> {
   loggers?: readonly MetricsLogger[];
   /**
    * Goes on from the newest checkpoint of this run, if there is one, which must fit exactly; `partial` takes what fits of the checkpoint of
-   * another model and reports the rest (`trainer.resumeReport`). Default false: a fresh start.
+   * another model or other data and reports the rest (`trainer.resumeReport`). Default false: a fresh start, before which the metrics and
+   * checkpoints of an earlier run of the name are moved aside.
    */
   resume?: boolean | "partial";
   /** Prints a line every so many steps; default a twentieth of all; 0 for none. On a terminal one line is written over instead. */
@@ -73,7 +74,9 @@ export interface TrainerConfig<M extends TrainableModel> {
 }
 
 /** The configuration without what depends on the model's class. */
-export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">;
+export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks"> & {
+  readonly callbacks?: readonly object[];
+};
 
 /** The configuration as JSON, for the run's record. */
 export function describe(config: Settings): { [field: string]: JsonValue } {
@@ -203,8 +206,28 @@ export const configFields: readonly string[] = Object.keys(rules);
 /** @throws ArgumentError that names the field, its value and the fix */
 export function checkConfig(config: Settings): void {
   checkFields(config as unknown as Record<string, unknown>, "");
-  const { model, data, accumulate = 1 } = config;
-  const vocabulary = (model as { config?: { vocabSize?: number } }).config?.vocabSize;
+  const { model, data, accumulate = 1, callbacks = [], loggers = [] } = config;
+  for (const field of ["batchSize", "sequenceLength"] as const) {
+    if (!isCount(data[field]))
+      throw new ArgumentError(`Trainer: data.${field} is ${show(data[field])}`, count.fix);
+  }
+  for (const [i, callback] of callbacks.entries()) {
+    if (typeof callback !== "object" || callback === null)
+      throw new ArgumentError(
+        `Trainer: callbacks[${i}] is ${show(callback)}`,
+        "give an object with onStep(event) or another event",
+      );
+    const events = Object.keys(callback).filter((name) => /^on[A-Z]/i.test(name));
+    refuseUnknown(`Trainer: callbacks[${i}]: there is no event`, events, eventNames);
+  }
+  for (const [i, logger] of loggers.entries()) {
+    if (!having("", "start", "rows", "status").holds(logger))
+      throw new ArgumentError(
+        `Trainer: loggers[${i}] is ${show(logger)}`,
+        "give a logger, e.g. metrics.csvLogger()",
+      );
+  }
+  const vocabulary = vocabularyOf(model);
   if (vocabulary !== undefined && data.vocabSize > vocabulary) {
     throw new ArgumentError(
       `Trainer: the data's tokenizer has ids up to ${data.vocabSize - 1}, the model's vocabSize is ${vocabulary}`,
@@ -217,6 +240,18 @@ export function checkConfig(config: Settings): void {
       "give a divisor of the data's batchSize",
     );
   }
+  if ((config.resume ?? false) !== false && config.checkpoints === undefined) {
+    throw new ArgumentError(
+      `Trainer: resume is ${show(config.resume)} without checkpoints: there is none to go on from`,
+      "set checkpoints: { every }",
+    );
+  }
+  if (config.validation !== undefined && typeof data.validation !== "function") {
+    throw new ArgumentError(
+      "Trainer: validation is set, and the data have no method validation(maxBatches)",
+      "add it to the source, or leave validation out",
+    );
+  }
   const keepBest = config.checkpoints?.keepBest ?? 0;
   if (keepBest > 0 && config.validation === undefined) {
     throw new ArgumentError(
@@ -224,6 +259,11 @@ export function checkConfig(config: Settings): void {
       "set validation: { every }, or leave keepBest out",
     );
   }
+}
+
+/** Number of ids that a model knows, where it tells. */
+export function vocabularyOf(model: TrainableModel): number | undefined {
+  return (model as { config?: { vocabSize?: number } }).config?.vocabSize;
 }
 
 function checkFields(fields: Readonly<Record<string, unknown>>, above: string): void {

@@ -47,7 +47,7 @@ export class DivergencePolicy {
     };
     throw new TrainingDiverged(
       tried[this.#policy] + describeDivergence(figures),
-      "lower the learning rate, lengthen the warm-up or set clipNorm; the last checkpoint is from before",
+      "lower the learning rate, lengthen the warm-up or set clipNorm, in a new Trainer; checkpoints are from before",
     );
   }
 

@@ -25,20 +25,24 @@ export class ParallelPlan {
   readonly layout: Layout;
   readonly #rules: Rules;
 
-  /** @throws ArgumentError for sizes that are no positive integers, or do not divide the batch or the heads */
+  /** @throws ArgumentError for sizes that are no positive integers, or do not divide the batch's parts or the heads */
   constructor(
     { data = 1, fsdp = 1, tensor = 1, rules = defaultRules }: ParallelConfig,
     model: Module,
     batchSize: number,
+    accumulate = 1,
   ) {
     this.mesh = new Mesh({ data, fsdp, tensor });
     this.#rules = rules;
     this.layout = parameterLayout(model, this.mesh, rules);
     const parts = data * fsdp;
-    if (batchSize % parts !== 0) {
+    if ((batchSize / accumulate) % parts !== 0) {
+      const cut = accumulate === 1 ? "" : ` in accumulate ${accumulate} parts`;
       throw new ArgumentError(
-        `Trainer: a batch of ${batchSize} sequences over parallel.data ${data} x parallel.fsdp ${fsdp} devices`,
-        `give a batchSize that is a multiple of ${parts}`,
+        `Trainer: a batch of ${batchSize} sequences${cut} over parallel.data ${data} x parallel.fsdp ${fsdp} devices`,
+        accumulate === 1
+          ? `give a batchSize that is a multiple of ${parts}`
+          : `give an accumulate (in recipes a microBatchSize) whose parts have a multiple of ${parts} sequences`,
       );
     }
     const { heads, keyValueHeads } =
@@ -108,6 +112,6 @@ export function planOf(config: {
 }): ParallelPlan | undefined {
   const { parallel, model, data, accumulate = 1 } = config;
   if (parallel === undefined) return undefined;
-  const plan = new ParallelPlan(parallel, model, data.batchSize / accumulate);
+  const plan = new ParallelPlan(parallel, model, data.batchSize, accumulate);
   return plan.mesh.count === 1 ? undefined : plan;
 }

@@ -44,20 +44,3 @@ export function arriving(
   result.catch(() => {});
   return result;
 }
-
-/** The mean of what `value` gives for each item, at most so many queued at a time; undefined for no items. */
-export async function meanOf<T>(
-  items: AsyncIterable<T>,
-  value: (item: T) => Promise<number>,
-): Promise<number | undefined> {
-  let total = 0;
-  let count = 0;
-  const pending: Promise<number>[] = [];
-  for await (const item of items) {
-    pending.push(value(item));
-    count++;
-    if (pending.length > inFlight) total += await pending.shift()!;
-  }
-  for (const each of pending) total += await each;
-  return count === 0 ? undefined : total / count;
-}

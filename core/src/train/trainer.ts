@@ -1,34 +1,40 @@
 /** Training a model: the loop of steps, validation, checkpoints, divergence and interruption. */
 import { randomUUID } from "node:crypto";
-import { appendFileSync } from "node:fs";
-import { join } from "node:path";
-import type { Tensor } from "../array/tensor.js";
-import type { Checkpoint } from "../checkpoint/index.js";
-import type { DataPosition } from "../data/batch.js";
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
-import { leaves } from "../transform/tree.js";
-import { type CheckpointEvent, emit, type TrainerCallback, type TrainingHandle } from "./callbacks.js";
-import { describePartial, type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
-import { checkConfig, describe, type TrainerConfig } from "./config.js";
-import { DivergencePolicy, describeDivergence } from "./divergence.js";
-import { requireMemory, requireStateMemory, stepMemory } from "./memory.js";
+import { checkBatch, type Vocabulary } from "./batches.js";
+import {
+  type CheckpointEvent,
+  emit,
+  emitToAll,
+  type TrainerCallback,
+  type TrainingHandle,
+} from "./callbacks.js";
+import { type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
+import { checkConfig, describe, type TrainerConfig, vocabularyOf } from "./config.js";
+import { DivergencePolicy, describeDivergence, TrainingDiverged } from "./divergence.js";
+import { Evaluation } from "./evaluation.js";
+import { requireMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
 import { type ParallelPlan, planOf } from "./parallel.js";
-import { arriving, inFlight, meanOf, type Pending } from "./pending.js";
-import { type DeviceBatch, placeBatch, type StartOptions, startingState, stateLike } from "./placement.js";
+import { arriving, inFlight, type Pending } from "./pending.js";
+import { type DeviceBatch, placeBatch } from "./placement.js";
+import { Progress } from "./progress.js";
 import type { TrainState } from "./state.js";
-import { lossOf, type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
+import { type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
+import { takePart } from "./underway.js";
 
 /** How a call of `fit` ended: all steps done, by an interrupt or signal, or by a callback. */
 export interface FitResult {
   readonly status: "finished" | "interrupted" | "stopped";
   readonly step: number;
-  /** Of the last step. */
+  /** Of the last step; NaN if there was none. */
   readonly loss: number;
   /** Of the last validation. */
   readonly validationLoss?: number;
@@ -43,46 +49,48 @@ export class Trainer<M extends TrainableModel> {
   readonly #checkpoints: TrainingCheckpoints | undefined;
   readonly #plan: ParallelPlan | undefined;
   readonly #callbacks: readonly TrainerCallback<M>[];
+  readonly #root: string;
+  /** The model's, where it is known. */
+  readonly #vocabulary: Vocabulary | undefined;
   /** Known before the run begins, so that a panel can wait for it. */
   #id: string = randomUUID();
   #run: RunWriter | undefined;
-  #state: TrainState<M> | undefined;
-  /** Updates done, as the host counts them. */
-  #step = 0;
-  #tokens = 0;
-  /** Where the data stood before the first step, and after the last one. */
-  #start: DataPosition | undefined;
-  #position: DataPosition | undefined;
+  readonly #at: Progress<M>;
+  /** Steps that are queued on the device. */
+  #queue: Pending[] = [];
+  /** The newest step whose figures have come. */
+  #recorded = 0;
   #loss = Number.NaN;
   #validationLoss: number | undefined;
   #validatedAt = -1;
   #running = false;
+  /** Whether the state is gone: with the runtime, or with a step that the device could not compute. */
   #lost = false;
-  #partial: PartialReport | undefined;
+  /** Why the state is worthless: a loss that is not finite, whose update was made. */
+  #diverged: string | undefined;
   /** Why a callback ended the training. */
   #stopReason: string | undefined;
   readonly #divergence: DivergencePolicy;
-  /** The step whose state is on the disk already. */
-  #savedStep: number | undefined;
-  /** Whether the newest checkpoint is of this training: one that lies there from an earlier run of the name is not returned to. */
-  #hasCheckpoint = false;
   /** The checkpoint that is being written; it never rejects. */
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
   #saved: CheckpointEvent[] = [];
   readonly #train: Jitted<[TrainState<M>, DeviceBatch], [TrainState<M>, StepReport]>;
-  readonly #evaluate: Jitted<[M, DeviceBatch], Tensor>;
+  readonly #evaluation: Evaluation<M>;
 
   constructor(config: TrainerConfig<M>) {
     checkConfig(config);
     this.config = config;
     this.#callbacks = config.callbacks ?? [];
     this.#divergence = new DivergencePolicy(config.onDivergence ?? "stop");
-    const root = config.folder ?? "runs";
+    const size = vocabularyOf(config.model);
+    this.#vocabulary = size === undefined ? undefined : { size, targets: config.loss === undefined };
+    this.#root = resolve(config.folder ?? "runs");
     if (config.checkpoints !== undefined) {
-      this.#checkpoints = new TrainingCheckpoints(`${root}/${config.name}/checkpoints`, config.checkpoints);
+      this.#checkpoints = new TrainingCheckpoints(join(this.#folder, "checkpoints"), config.checkpoints);
     }
     this.#plan = planOf(config);
+    this.#at = new Progress(config, this.#checkpoints, this.#plan);
     const options: StepOptions<M> = {
       loss: config.loss,
       precision: config.precision ?? "float32",
@@ -100,27 +108,27 @@ export class Trainer<M extends TrainableModel> {
       name: "train_step",
       tag: tagOf,
     });
-    this.#evaluate = jit(lossOf(options), { name: "evaluate" });
+    this.#evaluation = new Evaluation(config, options, this.#vocabulary);
   }
 
   /** The model with its present parameters. While `fit` runs they are replaced with every step. */
   get model(): M {
-    return this.#state?.model ?? this.config.model;
+    return this.#at.state?.model ?? this.config.model;
   }
 
   /** The model with the running average of the parameters, with `average` in the configuration and once `fit` has begun. */
   get averaged(): M | undefined {
-    return this.#state?.average ?? undefined;
+    return this.#at.state?.average ?? undefined;
   }
 
   /** With `resume: "partial"`: what of the checkpoint did not fit. */
   get resumeReport(): PartialReport | undefined {
-    return this.#partial;
+    return this.#at.partial;
   }
 
   /** Updates done. */
   get step(): number {
-    return this.#step;
+    return this.#at.step;
   }
 
   /** The run's metrics so far, one row for each step and validation. */
@@ -137,28 +145,30 @@ export class Trainer<M extends TrainableModel> {
    */
   async fit(options: { signal?: AbortSignal } = {}): Promise<FitResult> {
     return this.#exclusively(async () => {
+      using _ = takePart(this.config.name, this.#folder, this.config.data);
       using interruption = new Interruption(options.signal);
-      let status: FitResult["status"] | "failed" = "failed";
+      let result: FitResult;
       try {
-        status = await this.#fitOnce(interruption);
-        if (status === "interrupted" && interruption.byKernel) {
+        result = await this.#fitOnce(interruption, options.signal);
+        if (result.status === "interrupted" && interruption.byKernel) {
           throw new Interrupted(
-            `stopped after step ${this.#step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
+            `stopped after step ${this.#at.step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
             "call fit() again to go on",
           );
         }
-        return {
-          status,
-          step: this.#step,
-          loss: this.#loss,
-          ...(this.#validationLoss !== undefined && { validationLoss: this.#validationLoss }),
-        };
       } catch (error) {
-        if (!(error instanceof Interrupted)) await this.#failed(error);
+        const interrupted = error instanceof Interrupted;
+        const later = interrupted ? [] : await this.#failed(error);
+        const end = { status: interrupted ? "interrupted" : "failed", step: this.#at.step } as const;
+        later.push(...(await emitToAll(this.#callbacks, "onEnd", end, this.#handle)));
+        // The first failure is the one to report.
+        for (const each of later) console.error("a callback failed as well:", each);
         throw error;
-      } finally {
-        await emit(this.#callbacks, "onEnd", { status, step: this.#step }, this.#handle);
       }
+      const end = { status: result.status, step: result.step };
+      const errors = await emitToAll(this.#callbacks, "onEnd", end, this.#handle);
+      if (errors.length > 0) throw errors[0];
+      return result;
     });
   }
 
@@ -170,7 +180,7 @@ export class Trainer<M extends TrainableModel> {
   async validate(batches = this.config.validation?.batches): Promise<number | undefined> {
     return this.#exclusively(async () => {
       await this.#prepare();
-      return this.#validationOf(this.#state!.model, batches);
+      return this.#evaluation.of(this.#at.state!.model, batches);
     });
   }
 
@@ -179,11 +189,16 @@ export class Trainer<M extends TrainableModel> {
     return this.#plan?.mesh.count ?? 1;
   }
 
+  /** The run's. */
+  get #folder(): string {
+    return join(this.#root, this.config.name);
+  }
+
   async #exclusively<R>(work: () => Promise<R>): Promise<R> {
     if (this.#running) {
       throw new ArgumentError(
         `the run "${this.config.name}" is being trained already`,
-        "await the first fit() before the next",
+        "await the first fit() before the next; `validation` measures while it runs",
       );
     }
     this.#running = true;
@@ -195,10 +210,22 @@ export class Trainer<M extends TrainableModel> {
   }
 
   /** One call of `fit`, without its failures. */
-  async #fitOnce(interruption: Interruption): Promise<FitResult["status"]> {
+  async #fitOnce(interruption: Interruption, signal: AbortSignal | undefined): Promise<FitResult> {
     this.#stopReason = undefined;
-    await this.#prepare();
-    const run = this.#startRun();
+    if (this.#diverged !== undefined) {
+      throw new TrainingDiverged(
+        `the run "${this.config.name}" cannot go on: ${this.#diverged}`,
+        "make a new Trainer; with resume: true it goes on from the last checkpoint, which is from before",
+      );
+    }
+    try {
+      await this.#prepare(signal);
+    } catch (error) {
+      // Reading and tokenizing stop in their midst; nothing has begun.
+      if (interruption.requested) return this.#resultOf("interrupted");
+      throw error;
+    }
+    const run = await this.#startRun();
     run.status("running");
     const training = this.#handle;
     for (const callback of this.#callbacks) await callback.onStart?.(training);
@@ -210,100 +237,85 @@ export class Trainer<M extends TrainableModel> {
     }
     if (this.#checkpoints !== undefined) {
       await this.#saving;
-      if (this.#savedStep !== this.#step) await this.#save();
+      if (this.#at.savedStep !== this.#at.step) await this.#save();
       await this.#tellSaved();
     }
-    const finished = this.#step >= this.config.steps;
+    const finished = this.#at.step >= this.config.steps;
     const stopped = !finished && this.#stopReason !== undefined;
     run.status(finished || stopped ? "finished" : "interrupted", this.#stopReason);
-    return finished ? "finished" : stopped ? "stopped" : "interrupted";
+    return this.#resultOf(finished ? "finished" : stopped ? "stopped" : "interrupted");
   }
 
-  async #failed(error: unknown): Promise<void> {
+  #resultOf(status: FitResult["status"]): FitResult {
+    const validationLoss = this.#validationLoss;
+    return {
+      status,
+      step: this.#at.step,
+      loss: this.#loss,
+      ...(validationLoss !== undefined && { validationLoss }),
+    };
+  }
+
+  /** Leaves the run as failed; what callbacks threw at the news. */
+  async #failed(error: unknown): Promise<unknown[]> {
     await this.#saving;
     this.#run?.status("failed", error instanceof Error ? error.message : String(error));
-    if (error instanceof RuntimeLost || Runtime.default().lost !== undefined) {
-      // The buffers are gone with the process.
-      this.#state = undefined;
-      this.#lost = true;
-      const steps = this.#hasCheckpoint ? await this.#checkpoints?.steps().catch(() => []) : [];
-      const last = steps?.at(-1);
+    if (error instanceof RuntimeLost || Runtime.default().lost !== undefined) this.#lost = true;
+    if (this.#lost) {
+      this.#at.state = undefined;
+      this.#diverged = undefined;
+      this.#queue = [];
+      const steps = await this.#checkpoints?.steps().catch(() => []);
+      const last = this.#run === undefined ? undefined : steps?.at(-1);
+      const what = error instanceof RuntimeLost ? "The runtime" : "The state";
       console.error(
         last === undefined
-          ? `The runtime was lost at step ${this.#step} and the run "${this.config.name}" has no checkpoint: fit() will start again from step 0.`
-          : `The runtime was lost at step ${this.#step}: call fit() again to go on from the checkpoint of step ${last}.`,
+          ? `${what} was lost at step ${this.#at.step} and the run "${this.config.name}" has no checkpoint: fit() will start again from step 0.`
+          : `${what} was lost at step ${this.#at.step}: call fit() again to go on from the checkpoint of step ${last}.`,
       );
     }
-    await emit(this.#callbacks, "onException", error, this.#handle);
+    return emitToAll(this.#callbacks, "onException", error, this.#handle);
   }
 
   /** Data and state: what a first step needs. */
-  async #prepare(): Promise<void> {
-    const { data, name, resume } = this.config;
+  async #prepare(signal?: AbortSignal): Promise<void> {
     this.#plan?.check(await Runtime.default().ready);
-    await data.prepare();
-    if (this.#state !== undefined) return;
-    this.#start ??= data.position();
-    const wanted = (resume ?? false) !== false || (this.#lost && this.#hasCheckpoint);
-    const checkpoint = wanted ? await this.#checkpoints?.latest() : undefined;
-    await this.#begin(checkpoint);
-    if (checkpoint !== undefined) {
-      const part = this.#partial === undefined ? "" : `: ${describePartial(this.#partial)}`;
-      console.log(`resumed "${name}" from the checkpoint of step ${this.#step}${part}`);
-    }
-    await data.restore(this.#position!);
+    // Before its run has begun, what lies in its folder is of another.
+    const returns = this.#lost && this.#run !== undefined;
+    const fresh = this.#at.state === undefined;
+    await this.#at.prepare(returns || (this.config.resume ?? false) !== false, signal);
+    if (fresh) this.#recorded = this.#at.step;
   }
 
-  /** Takes the state of a checkpoint, or that before the first step. */
-  async #begin(checkpoint: Checkpoint | undefined): Promise<void> {
-    const { model, optimizer, average, spikes, seed = 0 } = this.config;
-    const options: StartOptions = {
-      optimizer,
-      seed,
-      average: average !== undefined,
-      watch: spikes !== undefined,
-      plan: this.#plan,
-    };
-    if (this.config.checkMemory !== false)
-      await requireStateMemory(stateLike(model, options), this.#plan?.stateParts ?? 1);
-    if (checkpoint === undefined) {
-      this.#state = startingState(model, options);
-      this.#savedStep = undefined;
-      this.#step = 0;
-      this.#tokens = 0;
-      this.#position = this.#start;
-      return;
-    }
-    this.#hasCheckpoint = true;
-    const place = this.#plan?.place;
-    const loaded =
-      this.config.resume === "partial"
-        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options), place)
-        : {
-            ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options), place)),
-            report: undefined,
-          };
-    this.#partial = loaded.report;
-    this.#savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
-    this.#state = loaded.state;
-    this.#step = loaded.standing.step;
-    this.#tokens = loaded.standing.tokens;
-    this.#position = loaded.standing.position;
-  }
-
-  #startRun(): RunWriter {
+  async #startRun(): Promise<RunWriter> {
     const { config } = this;
     if (this.#run === undefined || this.#lost) {
       if (this.#run !== undefined) this.#id = randomUUID();
+      try {
+        mkdirSync(this.#folder, { recursive: true });
+      } catch (error) {
+        throw new ArgumentError(
+          `Trainer: the run's folder cannot be made: ${(error as Error).message}`,
+          "choose another folder",
+        );
+      }
       this.#run = new RunWriter({
         id: this.#id,
         name: config.name,
-        root: config.folder ?? "runs",
+        root: this.#root,
         totalSteps: config.steps,
         loggers: config.loggers,
         config: describe(config),
-        ...(this.#step > 0 && { resumeAfterStep: this.#step }),
+        ...(this.#at.resumed && { resumeAfterStep: this.#at.step }),
       });
+      if (this.#at.resumed) {
+        this.#loss = this.rows.findLast((row) => row.loss !== undefined)?.loss ?? Number.NaN;
+        this.#validationLoss = this.rows.findLast((row) => row.valid_loss !== undefined)?.valid_loss;
+      } else {
+        const kept = await this.#checkpoints?.setAside();
+        if (kept !== undefined)
+          console.log(`the checkpoints of an earlier run "${config.name}" are kept in ${kept}`);
+      }
     }
     this.#lost = false;
     return this.#run;
@@ -312,39 +324,36 @@ export class Trainer<M extends TrainableModel> {
   async #loop(run: RunWriter, meter: Meter, interruption: Interruption): Promise<void> {
     const { steps, validation, checkpoints, data, accumulate } = this.config;
     const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
-    let queue: Pending[] = [];
-    while ((this.#step < steps && !ended()) || queue.length > 0) {
+    while ((this.#at.step < steps && !ended()) || this.#queue.length > 0) {
       let [validate, save] = [false, false];
-      if (this.#step < steps && !ended()) {
+      if (this.#at.step < steps && !ended()) {
         const batch = await data.next();
+        checkBatch(batch, data, this.#vocabulary, "next");
         const placed = placeBatch(batch, accumulate, this.#plan);
         meter.temporaries ??= await this.#requireMemory(placed);
-        const [state, report] = this.#train(this.#state!, placed);
-        this.#state = state;
-        this.#position = batch.after;
-        this.#step++;
-        this.#tokens += batch.batchSize * batch.sequenceLength;
-        const wantsColumns = this.#step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
-        const result = arriving(this.#step, report, wantsColumns);
-        queue.push({ step: this.#step, tokens: this.#tokens, after: batch.after, result });
-        const isLast = this.#step === steps;
-        validate = validation !== undefined && (this.#step % validation.every === 0 || isLast);
-        save = checkpoints !== undefined && this.#step % checkpoints.every === 0 && !isLast;
+        const [state, report] = this.#train(this.#at.state!, placed);
+        this.#at.state = state;
+        this.#at.position = batch.after;
+        this.#at.step++;
+        this.#at.tokens += batch.batchSize * batch.sequenceLength;
+        const wantsColumns =
+          this.#at.step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
+        const result = arriving(this.#at.step, report, wantsColumns);
+        this.#queue.push({ step: this.#at.step, tokens: this.#at.tokens, after: batch.after, result });
+        const isLast = this.#at.step === steps;
+        validate = validation !== undefined && (this.#at.step % validation.every === 0 || isLast);
+        save = checkpoints !== undefined && this.#at.step % checkpoints.every === 0 && !isLast;
       }
       // A state is measured and saved when it is known to be sound.
-      const room = validate || save || this.#step === steps || ended() ? 0 : inFlight;
-      while (queue.length > room) {
-        const pending = queue.shift()!;
-        if (await this.#record(pending, meter)) continue;
-        queue = [];
-        [validate, save] = [false, false];
-        await this.#rollBack(pending, meter);
+      const room = validate || save || this.#at.step === steps || ended() ? 0 : inFlight;
+      while (this.#queue.length > room) {
+        if (!(await this.#record(this.#queue.shift()!, meter))) [validate, save] = [false, false];
       }
-      if (validate) await this.#validate(run, meter);
+      if (validate && !interruption.requested) await this.#validate(run, meter, interruption);
       if (save) {
         // One at a time: a disk that is slower than the training holds it up, and no states pile up in memory.
         await this.#saving;
-        const step = this.#step;
+        const step = this.#at.step;
         this.#saving = this.#save().catch((error: Error) =>
           console.error(`checkpoint of step ${step}: ${error.message}`),
         );
@@ -359,50 +368,67 @@ export class Trainer<M extends TrainableModel> {
    */
   async #requireMemory(batch: DeviceBatch): Promise<number> {
     const { data, accumulate = 1, checkMemory = true } = this.config;
-    const info = await this.#train.lower(this.#state!, batch).compile();
+    const info = await this.#train.lower(this.#at.state!, batch).compile();
     if (checkMemory) {
       const { batchSize } = data;
-      await requireMemory(stepMemory(this.#state!, info), { batchSize, accumulate });
+      await requireMemory(stepMemory(this.#at.state!, info), { batchSize, accumulate });
     }
     return info.memory.temporaries * this.#devices;
   }
 
-  /** Waits for a step's figures and logs them; false if the training must go back to before it. */
+  /** Waits for a step's figures and logs them; false if the training went back to before it. */
   async #record(pending: Pending, meter: Meter): Promise<boolean> {
-    const { figures, more, at } = await pending.result;
+    const { figures, more, at } = await pending.result.catch((error: unknown) => {
+      // What the step was to leave behind is not there, and what it was given is used up.
+      this.#lost = true;
+      throw error;
+    });
     const { step, loss } = figures;
     this.#loss = loss;
+    this.#recorded = step;
     const row = await meter.record({ ...figures, tokens: pending.tokens, more, at });
-    await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
-    const verdict = this.#divergence.judge(figures);
-    if (verdict === "skipped") meter.note(`${describeDivergence(figures)}: the update was left out`);
-    return verdict !== "rollback";
+    let sound = true;
+    try {
+      await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
+    } finally {
+      // Whatever a callback throws: a bad state must not be gone on with.
+      if (figures.why === 1 && this.config.onDivergence !== "skip")
+        this.#diverged = describeDivergence(figures);
+      const verdict = this.#divergence.judge(figures);
+      if (verdict === "skipped") meter.note(`${describeDivergence(figures)}: the update was left out`);
+      sound = verdict !== "rollback";
+      if (!sound) await this.#rollBack(pending, meter);
+    }
+    return sound;
   }
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
   async #rollBack(bad: Pending, meter: Meter): Promise<void> {
     await this.#saving;
-    for (const leaf of leaves(this.#state)) leaf.dispose();
-    this.#state = undefined;
-    await this.#begin(this.#hasCheckpoint ? await this.#checkpoints?.latest() : undefined);
-    this.#position = bad.after;
-    await this.config.data.restore(bad.after);
-    meter.note(`step ${bad.step} diverged: back to step ${this.#step}, with the data after its batch`);
+    this.#queue = [];
+    await this.#at.rollBack(bad.after);
+    this.#recorded = this.#at.step;
+    this.#diverged = undefined;
+    meter.note(`step ${bad.step} diverged: back to step ${this.#at.step}, with the data after its batch`);
     meter.skip();
   }
 
-  async #validate(run: RunWriter, meter: Meter): Promise<void> {
+  async #validate(run: RunWriter, meter: Meter, interruption: Interruption): Promise<void> {
     const { batches } = this.config.validation!;
-    const step = this.#step;
-    const { model, average } = this.#state!;
-    const loss = await this.#validationOf(model, batches);
-    this.#validationLoss = loss;
-    this.#validatedAt = step;
-    if (loss !== undefined) {
-      const averagedLoss = average === null ? undefined : await this.#validationOf(average, batches);
+    const step = this.#at.step;
+    const { model, average } = this.#at.state!;
+    const stopped = (): boolean => interruption.requested;
+    const loss = await this.#evaluation.of(model, batches, stopped);
+    const averagedLoss = average === null ? undefined : await this.#evaluation.of(average, batches, stopped);
+    if (loss === undefined && !stopped())
+      meter.note("the data have no validation split: nothing is measured");
+    // Of a part of the batches it would be another figure.
+    if (loss !== undefined && !stopped()) {
+      this.#validationLoss = loss;
+      this.#validatedAt = step;
       run.log({
         step,
-        tokens: this.#tokens,
+        tokens: this.#at.tokens,
         valid_loss: loss,
         ...(averagedLoss !== undefined && { valid_loss_average: averagedLoss }),
       });
@@ -413,23 +439,16 @@ export class Trainer<M extends TrainableModel> {
     meter.skip();
   }
 
-  async #validationOf(model: M, limit?: number): Promise<number | undefined> {
-    return meanOf(this.config.data.validation(limit), (batch) =>
-      this.#evaluate(model, placeBatch(batch, 1, this.#plan)).item(),
-    );
-  }
-
   /** Saves the present state; the result is of the disk. */
   async #save(): Promise<void> {
-    const step = this.#step;
-    const standing = { step, tokens: this.#tokens, position: this.#position! };
+    const step = this.#at.step;
+    const standing = { step, tokens: this.#at.tokens, position: this.#at.position! };
     const score = this.#validatedAt === step ? this.#validationLoss : undefined;
     // Rows up to this step must not be younger than the checkpoint.
     this.#run?.flush();
-    const { folder } = await this.#checkpoints!.save(this.#state!, standing, this.config.seed ?? 0, score);
+    const { folder } = await this.#checkpoints!.save(this.#at.state!, standing, this.config.seed ?? 0, score);
     this.#divergence.saved();
-    this.#hasCheckpoint = true;
-    this.#savedStep = step;
+    this.#at.savedStep = step;
     this.#saved.push({ step, folder });
   }
 
@@ -445,7 +464,7 @@ export class Trainer<M extends TrainableModel> {
       name: this.config.name,
       totalSteps: this.config.steps,
       get step() {
-        return trainer.#step;
+        return trainer.#at.step;
       },
       get model() {
         return trainer.model;
@@ -456,11 +475,10 @@ export class Trainer<M extends TrainableModel> {
       get rows() {
         return trainer.rows;
       },
-      log: (columns) => this.#run?.log({ step: this.#step, ...columns }),
+      log: (columns) => this.#run?.log({ step: this.#recorded, ...columns }),
       sample: (name, text) => {
-        const line = JSON.stringify({ step: this.#step, name, text });
-        if (this.#run !== undefined) appendFileSync(join(this.#run.folder, "samples.jsonl"), `${line}\n`);
         console.log(`  ${name}: ${text}`);
+        this.#run?.keepSample({ step: this.#recorded, name, text });
       },
       stop: (reason) => {
         this.#stopReason = reason;
@@ -471,7 +489,7 @@ export class Trainer<M extends TrainableModel> {
   /** A live panel in JupyterLab; elsewhere a line. */
   [Symbol.for("Jupyter.display")](): Record<string, unknown> {
     const { name, steps } = this.config;
-    const line = `Trainer "${name}": step ${this.#step} of ${steps}${Number.isNaN(this.#loss) ? "" : `, loss ${this.#loss.toFixed(4)}`}`;
+    const line = `Trainer "${name}": step ${this.#at.step} of ${steps}${Number.isNaN(this.#loss) ? "" : `, loss ${this.#loss.toFixed(4)}`}`;
     const path = `${this.config.folder ?? "runs"}/${name}/metrics.arrow`;
     return {
       "text/plain": line,

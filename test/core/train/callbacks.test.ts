@@ -70,11 +70,14 @@ it("may stop the training, log columns and keep samples", async () => {
   expect(result.step).toBeLessThan(8);
   const stored = metrics.readRun(join(folder, "stopped"));
   expect(stored.state).toMatchObject({ status: "finished", message: "enough" });
+  // Of the step that the event is of, though later ones are queued.
+  for (const row of stored.rows)
+    if (row.double_step !== undefined) expect(row.double_step).toBe(2 * row.step!);
   expect(stored.rows.flatMap((row) => row.double_step ?? []).slice(0, 4)).toEqual([2, 4, 6, 8]);
   const [sample] = readFileSync(join(folder, "stopped", "samples.jsonl"), "utf8")
     .trim()
     .split("\n");
-  expect(JSON.parse(sample!)).toMatchObject({ name: "a prompt", text: "and its continuation" });
+  expect(JSON.parse(sample!)).toEqual({ step: 4, name: "a prompt", text: "and its continuation" });
   expect(await trainer.fit()).toMatchObject({ status: "finished", step: 12 });
 });
 
@@ -89,6 +92,71 @@ it("hear of a failure, that of a callback too, before the end", async () => {
   await expect(trainer.fit()).rejects.toThrow("the disk of samples is full");
   expect(log.slice(0, 4)).toEqual(["start", "step 1", "step 2", "exception the disk of samples is full"]);
   expect(log.at(-1)).toMatch(/^end failed/);
+});
+
+it("that fail after a failure do not hide it, nor keep the others from hearing", async () => {
+  const log: string[] = [];
+  const { error: print } = console;
+  const printed: string[] = [];
+  console.error = (...parts: unknown[]) => void printed.push(parts.join(" "));
+  const failing = (name: string): TrainerCallback<llm.Llama> => ({
+    onStep: () => {
+      throw new Error("the first");
+    },
+    onException: () => {
+      throw new Error(`${name} at the news`);
+    },
+    onEnd: () => {
+      throw new Error(`${name} at the end`);
+    },
+  });
+  try {
+    const trainer = new Trainer(config({ callbacks: [failing("a"), failing("b"), recorder(log)] }));
+    await expect(trainer.fit()).rejects.toThrow("the first");
+    expect(log).toEqual(["start", "exception the first", expect.stringMatching(/^end failed/)]);
+    expect(printed.map((line) => /[ab] at the \w+/.exec(line)![0])).toEqual([
+      "a at the news",
+      "b at the news",
+      "a at the end",
+      "b at the end",
+    ]);
+    const ending = new Trainer(
+      config({ callbacks: [{ onEnd: () => Promise.reject(new Error("late")) }, recorder(log)] }),
+    );
+    await expect(ending.fit()).rejects.toThrow("late");
+    expect(log.at(-1)).toBe("end finished 12");
+  } finally {
+    console.error = print;
+  }
+});
+
+it("lose no step's row by throwing", async () => {
+  let armed = true;
+  const whole = new Trainer(config());
+  await whole.fit();
+  const trainer = new Trainer(
+    config({
+      callbacks: [
+        {
+          onStep({ step }) {
+            if (step !== 5 || !armed) return;
+            armed = false;
+            throw new Error("once");
+          },
+        },
+      ],
+    }),
+  );
+  await expect(trainer.fit()).rejects.toThrow("once");
+  await trainer.fit();
+  expect(trainer.rows.map((row) => row.step)).toEqual(whole.rows.map((row) => row.step));
+  expect(trainer.rows.map((row) => row.loss)).toEqual(whole.rows.map((row) => row.loss));
+});
+
+it("are told by name what no column can hold", async () => {
+  const text = "no number" as unknown as number;
+  const trainer = new Trainer(config({ callbacks: [{ onStep: (_, training) => training.log({ text }) }] }));
+  await expect(trainer.fit()).rejects.toThrow(/The column text of a row of metrics is no number/);
 });
 
 it("see the parameters of the moment, and the average of them", async () => {

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { adamw, checkpoint, llm, sgd, Trainer, tree } from "aronnax";
 import { expect, it } from "vitest";
-import { config, folder, losses, small, weights } from "./support.js";
+import { config, folder, losses, small, source, weights } from "./support.js";
 
 const kill = fileURLToPath(new URL("../../../bench/kill-resume.mjs", import.meta.url));
 
@@ -36,6 +36,31 @@ it("resumes the averaged parameters too", async () => {
   await expect(new Trainer(config({ ...bare, average, resume: true })).fit()).rejects.toThrow(
     /has no average/,
   );
+  // One that begins late begins with what was trained, not with what was drawn.
+  const late = new Trainer(config({ ...bare, average, resume: "partial" }));
+  await late.fit();
+  expect(await weights(late.averaged!)).toEqual(await weights(late.model));
+});
+
+it("resumes with other settings where that has a meaning, and says what was reached", async () => {
+  const options = { name: "settings", checkpoints: { every: 4 }, validation: { every: 4 } };
+  const first = new Trainer(config({ ...options, steps: 4 }));
+  const result = await first.fit();
+  const done = new Trainer(config({ ...options, steps: 4, resume: true }));
+  expect(await done.fit()).toEqual(result);
+  await expect(new Trainer(config({ ...options, steps: 3, resume: true })).fit()).rejects.toThrow(
+    /steps is 3, and the checkpoint to go on from is of step 4/,
+  );
+  // Spikes can be looked for from here on.
+  const watched = new Trainer(config({ ...options, steps: 6, resume: true, spikes: { deviations: 6 } }));
+  expect(await watched.fit()).toMatchObject({ status: "finished", step: 6 });
+  const longer = source({ sequenceLength: 24 });
+  await expect(
+    new Trainer(config({ ...options, steps: 8, resume: true, data: longer })).fit(),
+  ).rejects.toThrow(/The position belongs to other data/);
+  const other = new Trainer(config({ ...options, steps: 8, resume: "partial", data: longer }));
+  expect(await other.fit()).toMatchObject({ status: "finished", step: 8 });
+  expect(other.resumeReport).toMatchObject({ freshOptimizer: false, freshData: true, missing: [] });
 });
 
 it("takes what fits of another model's checkpoint, and reports the rest", async () => {

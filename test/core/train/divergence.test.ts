@@ -51,6 +51,38 @@ it("stops before a checkpoint of the bad state is written", async () => {
   expect(readdirSync(join(folder, "poisoned", "checkpoints"))).toEqual(["step-000003"]);
 });
 
+it("neither saves nor goes on with a state that diverged, whatever is called", async () => {
+  const parts = { name: "worthless", checkpoints: { every: 5 } };
+  const trainer = new Trainer(options({ ...parts, data: poisoned(11, Number.NaN)() }));
+  await expect(trainer.fit()).rejects.toThrow(/the loss of step 12 is NaN/);
+  await expect(trainer.fit()).rejects.toThrow(/"worthless" cannot go on: the loss of step 12 is NaN/);
+  const saved = () => readdirSync(join(folder, "worthless", "checkpoints"));
+  expect(saved()).toEqual(["step-000005", "step-000010"]);
+  const again = new Trainer(options({ ...parts, data: poisoned(99, 1)(), resume: true }));
+  expect(await again.fit()).toMatchObject({ status: "finished", step: 12 });
+});
+
+it("judges a step though its callback throws", async () => {
+  const trainer = new Trainer(
+    options({
+      name: "thrown",
+      data: poisoned(5, Number.NaN)(),
+      checkpoints: { every: 3 },
+      onDivergence: "rollback",
+      callbacks: [
+        {
+          onStep({ loss: value }) {
+            if (Number.isNaN(value)) throw new Error("what is this?");
+          },
+        },
+      ],
+    }),
+  );
+  await expect(trainer.fit()).rejects.toThrow("what is this?");
+  expect(trainer.step).toBe(3);
+  expect(await trainer.fit()).toMatchObject({ status: "finished", step: 12 });
+});
+
 it("returns to the last checkpoint and goes on with the data after the bad batch", async () => {
   const started: number[] = [];
   const trainer = new Trainer(

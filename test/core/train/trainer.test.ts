@@ -1,9 +1,9 @@
 import "../../support/runtime.js";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { adamw, llm, metrics, Trainer, text, tree } from "aronnax";
 import { describe, expect, it } from "vitest";
-import { config, folder, losses, small, weights } from "./support.js";
+import { altered, config, folder, losses, small, source, weights } from "./support.js";
 
 describe("fit", () => {
   it("does every step, validates, and leaves a finished run behind", async () => {
@@ -47,6 +47,38 @@ describe("fit", () => {
     expect(await weights(stopped.model)).toEqual(await weights(whole.model));
   });
 
+  it("stops within a validation, and while the data are prepared", async () => {
+    const controller = new AbortController();
+    let measured = 0;
+    const data = {
+      ...altered(source(), (batch) => batch),
+      async *validation() {
+        for (;;) {
+          yield* source().validation(1);
+          if (++measured === 3) controller.abort();
+        }
+      },
+    };
+    const trainer = new Trainer(config({ data, validation: { every: 2 } }));
+    expect(await trainer.fit({ signal: controller.signal })).toMatchObject({
+      status: "interrupted",
+      step: 2,
+    });
+    expect(trainer.rows.flatMap((row) => row.valid_loss ?? [])).toEqual([]);
+
+    const early = new AbortController();
+    const prepared = {
+      ...altered(source(), (batch) => batch),
+      prepare: ({ signal }: text.PrepareOptions = {}) =>
+        new Promise<void>((_, reject) => {
+          signal!.addEventListener("abort", () => reject(signal!.reason));
+          early.abort();
+        }),
+    };
+    const result = await new Trainer(config({ data: prepared })).fit({ signal: early.signal });
+    expect(result).toMatchObject({ status: "interrupted", step: 0 });
+  });
+
   it("resumes from a checkpoint bit for bit: parameters, optimizer, data position", async () => {
     const whole = new Trainer(config());
     await whole.fit();
@@ -68,13 +100,30 @@ describe("fit", () => {
     ).toHaveLength(2);
   });
 
-  it("starts again from the first step without resume", async () => {
-    const options = { name: "again", checkpoints: { every: 5 }, steps: 6 };
-    const first = new Trainer(config(options));
-    await first.fit();
+  it("starts again from the first step without resume, and mixes nothing with the earlier run", async () => {
+    const options = {
+      name: "again",
+      checkpoints: { every: 3, keepBest: 1 },
+      validation: { every: 3, batches: 1 },
+      steps: 6,
+      callbacks: [
+        { onEnd: (_: unknown, t: { sample(name: string, text: string): void }) => t.sample("a", "b") },
+      ],
+    };
+    const longer = new Trainer(config({ ...options, steps: 9 }));
+    await longer.fit();
     const second = new Trainer(config(options));
     await second.fit();
-    expect(losses(second)).toEqual(losses(first));
+    expect(losses(second).slice(0, 3)).toEqual(losses(longer).slice(0, 3));
+    const files = readdirSync(join(folder, "again"));
+    const kept = files.filter((name) => name.startsWith("checkpoints-"));
+    expect(kept).toHaveLength(1);
+    expect(readdirSync(join(folder, "again", kept[0]!))).toContain("step-000009");
+    expect(readdirSync(join(folder, "again", "checkpoints"))).toEqual(["step-000003", "step-000006"]);
+    expect(files.filter((name) => name.startsWith("samples-"))).toHaveLength(1);
+    expect(readFileSync(join(folder, "again", "samples.jsonl"), "utf8")).toBe(
+      '{"step":6,"name":"a","text":"b"}\n',
+    );
   });
 
   it("keeps the checkpoint with the best validation beside the last ones", async () => {
@@ -146,6 +195,15 @@ describe("bad configurations", () => {
     [{ validation: { every: 0 } }, /validation.every is 0/],
     [{ checkpoints: { every: 2.5 } }, /checkpoints.every is 2.5/],
     [{ precision: "fp4" as "bf16" }, /precision is "fp4"/],
+    [{ resume: true }, /resume is true without checkpoints/],
+    [{ callbacks: [{ onstep() {} } as object] }, /callbacks\[0\]: there is no event onstep/],
+    [{ callbacks: [undefined as unknown as object] }, /callbacks\[0\] is undefined/],
+    [{ loggers: [metrics.csvLogger as never] }, /loggers\[0\] is a function/],
+    [
+      { validation: { every: 2 }, data: { ...altered(source(), (b) => b), validation: undefined as never } },
+      /validation is set, and the data have no method validation/,
+    ],
+    [{ data: { ...altered(source(), (b) => b), batchSize: 0 } }, /data.batchSize is 0/],
     [{ model: llm.llama({ ...small, vocabSize: 100 }) }, /ids up to 256, the model's vocabSize is 100/],
   ])("%j is refused before anything starts", (options, message) => {
     expect(() => new Trainer(config(options))).toThrow(message);
@@ -156,6 +214,28 @@ describe("bad configurations", () => {
     const running = trainer.fit();
     await expect(trainer.fit()).rejects.toThrow(/being trained already/);
     await running;
+  });
+
+  it("lets no two trainings write one run or read one source", async () => {
+    const data = source();
+    const [first, same, other] = [
+      new Trainer(config({ name: "shared", data })),
+      new Trainer(config({ name: "shared" })),
+      new Trainer(config({ data })),
+    ];
+    const running = first.fit();
+    await expect(same.fit()).rejects.toThrow(/the run "shared" is being trained already/);
+    await expect(other.fit()).rejects.toThrow(/the run "shared" is reading the data of/);
+    expect((await running).status).toBe("finished");
+    expect((await other.fit()).status).toBe("finished");
+  });
+
+  it("names a folder that cannot be made, before a step is done", async () => {
+    const file = join(folder, "a-file");
+    writeFileSync(file, "");
+    const trainer = new Trainer(config({ folder: file, checkpoints: { every: 5 } }));
+    await expect(trainer.fit()).rejects.toThrow(/the run's folder cannot be made: ENOTDIR/);
+    expect(trainer.step).toBe(0);
   });
 
   it("names the step and the values of a loss that is not finite", async () => {

@@ -1,0 +1,133 @@
+/** Where a training stands: its state on the devices, the position of its data, and how both come back from a checkpoint. */
+import type { Checkpoint } from "../checkpoint/index.js";
+import type { DataPosition } from "../data/batch.js";
+import { DataError } from "../data/errors.js";
+import { ArgumentError } from "../graph/errors.js";
+import { leaves } from "../transform/tree.js";
+import { describePartial, type PartialReport, type TrainingCheckpoints } from "./checkpoints.js";
+import type { TrainerConfig } from "./config.js";
+import { requireStateMemory } from "./memory.js";
+import type { ParallelPlan } from "./parallel.js";
+import { type StartOptions, startingState, stateLike } from "./placement.js";
+import type { TrainState } from "./state.js";
+import type { TrainableModel } from "./step.js";
+
+export class Progress<M extends TrainableModel> {
+  /** Undefined before it is drawn or read, and once it is lost. */
+  state: TrainState<M> | undefined;
+  /** Updates done, as the host counts them. */
+  step = 0;
+  tokens = 0;
+  /** Where the data stood before the first step, and after the last one. */
+  #start: DataPosition | undefined;
+  position: DataPosition | undefined;
+  /** Whether it began with a checkpoint. */
+  resumed = false;
+  /** With `resume: "partial"`: what of the checkpoint did not fit. */
+  partial: PartialReport | undefined;
+  /** The step whose state is on the disk already. */
+  savedStep: number | undefined;
+  readonly #config: TrainerConfig<M>;
+  readonly #checkpoints: TrainingCheckpoints | undefined;
+  readonly #plan: ParallelPlan | undefined;
+
+  constructor(
+    config: TrainerConfig<M>,
+    checkpoints: TrainingCheckpoints | undefined,
+    plan: ParallelPlan | undefined,
+  ) {
+    this.#config = config;
+    this.#checkpoints = checkpoints;
+    this.#plan = plan;
+  }
+
+  /**
+   * Data and state: what a first step needs. Does nothing about a state that is there.
+   *
+   * @param resume - whether to go on from the newest checkpoint, if there is one
+   * @throws ArgumentError if it is of a later step than the last
+   */
+  async prepare(resume: boolean, signal?: AbortSignal): Promise<void> {
+    const { data, name, steps } = this.#config;
+    await data.prepare({ ...(signal && { signal }) });
+    if (this.state !== undefined) return;
+    this.#start ??= data.position();
+    const checkpoint = resume ? await this.#checkpoints?.latest() : undefined;
+    if (checkpoint !== undefined && checkpoint.step > steps) {
+      throw new ArgumentError(
+        `Trainer: steps is ${steps}, and the checkpoint to go on from is of step ${checkpoint.step}`,
+        "raise steps, or leave resume out",
+      );
+    }
+    await this.#begin(checkpoint);
+    try {
+      await this.#restoreData();
+    } catch (error) {
+      this.state = undefined;
+      throw error;
+    }
+    this.resumed = checkpoint !== undefined;
+    if (this.resumed) {
+      const part = this.partial === undefined ? "" : `: ${describePartial(this.partial)}`;
+      console.log(`resumed "${name}" from the checkpoint of step ${this.step}${part}`);
+    }
+  }
+
+  /** Returns to the last checkpoint, or the start, with the data from a position on. */
+  async rollBack(position: DataPosition): Promise<void> {
+    for (const leaf of leaves(this.state)) leaf.dispose();
+    this.state = undefined;
+    await this.#begin(await this.#checkpoints?.latest());
+    this.position = position;
+    await this.#config.data.restore(position);
+  }
+
+  /** Takes the state of a checkpoint, or that before the first step. */
+  async #begin(checkpoint: Checkpoint | undefined): Promise<void> {
+    const { model, optimizer, average, spikes, seed = 0, checkMemory, resume } = this.#config;
+    const plan = this.#plan;
+    const options: StartOptions = {
+      optimizer,
+      seed,
+      average: average !== undefined,
+      watch: spikes !== undefined,
+      plan,
+    };
+    if (checkMemory !== false) await requireStateMemory(stateLike(model, options), plan?.stateParts ?? 1);
+    if (checkpoint === undefined) {
+      this.state = startingState(model, options);
+      this.savedStep = undefined;
+      this.step = 0;
+      this.tokens = 0;
+      this.position = this.#start;
+      return;
+    }
+    const loaded =
+      resume === "partial"
+        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options), plan?.place)
+        : {
+            ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options), plan?.place)),
+            report: undefined,
+          };
+    // A checkpoint of this training's own, that it returns to, fits.
+    this.partial ??= loaded.report;
+    this.savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
+    this.state = loaded.state;
+    this.step = loaded.standing.step;
+    this.tokens = loaded.standing.tokens;
+    this.position = loaded.standing.position;
+  }
+
+  /** Takes the data to the state's position; where only what fits is resumed, other data begin anew. */
+  async #restoreData(): Promise<void> {
+    const { data } = this.#config;
+    try {
+      await data.restore(this.position!);
+    } catch (error) {
+      if (this.partial === undefined || !(error instanceof DataError)) throw error;
+      this.partial = { ...this.partial, freshData: true };
+      this.position = this.#start!;
+      await data.restore(this.position);
+    }
+  }
+}
