@@ -120,7 +120,8 @@ it("leaves the runtime alive when the kernel is killed; a new kernel resumes the
   timeout,
 }, async () => {
   const id = kernel.startExecution("const third = trainer(); await third.fit()");
-  await reached(kernel, id, 40);
+  // By then the first checkpoint is whole: the second waits for it.
+  await reached(kernel, id, 60);
   const pid = runtimePid();
   kernel.process.kill("SIGKILL");
   await kernel.exit;

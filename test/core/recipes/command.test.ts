@@ -91,7 +91,16 @@ describe("aronnax train", () => {
   it("writes its progress over one line on a terminal", { timeout: 60_000 }, async () => {
     // Python's pty gives the child a terminal.
     const python = process.env.ARONNAX_PYTHON ?? join(repository, ".venv", "bin", "python");
-    const inner = [process.execPath, command, "train", endless, "--set", "steps=30"];
+    const inner = [
+      process.execPath,
+      command,
+      "train",
+      endless,
+      "--set",
+      "steps=30",
+      "--set",
+      "name=terminal",
+    ];
     const done = run(
       python,
       ["-c", `import pty, sys; sys.exit(pty.spawn(${JSON.stringify(inner)}) >> 8)`],
