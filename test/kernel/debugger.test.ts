@@ -115,6 +115,22 @@ it("stops at a debugger statement, and an interrupt ends a stopped cell", async 
   expect((await kernel.execute("reached")).result).toEqual({ "text/plain": "1" });
 });
 
+it("stops at the lines of the cell where its code is generated", async () => {
+  const code =
+    "enum Size {\n  Small,\n\n  Large,\n}\n\nfunction grow(size: Size) {\n  // one more\n  const next = size + 1;\n  return next;\n}\ngrow(Size.Small);";
+  const { sourcePath } = await debug("dumpCell", { code });
+  await debug("setBreakpoints", { source: { path: sourcePath }, breakpoints: [{ line: 9 }] });
+  const id = kernel.startExecution(code);
+  await stopped();
+  const { stackFrames } = (await debug("stackTrace", { threadId: 1 })) as { stackFrames: Json[] };
+  expect(stackFrames.map(({ name, line }) => [name, line])).toEqual([
+    ["grow", 9],
+    ["(cell)", 12],
+  ]);
+  await debug("continue", { threadId: 1 });
+  expect((await kernel.finish(id)).result).toEqual({ "text/plain": "1" });
+});
+
 it("says what is wrong with a command that it does not know, and can be left", async () => {
   const { content } = await kernel.ask("control", "debug_request", {
     type: "request",
@@ -126,4 +142,37 @@ it("says what is wrong with a command that it does not know, and can be left", a
   await debug("disconnect", { restart: false, terminateDebuggee: false });
   expect(await debug("debugInfo")).toMatchObject({ isStarted: false, breakpoints: [] });
   expect((await kernel.execute("debugger; 5")).result).toEqual({ "text/plain": "5" });
+});
+
+it("answers at once, in order, whatever keeps the main thread", async () => {
+  const blocked = kernel.startExecution(
+    "const flag = new Int32Array(new SharedArrayBuffer(4)); console.log('waiting'); Atomics.wait(flag, 0, 0, 60_000)",
+  );
+  await kernel.until((m) => m.parent.msg_id === blocked && m.header.msg_type === "stream");
+  const begun = performance.now();
+  const all = [
+    "initialize",
+    "attach",
+    "attach",
+    "debugInfo",
+    "setBreakpoints",
+    "disconnect",
+    "attach",
+    "debugInfo",
+  ];
+  const replies = await Promise.all(
+    all.map((command) => debug(command, { source: { path: "/none" }, breakpoints: [{ line: 1 }] })),
+  );
+  await debug("modules");
+  expect(performance.now() - begun).toBeLessThan(1_000);
+  expect([replies[3], replies[7]]).toMatchObject([
+    { isStarted: true, breakpoints: [] },
+    { isStarted: true, breakpoints: [] },
+  ]);
+  // What only the main thread knows is left out, soon.
+  expect(await debug("inspectVariables")).toEqual({ variables: [] });
+  await debug("disconnect");
+  await kernel.interrupt();
+  expect((await kernel.finish(blocked)).error?.ename).toBe("Interrupted");
+  expect((await kernel.execute("flag.length")).result).toEqual({ "text/plain": "1" });
 });

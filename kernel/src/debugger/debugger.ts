@@ -1,6 +1,9 @@
 import type { Runtime, Debugger as V8 } from "node:inspector";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CellSources } from "../engine/cells.js";
+import type { CompiledCell } from "../link.js";
+import { log } from "../log.js";
 import type { Json } from "../protocol/wire.js";
 import { InspectorClient } from "./inspector-client.js";
 import { murmur2 } from "./murmur2.js";
@@ -23,6 +26,9 @@ type Command = (parameters: Json) => Promise<Json> | Json;
  * The debug protocol of Jupyter (the Debug Adapter Protocol on the control channel, with Jupyter's additions), on V8's
  * inspector. It runs in the messaging thread and pauses the main one.
  *
+ * A front end waits for each answer, and does nothing where one does not come: so no answer waits for the main thread, which a
+ * cell may keep busy, but those that tell what it has. Its orders reach V8 in the midst of running code, in order.
+ *
  * A front end knows the source of a cell by a path made of a hash of its text. Breakpoints are kept by that path and
  * are set anew for each execution of such a cell, whose script is `cell://<count>`.
  */
@@ -32,6 +38,10 @@ export class CellDebugger {
   readonly #breakpoints = new Map<string, Breakpoint[]>();
   readonly #paths = new Map<string, string>();
   readonly #set = new Map<string, string[]>();
+  /** The cells that ran since the debugger was attached. */
+  readonly #cells = new CellSources();
+  /** Breakpoints are set in one script after the other. */
+  #setting: Promise<void> = Promise.resolve();
   #inspector: InspectorClient | undefined;
   #variables: Variables | undefined;
   #frames: V8.CallFrame[] = [];
@@ -61,7 +71,7 @@ export class CellDebugger {
     const command = String(request.command);
     const reply = { type: "response", request_seq: request.seq, seq: ++this.#sequence, command };
     try {
-      const run = this.#commands[command];
+      const run = Object.hasOwn(this.#commands, command) ? this.#commands[command] : undefined;
       if (!run) throw new Error(`the debugger has no command ${JSON.stringify(command)}`);
       return { ...reply, success: true, body: await run((request.arguments ?? {}) as Json) };
     } catch (error) {
@@ -71,12 +81,13 @@ export class CellDebugger {
   }
 
   /** A cell is about to run as `cell://<count>`: its breakpoints go in. */
-  async beforeRun(source: string, count: number): Promise<void> {
+  async beforeRun(source: string, count: number, cell: CompiledCell): Promise<void> {
     if (!this.#inspector) return;
     const path = this.#pathOf(source);
     const url = `cell://${count}`;
     this.#sources.set(path, source);
     this.#paths.set(url, path);
+    this.#cells.add(url, source, cell);
     await this.#setBreakpoints(url, path);
   }
 
@@ -121,20 +132,22 @@ export class CellDebugger {
       this.#sources.set(sourcePath, String(code));
       return { sourcePath };
     },
-    setBreakpoints: async ({ source, breakpoints }) => {
+    setBreakpoints: ({ source, breakpoints }) => {
       const path = String((source as Json).path);
       const list = ((breakpoints ?? []) as Json[]).map(({ line, condition }) => ({
         line: Number(line),
         ...(condition ? { condition: String(condition) } : {}),
       }));
       this.#breakpoints.set(path, list);
-      for (const [url, of] of this.#paths) if (of === path) await this.#setBreakpoints(url, path);
+      if (this.#inspector) {
+        for (const [url, of] of this.#paths) if (of === path) void this.#setBreakpoints(url, path);
+      }
       return { breakpoints: list.map(({ line }, id) => ({ id, verified: true, line, source: { path } })) };
     },
-    setExceptionBreakpoints: async ({ filters }) => {
+    setExceptionBreakpoints: ({ filters }) => {
       const asked = (filters ?? []) as string[];
       const state = asked.includes("raised") ? "all" : asked.includes("uncaught") ? "uncaught" : "none";
-      await this.#active().post("Debugger.setPauseOnExceptions", { state });
+      this.#order("Debugger.setPauseOnExceptions", { state });
       return {};
     },
     source: ({ source }) => {
@@ -160,8 +173,7 @@ export class CellDebugger {
         return {
           id: this.#firstFrame + index,
           name: functionName || "(cell)",
-          line: location.lineNumber + 1,
-          column: (location.columnNumber ?? 0) + 1,
+          ...this.#cells.original(url, location.lineNumber + 1, (location.columnNumber ?? 0) + 1),
           source: { path: this.#paths.get(url) ?? url.replace(/^file:\/\//, "") },
         };
       });
@@ -189,12 +201,15 @@ export class CellDebugger {
     next: () => this.#go("stepOver", true),
     stepIn: () => this.#go("stepInto", true),
     stepOut: () => this.#go("stepOut", true),
-    pause: () => this.#active().post<Json>("Debugger.pause"),
+    pause: () => {
+      this.#order("Debugger.pause");
+      return {};
+    },
     disconnect: () => this.#stop(),
     terminate: () => this.#stop(),
   };
 
-  async #start(): Promise<Json> {
+  #start(): Json {
     if (!this.#inspector) {
       const inspector = new InspectorClient();
       inspector.on<V8.PausedEventDataType>("Debugger.paused", (event) => this.#onPaused(event));
@@ -202,44 +217,45 @@ export class CellDebugger {
       inspector.on<V8.ScriptParsedEventDataType>("Debugger.scriptParsed", ({ scriptId, url }) => {
         if (/^(cell|file):/.test(url)) this.#scripts.set(scriptId, url);
       });
-      await inspector.post("Debugger.enable");
-      await inspector.post("Debugger.setBlackboxPatterns", { patterns: BLACKBOX });
       this.#variables = new Variables(inspector);
       this.#inspector = inspector;
+      this.#order("Debugger.enable");
+      this.#order("Debugger.setBlackboxPatterns", { patterns: BLACKBOX });
     }
     this.#event("initialized", {});
     return {};
   }
 
-  async #stop(): Promise<Json> {
-    const inspector = this.#inspector;
-    this.#inspector = undefined;
+  /** Paused code goes on when the session ends. */
+  #stop(): Json {
+    this.close();
     this.#variables = undefined;
     this.#frames = [];
     this.#breakpoints.clear();
     this.#set.clear();
     this.#scripts.clear();
-    if (inspector) {
-      await inspector.post("Debugger.disable");
-      inspector.close();
-    }
     return {};
   }
 
-  async #setBreakpoints(url: string, path: string): Promise<void> {
+  /** Resolves when they are set. */
+  #setBreakpoints(url: string, path: string): Promise<void> {
     const inspector = this.#active();
-    for (const breakpointId of this.#set.get(url) ?? [])
-      await inspector.post("Debugger.removeBreakpoint", { breakpointId });
-    const ids: string[] = [];
-    for (const { line, condition } of this.#breakpoints.get(path) ?? []) {
-      const answer = await inspector.post<V8.SetBreakpointByUrlReturnType>("Debugger.setBreakpointByUrl", {
-        url,
-        lineNumber: line - 1,
-        ...(condition ? { condition } : {}),
-      });
-      ids.push(answer.breakpointId);
-    }
-    this.#set.set(url, ids);
+    const set = async () => {
+      for (const breakpointId of this.#set.get(url) ?? [])
+        await inspector.post("Debugger.removeBreakpoint", { breakpointId });
+      const ids: string[] = [];
+      for (const { line, condition } of this.#breakpoints.get(path) ?? []) {
+        const answer = await inspector.post<V8.SetBreakpointByUrlReturnType>("Debugger.setBreakpointByUrl", {
+          url,
+          lineNumber: this.#cells.generatedLine(url, line) - 1,
+          ...(condition ? { condition } : {}),
+        });
+        ids.push(answer.breakpointId);
+      }
+      this.#set.set(url, ids);
+    };
+    this.#setting = this.#setting.then(set).catch((error) => log(`breakpoints of ${url}: ${error}`));
+    return this.#setting;
   }
 
   #onPaused({ callFrames, reason, hitBreakpoints }: V8.PausedEventDataType): void {
@@ -273,7 +289,7 @@ export class CellDebugger {
 
   async #go(how: "resume" | "stepOver" | "stepInto" | "stepOut", stepping: boolean): Promise<Json> {
     this.#stepping = stepping;
-    await this.#active().post(`Debugger.${how}`);
+    await this.#active().ask(`Debugger.${how}`);
     return { allThreadsContinued: true };
   }
 
@@ -286,19 +302,26 @@ export class CellDebugger {
     const callFrameId = frame?.callFrameId;
     const options = { expression, generatePreview: true, silent: true };
     return callFrameId
-      ? this.#active().post("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
-      : this.#active().post("Runtime.evaluate", { ...options, replMode: true });
+      ? this.#active().ask("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
+      : this.#active().ask("Runtime.evaluate", { ...options, replMode: true });
   }
 
   /** The variables of the notebook, for the panel of a front end while nothing is stopped. */
   async #notebookVariables(): Promise<Json> {
     if (!this.#inspector || !this.#variables) return { variables: [] };
     const variables: Json[] = [];
-    for (const name of this.names()) {
-      const found = await this.#evaluate(name).catch(() => undefined);
-      if (found && !found.exceptionDetails) variables.push(this.#variables.describe(name, found.result));
+    const found = [...this.names()].map(async (name) => ({ name, ...(await this.#evaluate(name)) }));
+    for (const { name, result, exceptionDetails } of await settledOnes(found)) {
+      if (!exceptionDetails && this.#variables) variables.push(this.#variables.describe(name, result));
     }
     return { variables };
+  }
+
+  /** What nobody waits for. A session that ended meanwhile has no use for it. */
+  #order(method: string, parameters: object = {}): void {
+    this.#active()
+      .post(method, parameters)
+      .catch(() => {});
   }
 
   #pathOf(source: string): string {
@@ -313,4 +336,9 @@ export class CellDebugger {
   #event(event: string, body: Json): void {
     this.emit({ type: "event", seq: ++this.#sequence, event, body });
   }
+}
+
+async function settledOnes<T>(promises: Promise<T>[]): Promise<T[]> {
+  const settled = await Promise.allSettled(promises);
+  return settled.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
 }

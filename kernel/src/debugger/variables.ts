@@ -41,7 +41,7 @@ export class Variables {
     const children = new Map<string, RemoteObject>();
     for (const objectId of this.#objects.get(reference) ?? []) {
       const { result } = await this.inspector
-        .post<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
+        .ask<Runtime.GetPropertiesReturnType>("Runtime.getProperties", {
           objectId,
           ownProperties: true,
           generatePreview: true,

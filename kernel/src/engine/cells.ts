@@ -37,6 +37,20 @@ export class CellSources {
       : position;
   }
 
+  /** The line of the script that ran which stands for a line of the cell, or for the next one that has code. */
+  generatedLine(fileName: string, line: number): number {
+    const map = this.#maps.get(fileName);
+    const lines = this.#cells.get(fileName)?.cell.generated?.source.split("\n");
+    if (!map || !lines) return line;
+    let best = { generated: lines.length, original: Number.POSITIVE_INFINITY };
+    for (const [index, text] of lines.entries()) {
+      const found = map.findEntry(index, text.search(/\S|$/));
+      if (!("originalLine" in found) || found.originalLine + 1 < line) continue;
+      if (found.originalLine < best.original) best = { generated: index + 1, original: found.originalLine };
+    }
+    return best.generated;
+  }
+
   #beforeEdits(fileName: string, line: number, column: number): CellPosition {
     const entry = this.#cells.get(fileName);
     if (!entry) return { line, column };

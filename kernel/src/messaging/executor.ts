@@ -11,7 +11,7 @@ import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 export interface ExecutorPorts {
   checker: Checker;
   /** A cell is ready; it runs when this is done. */
-  beforeRun(source: string, count: number): Promise<void>;
+  beforeRun(source: string, count: number, cell: CompiledCell): Promise<void>;
   /** Whether a debugger is attached. */
   debugging(): boolean;
   /** Hands a cell to the main thread; its outcome comes back through `finished`. */
@@ -163,7 +163,7 @@ export class Executor {
       const evalue = "the cell was interrupted before it ran";
       return { status: "error", ename: "Interrupted", evalue, traceback: [`Interrupted: ${evalue}`] };
     }
-    await this.ports.beforeRun(content.code, count);
+    await this.ports.beforeRun(content.code, count, cell);
     const id = ++this.#runs;
     return new Promise<RunOutcome>((resolve) => {
       this.#waiting = { id, settle: resolve, loops: cell.loops };

@@ -86,7 +86,7 @@ export class KernelServer {
       debugging: () => this.#debugger.isAttached,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
       run: (run) => this.#tell({ type: "execute", run }),
-      beforeRun: (source, count) => this.#debugger.beforeRun(source, count),
+      beforeRun: (source, count, cell) => this.#debugger.beforeRun(source, count, cell),
       publish: (type, parent, content) => this.#publish(type, parent, content),
       reply: (request, content) => sockets.reply("shell", request, "execute_reply", content),
       status: (parent, state) => {
