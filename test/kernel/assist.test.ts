@@ -1,4 +1,6 @@
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KernelClient } from "./client.js";
 
@@ -39,6 +41,25 @@ describe("completion", () => {
     expect((await complete("function f(inner: number) {\n  inn", 35)).matches).toContain("inner");
   });
 
+  it("knows modules, files and keys in strings, and nothing else there", async () => {
+    writeFileSync(join(kernel.folder, "notebooks", "helper.ts"), "export const help = 1;");
+    const found = async (code: string) => {
+      const { matches, cursor_start, cursor_end } = await complete(code);
+      return [matches, cursor_start, cursor_end];
+    };
+    expect(await found("import { x } from 'apache-")).toEqual([["apache-arrow"], 19, 26]);
+    expect(await found("import { x } from 'node:sql")).toEqual([["node:sqlite"], 19, 27]);
+    expect(await found("import { x } from './hel")).toEqual([
+      [expect.stringMatching(/^helper(\.ts)?$/)],
+      21,
+      24,
+    ]);
+    expect(await found("const keys = { increase: 1 };\nkeys['inc")).toEqual([["increase"], 36, 39]);
+    expect(await found("// incr")).toEqual([[], 3, 7]);
+    expect(await found("'incr")).toEqual([[], 1, 5]);
+    expect((await complete("`a ${incr")).matches).toEqual(["increment"]);
+  });
+
   it("counts the cursor in code points", async () => {
     const { cursor_start, cursor_end, matches } = await complete("'😀'; wör");
     expect([matches[0], cursor_start, cursor_end]).toEqual(["wörter", 5, 8]);
@@ -65,6 +86,19 @@ describe("inspection", () => {
     });
     expect(content).toMatchObject({ status: "ok", found: false });
   });
+});
+
+it("inspection among the arguments of a call is of what is called; of what is not there, nothing", async () => {
+  const inspect = async (code: string) =>
+    (await kernel.ask("shell", "inspect_request", { code, cursor_pos: code.length, detail_level: 0 }))
+      .content;
+  for (const code of ["increment(1, ", "increment([{ a: (2) }, ", "increment('text "])
+    expect(await inspect(code)).toMatchObject({
+      found: true,
+      data: { "text/plain": expect.stringContaining("function increment") },
+    });
+  for (const code of ["nowhere", "// increment(1, ", "if (true) { "])
+    expect([code, (await inspect(code)).found]).toEqual([code, false]);
 });
 
 describe("the checker", () => {

@@ -22,6 +22,8 @@ interface LspDiagnostic {
   message: string;
 }
 
+/** How long the server may take to answer, in ms; one that does not is replaced. */
+const PATIENCE = 15_000;
 const ERROR_SEVERITY = 1;
 /**
  * Errors that a notebook has no use for: `import x = require()` in a module, `export =`, and packages without types,
@@ -46,6 +48,7 @@ export class LanguageServerChecker implements Checker {
   readonly #workspace: CellWorkspace;
   #server: Promise<MessageConnection> | undefined;
   #process: ChildProcess | undefined;
+  #closed = false;
   #version = 0;
   #text = "";
   #turn: Promise<unknown> = Promise.resolve();
@@ -139,6 +142,7 @@ export class LanguageServerChecker implements Checker {
   }
 
   close(): void {
+    this.#closed = true;
     this.#process?.kill();
     this.#workspace.remove();
   }
@@ -188,9 +192,28 @@ export class LanguageServerChecker implements Checker {
 
   /** One question at a time, for all of them share the text of `current.ts`. */
   #inTurn<T>(ask: (server: MessageConnection) => Promise<T>): Promise<T> {
-    const answer = this.#turn.then(async () => ask(await this.#connection()));
+    const answer = this.#turn.then(() => this.#ask(ask));
     this.#turn = answer.catch(() => {});
     return answer;
+  }
+
+  /** Asks, and once more where the server has died of something else meanwhile. */
+  async #ask<T>(ask: (server: MessageConnection) => Promise<T>): Promise<T> {
+    let late = false;
+    const patience = setTimeout(() => {
+      late = true;
+      this.#process?.kill("SIGKILL");
+    }, PATIENCE);
+    const server = this.#connection();
+    try {
+      return await ask(await server);
+    } catch (error) {
+      if (late) throw new Error(`the TypeScript server did not answer within ${PATIENCE / 1_000} s`);
+      if (this.#server === server || this.#closed) throw error;
+      return await ask(await this.#connection());
+    } finally {
+      clearTimeout(patience);
+    }
   }
 
   #connection(): Promise<MessageConnection> {

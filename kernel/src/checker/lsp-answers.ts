@@ -1,3 +1,4 @@
+import { contextAt } from "../language/text-context.js";
 import type { Completion, Completions } from "./checker.js";
 
 export interface LspCompletion {
@@ -35,6 +36,9 @@ const KINDS: Record<number, string> = {
   25: "type",
 };
 
+/** The checker's own files, which stand where the notebook's do for it. */
+const OWN_FILE = /^(past-\d+|current|prelude\.d)(\.ts)?$/;
+
 const WORD_BEFORE = /[\p{ID_Start}$_#][\p{ID_Continue}$]*$/u;
 
 /** Turns the server's list, which is not filtered, into what fits the word before the cursor. */
@@ -44,9 +48,15 @@ export function toCompletion(
   offset: number,
   names: ReadonlyMap<string, { kind: string }>,
 ): Completions {
-  const prefix = WORD_BEFORE.exec(source.slice(0, offset))?.[0] ?? "";
-  const start = offset - prefix.length;
-  const member = source[start - 1] === ".";
+  const context = contextAt(source, offset);
+  const before = source.slice(0, offset);
+  // In a string the names of properties and of modules are completed, these by their part behind the last slash.
+  const inString = context.kind === "string";
+  const start = inString
+    ? Math.max(context.start, before.lastIndexOf("/") + 1)
+    : offset - (WORD_BEFORE.exec(before)?.[0].length ?? 0);
+  const prefix = source.slice(start, offset);
+  const member = inString || context.kind === "comment" || source[start - 1] === ".";
   const found = new Map<string, Completion & { rank: string }>();
   if (!member) {
     const declared: Record<string, string> = {
@@ -63,6 +73,7 @@ export function toCompletion(
   for (const item of items) {
     const name = item.insertText?.startsWith(item.label) ? item.insertText : item.label.replace(/\?$/, "");
     if (!name.toLowerCase().startsWith(lower) || found.has(name)) continue;
+    if (inString && OWN_FILE.test(name)) continue;
     found.set(name, {
       name,
       type: KINDS[item.kind ?? 0] ?? "",
@@ -73,7 +84,10 @@ export function toCompletion(
   const sorted = [...found.values()].sort(
     (a, b) => a.rank.localeCompare(b.rank) || a.name.localeCompare(b.name, "en"),
   );
-  const after = /^[\p{ID_Continue}$]*/u.exec(source.slice(offset))![0];
+  const word = inString
+    ? new RegExp(`^[^${context.quote}/\\n]*(?=[${context.quote}/])`)
+    : /^[\p{ID_Continue}$]*/u;
+  const after = word.exec(source.slice(offset))?.[0] ?? "";
   return {
     items: sorted.map(({ name, type, signature }) => ({ name, type, signature })),
     start,
@@ -83,5 +97,6 @@ export function toCompletion(
 
 export function hoverMarkdown(hover: LspHover | null): string | undefined {
   const text = typeof hover?.contents === "string" ? hover.contents : hover?.contents.value;
-  return text?.trim() ? text : undefined;
+  // Of a name that is not there it says `any`.
+  return text?.trim() && !/^```\w*\s*any\s*```\s*$/.test(text) ? text : undefined;
 }

@@ -2,6 +2,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { Checker } from "../checker/checker.js";
 import { CellDebugger } from "../debugger/debugger.js";
 import { isComplete } from "../language/completeness.js";
+import { contextAt } from "../language/text-context.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
 import { log } from "../log.js";
 import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
@@ -224,9 +225,11 @@ export class KernelServer {
     const code = String(content.code ?? "");
     const at = toUtf16(code, Number(content.cursor_pos ?? code.length));
     let found = await this.#checker.inspect(code, at);
-    // The cursor often stands behind the name, or behind its opening parenthesis.
-    for (let back = at - 1; !found && back >= 0 && back >= at - 2; back -= 1) {
-      found = await this.#checker.inspect(code, back);
+    // The cursor often stands behind the name, behind its opening parenthesis, or among the arguments of the call.
+    const { kind, parentheses } = contextAt(code, at);
+    const places = kind === "comment" ? [] : [at - 1, at - 2, ...parentheses.map((open) => open - 1)];
+    for (const place of places) {
+      if (!found && place >= 0) found = await this.#checker.inspect(code, place);
     }
     if (!found) return { status: "ok", found: false, data: {}, metadata: {} };
     return { status: "ok", found: true, data: helpBundle(found), metadata: {} };
