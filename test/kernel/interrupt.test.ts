@@ -129,6 +129,20 @@ describe("interrupt", () => {
     expect((await kernel.finish(second)).reply.content.status).toBe("aborted");
   });
 
+  it("reaches a process that the cell waits for, and no other", async () => {
+    await kernel.execute(
+      "const { execSync, spawn } = require('node:child_process');\nconst apart = spawn('sleep', ['30'], { detached: true });",
+    );
+    const id = kernel.startExecution("console.log('started'); execSync('sleep 29; true'); ");
+    await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "stream");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await kernel.interrupt();
+    expect((await kernel.finish(id, 10_000)).error?.ename).toBe("Interrupted");
+    expect((await kernel.execute("[apart.exitCode, apart.kill()]")).result).toEqual({
+      "text/plain": "[ null, true ]",
+    });
+  });
+
   it("stops a cell that shows values without end", async () => {
     const id = kernel.startExecution("for (let i = 0; ; i++) display(i)");
     await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "display_data");

@@ -225,11 +225,12 @@ export class Executor {
 function executeContent(content: Json): ExecuteContent {
   const { code, silent, store_history, user_expressions, allow_stdin, stop_on_error } = content;
   const isSilent = silent === true;
+  const expressions = Object.entries(user_expressions ?? {}).map(([name, source]) => [name, String(source)]);
   return {
     code: typeof code === "string" ? code : "",
     silent: isSilent,
     store_history: isSilent ? false : store_history !== false,
-    user_expressions: (user_expressions ?? {}) as Record<string, string>,
+    user_expressions: Object.fromEntries(expressions) as Record<string, string>,
     allow_stdin: allow_stdin === true,
     stop_on_error: stop_on_error !== false,
   };

@@ -1,5 +1,6 @@
 import { Session } from "node:inspector";
 import { Shared, type ToMain } from "../link.js";
+import { interruptChildren } from "./child-processes.js";
 
 /** How long the main thread may be silent before its code is stopped by force, in ms. */
 const GRACE = 25;
@@ -8,6 +9,8 @@ const OBSERVED_GRACE = 3_000;
 /** How long to wait for an answer after stopping it, at first: a second time may be needed, and may hit the wrong code. */
 const RETRY = 60;
 const LAST_RETRY = 1_000;
+/** A wait, in ms, after which the thread must stand in a call that is not JavaScript, and may wait for a process. */
+const IN_A_CALL = 200;
 
 /**
  * Stops the running cell. The main thread is asked first: if its event loop answers, it aborts the cell's signal and
@@ -53,6 +56,7 @@ export class Interrupter {
       stopped = false;
       const until = performance.now() + retry;
       while (performance.now() < until && !answered()) await sleep(5);
+      if (!answered() && retry >= IN_A_CALL) interruptChildren();
       // The first may have reached a handler that was stopped.
       if (!answered()) this.tell({ type: "interrupt", second: false });
     }
