@@ -193,7 +193,7 @@ def _read_index(path: Path) -> Contents:
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(f"{path} is no valid safetensors index: {error}") from None
     for file in files:
-        if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
+        if not isinstance(file, str) or Path(file).name != file or file in ("", ".", "..") or "\0" in file:
             raise InvalidArgument(f"the index {path} names {file!r:.100}, which is no file of its folder")
     everything = _merge(read_file(path.parent / file) for file in files)
     for name, file in weight_map.items():

@@ -56,6 +56,7 @@ class Workspaces:
                 "dtype": buffer.aval.dtype.name,
                 "tag": buffer.tag,
                 **({"name": buffer.name} if buffer.name else {}),
+                **({"sharding": buffer.aval.layout.described} if buffer.aval.layout.described else {}),
             }
             for name, buffer in held.items()
             if buffer.array is not None and buffer.aval is not None

@@ -55,6 +55,8 @@ class Layout:
     sharding: Any
     devices: tuple[Any, ...]
     text: str
+    # As a client describes it; None for the first device alone, and for what only the compiler has words for.
+    described: dict[str, Any] | None
 
     def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.sharding.shard_shape(shape))
@@ -181,10 +183,12 @@ class Backend:
         return ", ".join(str(self._numbers[device]) for device in devices)
 
     def single(self, device: Any) -> Layout:
-        return self._intern_layout(
-            ("single", device),
-            lambda: Layout(jax.sharding.SingleDeviceSharding(device), (device,), f"device {self.number(device)}"),
-        )
+        def make() -> Layout:
+            number = self._numbers[device]
+            described = {"mesh": [["device", 1]], "spec": [], "devices": [number]} if number else None
+            return Layout(jax.sharding.SingleDeviceSharding(device), (device,), f"device {number}", described)
+
+        return self._intern_layout(("single", device), make)
 
     def replicated(self, devices: tuple[Any, ...]) -> Layout:
         if len(devices) == 1:
@@ -205,7 +209,13 @@ class Backend:
             sharding = jax.sharding.NamedSharding(jax_mesh, jax.sharding.PartitionSpec(*spec))
             axes = ", ".join(f"{axis}={size}" for axis, size in mesh)
             parts = ", ".join("-" if part is None else "+".join(part) for part in spec)
-            return Layout(sharding, devices, f"mesh ({axes}) split [{parts}] over devices {self._numbered(devices)}")
+            described = {
+                "mesh": [[axis, size] for axis, size in mesh],
+                "spec": [None if part is None else list(part) for part in spec],
+                "devices": [self._numbers[device] for device in devices],
+            }
+            text = f"mesh ({axes}) split [{parts}] over devices {self._numbered(devices)}"
+            return Layout(sharding, devices, text, described)
 
         return self._intern_layout(key, make)
 
@@ -218,7 +228,7 @@ class Backend:
         return self._intern_layout(
             key,
             lambda: Layout(
-                GSPMDSharding(devices, op_sharding), devices, f"{hlo} over devices {self._numbered(devices)}"
+                GSPMDSharding(devices, op_sharding), devices, f"{hlo} over devices {self._numbered(devices)}", None
             ),
         )
 

@@ -214,8 +214,10 @@ describe("safetensors", () => {
       /no regular/,
     );
     const index = path.join(folder, "x.safetensors.index.json");
-    fs.writeFileSync(index, JSON.stringify({ weight_map: { w: "../../etc/passwd" } }));
-    await expect(readSafetensorsIndex(runtime, index)).rejects.toThrow(/no file of its folder/);
+    for (const name of ["../../etc/passwd", "/etc/passwd", "..", "a\0b", 3]) {
+      fs.writeFileSync(index, JSON.stringify({ weight_map: { w: name } }));
+      await expect(readSafetensorsIndex(runtime, index)).rejects.toThrow(/no file of its folder/);
+    }
     await expect(runtime.request({ op: "safetensors.index", path: "relative" })).rejects.toThrow(/absolute/);
   });
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BufferDeleted, InvalidArgument } from "../../../core/src/runtime/errors.js";
-import type { Runtime, Sharding } from "../../../core/src/runtime/runtime.js";
+import { Runtime, type Sharding } from "../../../core/src/runtime/runtime.js";
 import { loadSafetensors, saveSafetensors } from "../../../core/src/runtime/safetensors.js";
 import { getShard } from "../../../core/src/runtime/shards.js";
 import { floats, privateFolder, startRuntime, stopAll } from "../../runtime/support.js";
@@ -35,9 +35,10 @@ const sums = Array.from({ length: 16 }, (_, j) => 8 * j + 16 * 28);
 
 describe("arrays over a mesh", () => {
   let runtime: Runtime;
+  let directory: string;
 
   beforeAll(async () => {
-    ({ runtime } = await startRuntime("cpu:8"));
+    ({ runtime, directory } = await startRuntime("cpu:8"));
   });
   afterAll(stopAll);
 
@@ -200,6 +201,41 @@ describe("arrays over a mesh", () => {
       });
       expect(await floats(runtime, runtime.execute(step, [buffer])[1]!)).toEqual(sums);
     }
+  });
+
+  it("come out of a workspace with their layout, for a client that did not make them", async () => {
+    const mesh: Mesh = [
+      ["data", 2],
+      ["fsdp", 4],
+    ];
+    const layouts: Sharding[] = [
+      { mesh, spec: [["fsdp"], null] },
+      { mesh, spec: [["fsdp", "data"]] },
+      { mesh, spec: [] },
+      { mesh: [["x", 2]], spec: [null, ["x"]], devices: [5, 2] },
+      { mesh: [["device", 1]], spec: [], devices: [3] },
+    ];
+    const put = (sharding?: Sharding) => runtime.put(values, { ...f32([8, 16]), sharding });
+    const [text, whole] = [program(mesh, [["fsdp"]], []), { ...f32([1, 16]), sharding: { mesh, spec: [] } }];
+    const devices = [0, 1, 2, 3, 4, 5, 6, 7];
+    const outputs = [{ ...f32([8, 16]), sharding: { mesh, spec: [["fsdp"]] } }, whole];
+    const [, made] = runtime.execute(runtime.compile({ text, outputs, devices }), [
+      put({ mesh, spec: [["fsdp"]] }),
+    ]);
+    const held = Object.fromEntries(layouts.map((sharding, i) => [`l${i}`, put(sharding)]));
+    await runtime.workspace("layouts").set({ ...held, plain: put(), made: made! });
+    const later = new Runtime({ directory, devices: "cpu:8" });
+    const found = await later.workspace("layouts").get();
+    for (const [i, sharding] of layouts.entries()) {
+      expect(found[`l${i}`]!.sharding).toEqual({ devices, ...sharding });
+      expect(await floats(later, found[`l${i}`]!)).toEqual([...values]);
+    }
+    expect(found.plain!.sharding).toBeUndefined();
+    expect(found.made!.sharding).toEqual({ mesh, spec: [], devices });
+    // A program that wants this layout takes it.
+    const again = later.compile({ text, outputs, devices });
+    expect(await floats(later, later.execute(again, [found.l0!])[1]!)).toEqual(sums);
+    later.close();
   });
 
   it("refuses results described as lying elsewhere than the program leaves them", async () => {

@@ -14,6 +14,7 @@ import {
   tensor,
   tree,
   vmap,
+  workspace,
 } from "aronnax";
 import { describe, expect, it } from "vitest";
 import { Runtime } from "../../../core/src/runtime/runtime.js";
@@ -49,6 +50,18 @@ describe("distribute", () => {
     const step = jit((v: Tensor) => v.add(1), { donate: [0] });
     expect(await step(x).array()).toEqual([2, 3, 4, 5]);
     expect(await placed.array()).toEqual([1, 2, 3, 4]);
+  });
+
+  it("is found again in a workspace by another client, where it lay", async () => {
+    const values = Float32Array.from({ length: 32 }, (_, i) => i);
+    const placed = distribute(tensor(values, { shape: [8, 4] }), mesh, ["fsdp"]);
+    await workspace("placed").set({ w: placed });
+    Runtime.default().close(); // What comes now is attached anew, as a restarted kernel is.
+    const { w } = await workspace("placed").get();
+    expect(w!.buffer!.sharding).toEqual(placed.buffer!.sharding);
+    const other = distribute(tensor(values, { shape: [8, 4] }), mesh, ["fsdp"]);
+    expect(await jit((a: Tensor, b: Tensor) => a.mul(b).sum())(w!, other).item()).toBe(10416);
+    await workspace("placed").delete();
   });
 
   it("refuses an axis that does not divide the dimension, naming both", () => {
