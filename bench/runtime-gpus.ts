@@ -4,7 +4,6 @@
  */
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { FrameReader } from "../core/dist/runtime/protocol.js";
 import type { DeviceBuffer, Program, Runtime } from "../core/dist/runtime/runtime.js";
 import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
 import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
@@ -46,7 +45,6 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
     await bench.part("matmul", 60, () => bench.matmul());
     await bench.part("transfer, dense", 60, () => bench.transfer());
     await bench.part("transfer, sharded", 60, () => bench.transfer(ring(count)));
-    await bench.part("get, pages untouched", 60, () => bench.untouched());
     await bench.part("safetensors", 60, () => bench.safetensors());
     await bench.part("memory", 60, () => memory(bench));
     if (bench.cuda) await bench.part("shared GPUs", 60, () => sharedGpus(bench));
@@ -377,17 +375,6 @@ export class DeviceBench {
       ...found,
       line: `put ${gb(median(found.putBytesPerSecond))} GB/s, get ${gb(median(found.getBytesPerSecond))} GB/s`,
     };
-  }
-
-  /** The transfer if the client does not make the memory ready before it reads into it. */
-  async untouched(): Promise<Part> {
-    const { untouched } = FrameReader.prototype;
-    FrameReader.prototype.untouched = () => undefined;
-    try {
-      return await this.transfer();
-    } finally {
-      FrameReader.prototype.untouched = untouched;
-    }
   }
 
   /** A file from the shards of all devices, and back onto them with other shardings, every value compared there. */

@@ -160,7 +160,7 @@ async function logs(where: Place, lines: number, follow: boolean): Promise<numbe
 
 /** The status of the process that runs, if one does. */
 async function ask(where: Place): Promise<RuntimeStatus | undefined> {
-  const runtime = new Runtime({ directory: where.directory, devices: where.devices, start: false });
+  const runtime = new Runtime({ ...where, start: false, startTimeout: 5 * patience });
   try {
     await runtime.ready;
     return (await runtime.request({ op: "status" })).result as RuntimeStatus;

@@ -1,7 +1,6 @@
 /** The socket to the runtime: frames out in order, coalesced per tick; replies matched to requests; events to subscribers. */
 import net from "node:net";
 import { errorFromWire, RuntimeError, RuntimeLost } from "./errors.js";
-import { touchPages } from "./pages.js";
 import { encodeFrame, type Frame, FrameReader } from "./protocol.js";
 
 export interface Reply {
@@ -78,13 +77,13 @@ export class Connection implements Link {
 
   /**
    * Connects, says hello, then sends what was queued. Resolves to the answer to the hello.
-   * @throws NobodyThere if no process listens: the call may be repeated.
+   * @throws NobodyThere if no process listens: the call may be repeated; RuntimeError if one listens and does not answer in time.
    */
-  async open(address: Address, hello: object): Promise<unknown> {
+  async open(address: Address, hello: object, seconds: number): Promise<unknown> {
     const socket = await connectSocket(
       address,
       () => this.#reader.target() ?? this.#readBuffer,
-      (count, into) => this.#read(count, into) && this.#readable(),
+      (count, into) => this.#read(count, into),
     );
     this.#socket = socket;
     socket.on("error", (error) => {
@@ -93,7 +92,13 @@ export class Connection implements Link {
     socket.on("close", () => this.#closed());
     const answered = new Promise<Reply>((resolve, reject) => this.#pending.set(0, { resolve, reject }));
     socket.write(encodeFrame({ op: "hello", id: 0, ...hello }));
-    const { result } = await answered;
+    const late = setTimeout(() => {
+      this.#failure ??= new RuntimeError(`the runtime does not answer, though it listens, for ${seconds} s`, {
+        fix: "It is stopped or hangs: `npx aronnax runtime logs`, then `npx aronnax runtime restart`.",
+      });
+      socket.destroy();
+    }, seconds * 1000);
+    const { result } = await answered.finally(() => clearTimeout(late));
     this.#open = true;
     this.#flush();
     this.#idle();
@@ -218,16 +223,6 @@ export class Connection implements Link {
       this.#socket?.destroy();
       return false;
     }
-  }
-
-  /** Whether the socket may be read from at once; if not, it is when the memory for what comes is there. */
-  #readable(): boolean {
-    const memory = this.#reader.untouched();
-    if (memory === undefined) return true;
-    touchPages(memory).finally(() => {
-      if (this.#socket?.destroyed === false) this.#socket.resume();
-    });
-    return false;
   }
 
   #receive({ header, payload }: Frame): void {

@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Address, Connection, type Link, NobodyThere } from "./connection.js";
-import { RuntimeLost } from "./errors.js";
+import { RuntimeError, RuntimeLost } from "./errors.js";
 import { deviceSet, nodesOf, type Place, place, pythonCommand, runtimePackage } from "./locate.js";
 import { NodeLink } from "./nodes.js";
 import { maxPayloadLength, protocolVersion } from "./protocol.js";
@@ -17,7 +17,7 @@ export interface LaunchOptions {
   devices?: string;
   /** Start a process if there is none. Default true. */
   start?: boolean;
-  /** Seconds to wait for a process to start. Default 120. */
+  /** Seconds to wait for a process to start, and for one that runs to answer. Default 120. */
   startTimeout?: number;
   /**
    * Processes of a cluster, by rank, that run already (runtime/PROTOCOL.md, Several nodes); they are driven as one. Default
@@ -56,8 +56,9 @@ export function attach(options: LaunchOptions): Attachment {
       pid = answer.pid;
       return answer;
     } catch (error) {
-      connection.fail(asLost(error));
-      throw error;
+      const lost = asLost(error);
+      connection.fail(lost);
+      throw error instanceof RuntimeError ? error : lost;
     }
   })();
   return { devices: where.devices, link: connection, info };
@@ -77,15 +78,14 @@ function attachNodes(nodes: readonly Address[], options: LaunchOptions): Attachm
     });
   });
   const link = new NodeLink(links);
-  const deadline = Date.now() + (options.startTimeout ?? 120) * 1000;
+  const patience = options.startTimeout ?? 120;
+  const deadline = Date.now() + patience * 1000;
   const open = async (connection: Connection, address: Address): Promise<RuntimeInfo> => {
     for (;;) {
       try {
         const token = process.env.ARONNAX_RUNTIME_TOKEN;
-        return (await connection.open(address, {
-          ...hello,
-          ...(token === undefined ? {} : { token }),
-        })) as RuntimeInfo;
+        const greeting = { ...hello, ...(token === undefined ? {} : { token }) };
+        return (await connection.open(address, greeting, patience)) as RuntimeInfo;
       } catch (error) {
         if (!(error instanceof NobodyThere) || Date.now() > deadline) throw error;
       }
@@ -104,15 +104,17 @@ function attachNodes(nodes: readonly Address[], options: LaunchOptions): Attachm
 
 function asLost(error: unknown): RuntimeLost {
   if (error instanceof RuntimeLost) return error;
-  return new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error });
+  const fix = error instanceof RuntimeError ? error.fix : undefined;
+  return new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error, fix });
 }
 
 async function openOrStart(connection: Connection, where: Place, options: LaunchOptions): Promise<unknown> {
-  const deadline = Date.now() + (options.startTimeout ?? 120) * 1000;
+  const patience = options.startTimeout ?? 120;
+  const deadline = Date.now() + patience * 1000;
   let starting: Starting | undefined;
   for (;;) {
     try {
-      return await connection.open({ path: where.socket }, hello);
+      return await connection.open({ path: where.socket }, hello, patience);
     } catch (error) {
       if (!(error instanceof NobodyThere)) throw error;
     }

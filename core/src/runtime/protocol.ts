@@ -14,8 +14,6 @@ const maxHeaderLength = 16 * 1024 * 1024;
 export const maxPayloadLength = Math.min(2 ** 40, constants.MAX_LENGTH);
 /** A payload with this much still to come is read where it stays; below, the copy costs less than another system call. */
 const directReadAbove = 256 * 1024;
-/** With this much to come, its pages are touched first. */
-const touchAbove = 32 * 1024 * 1024;
 
 /** The reply to the request with the same `id`, or an event of a subscription. */
 export interface ReplyHeader {
@@ -72,7 +70,6 @@ export class FrameReader {
   #payload: Uint8Array<ArrayBuffer> | undefined;
   #payloadFilled = 0;
   #payloadLength = 0;
-  #touched = false;
   readonly #emit: (frame: Frame) => void;
 
   constructor(emit: (frame: Frame) => void) {
@@ -84,18 +81,6 @@ export class FrameReader {
     if (this.#payload === undefined || this.#payloadLength - this.#payloadFilled < directReadAbove)
       return undefined;
     return this.#payload.subarray(this.#payloadFilled);
-  }
-
-  /**
-   * The rest of a very large payload, once, when its first bytes have come: memory that should be made ready before `target()` is
-   * read into.
-   */
-  untouched(): Uint8Array<ArrayBuffer> | undefined {
-    if (this.#payload === undefined || this.#touched) return undefined;
-    this.#touched = true;
-    return this.#payloadLength - this.#payloadFilled < touchAbove
-      ? undefined
-      : this.#payload.subarray(this.#payloadFilled);
   }
 
   /** Notes that `count` bytes were read into `target()`. */
@@ -148,7 +133,6 @@ export class FrameReader {
 
   #startPayload(): void {
     this.#payloadFilled = 0;
-    this.#touched = false;
     if (this.#payloadLength === 0) {
       this.#payload = undefined;
       this.#finish();

@@ -144,6 +144,16 @@ describe("the runtime process and its clients", () => {
     await runtime.ping();
   });
 
+  it("is not waited for without end where it hangs", async () => {
+    const { directory, pid } = await startRuntime();
+    process.kill(pid, "SIGSTOP");
+    const client = new Runtime({ directory, devices: "cpu", startTimeout: 0.5 });
+    const error = await client.ready.catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ name: "RuntimeError", fix: expect.stringContaining("restart") as string });
+    expect((error as Error).message).toContain("does not answer");
+    await expect(client.ping()).rejects.toThrow(RuntimeLost);
+  });
+
   it("is started once by clients that come together", async () => {
     const directory = privateFolder();
     const clients = Array.from({ length: 4 }, () => new Runtime({ directory, devices: "cpu" }));

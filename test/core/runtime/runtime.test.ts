@@ -8,7 +8,6 @@ import {
   InvalidArgument,
   OutOfDeviceMemory,
 } from "../../../core/src/runtime/errors.js";
-import { touchPages } from "../../../core/src/runtime/pages.js";
 import { Runtime, type Sharding } from "../../../core/src/runtime/runtime.js";
 import { addProgram, floats, startRuntime, stopAll, until } from "../../runtime/support.js";
 
@@ -67,16 +66,6 @@ describe("the runtime's client", () => {
     ]);
     for (const i of [0, 2, 3]) expect(Buffer.compare(answers[i]!, new Uint8Array(values.buffer))).toBe(0);
     for (const i of [1, 4]) expect(new Float32Array(answers[i]!.buffer)).toEqual(Float32Array.of(7));
-  });
-
-  it("provides memory for large arrays without touching what is beside it", async () => {
-    const memory = new Uint8Array((4 << 20) + 10).fill(1);
-    await touchPages(memory.subarray(3, -3), 4);
-    expect(memory.indexOf(0)).toBe(3);
-    expect(memory.lastIndexOf(0)).toBe(memory.length - 4);
-    expect(memory.subarray(3, -3).every((byte) => byte === 0)).toBe(true);
-    await touchPages(memory.subarray(0, 3), 1);
-    expect(memory[0]).toBe(1);
   });
 
   it("splits an array over the devices and puts it together again", async () => {
