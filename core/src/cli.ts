@@ -1,4 +1,6 @@
 /** The command `aronnax`. */
+import { inspect } from "node:util";
+import { AronnaxError } from "./graph/errors.js";
 import { trainCommand, trainUsage } from "./recipes/command.js";
 import { runtimeCommand, runtimeUsage } from "./runtime/cli.js";
 
@@ -7,12 +9,17 @@ try {
   if (command === "runtime") process.exitCode = await runtimeCommand(args);
   else if (command === "train") process.exitCode = await trainCommand(args);
   else {
+    const asked = command === "help" || command === "--help" || command === "-h";
+    if (command !== undefined && !asked) console.error(`error: there is no command ${command}\n`);
     console.error(`usage: ${trainUsage}\n\n       ${runtimeUsage}`);
-    process.exitCode = 2;
+    process.exitCode = asked ? 0 : 2;
   }
 } catch (error) {
   if (!(error instanceof Error)) throw error;
-  console.error(`error: ${error.message}`);
-  if ("fix" in error && typeof error.fix === "string") console.error(`  fix: ${error.fix}`);
+  // Of one's own code it is the line that one needs to know; Node's of arguments name the argument.
+  const known =
+    error instanceof AronnaxError || String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
+  console.error(`error: ${known ? error.message : inspect(error)}`);
+  if (error instanceof AronnaxError && error.fix !== undefined) console.error(`  fix: ${error.fix}`);
   process.exitCode = 1;
 }

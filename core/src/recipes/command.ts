@@ -96,6 +96,8 @@ async function loadRecipe(file: string): Promise<Recipe> {
   const path = resolve(file);
   if (!existsSync(path)) throw new ArgumentError(`there is no ${path}`, "give the path of a recipe file");
   const typed = [".ts", ".mts"].includes(extname(path));
+  if (!typed && ![".js", ".mjs"].includes(extname(path)))
+    throw new ArgumentError(`${file} is no recipe file`, "give a .ts, .mts, .js or .mjs file");
   if (typed && !(process.features as { typescript?: unknown }).typescript) {
     throw new ArgumentError(
       `${file}: this Node (${process.version}) does not run TypeScript`,
@@ -103,11 +105,19 @@ async function loadRecipe(file: string): Promise<Recipe> {
     );
   }
   resolveAronnax();
-  const found = (await import(pathToFileURL(path).href)) as Record<string, unknown>;
-  const recipe = found.default ?? found.recipe;
-  if (typeof recipe !== "object" && typeof recipe !== "function") {
+  const found = (await import(pathToFileURL(path).href).catch((error: unknown) => {
+    // Node tells the place of a syntax error only as it ends.
+    if (!(error instanceof SyntaxError)) throw error;
     throw new ArgumentError(
-      `${file} exports no recipe; it exports ${Object.keys(found).join(", ") || "nothing"}`,
+      `${file} cannot be read: ${error.message}`,
+      `node --check ${file} shows the place`,
+    );
+  })) as Record<string, unknown>;
+  const recipe = found.default ?? found.recipe;
+  if ((typeof recipe !== "object" || recipe === null) && typeof recipe !== "function") {
+    const exported = Object.entries(found).map(([name, value]) => `${name}, a ${typeof value}`);
+    throw new ArgumentError(
+      `${file} exports no recipe; it exports ${exported.join("; ") || "nothing"}`,
       "export it as default, or under the name `recipe`",
     );
   }

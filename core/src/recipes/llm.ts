@@ -8,6 +8,7 @@
  */
 import type { BatchSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
+import { refuseUnknown } from "../graph/spelling.js";
 import * as models from "../models/llm/index.js";
 import { adamw, cosine } from "../optim/index.js";
 import type { TrainableModel, TrainerConfig } from "../train/index.js";
@@ -39,6 +40,16 @@ export interface RecipeOptions<M extends Model> {
   /** In place of the recipe's, which has no values yet. */
   model?: M;
 }
+
+const optionNames: readonly (keyof RecipeOptions<Model>)[] = [
+  "name",
+  "data",
+  "batchSize",
+  "sequenceLength",
+  "steps",
+  "microBatchSize",
+  "model",
+];
 
 export interface FinetuneOptions<M extends Model> extends RecipeOptions<M> {
   /** What to start from: `await llm.load(folder)`. */
@@ -94,6 +105,11 @@ function trainingOf<M extends Model>(
 ): TrainerConfig<M> {
   const { batchSize = settings.batchSize, sequenceLength = settings.sequenceLength } = options;
   const { steps = settings.steps, microBatchSize = 1 } = options;
+  refuseUnknown(`${name}: there is no option`, Object.keys(options), optionNames);
+  for (const [field, value] of Object.entries({ batchSize, sequenceLength, steps })) {
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new ArgumentError(`${name}: ${field} is ${JSON.stringify(value)}`, "give a positive integer");
+  }
   if (!(Number.isInteger(microBatchSize) && microBatchSize >= 1 && batchSize % microBatchSize === 0)) {
     throw new ArgumentError(
       `${name}: microBatchSize is ${microBatchSize}, batchSize ${batchSize}`,

@@ -1,8 +1,8 @@
 /** What the Trainer asks of the batches that a source gives: it must not compute with what was meant otherwise. */
 import type { Batch, BatchSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
-
-type Shape = Pick<BatchSource, "batchSize" | "sequenceLength">;
+import { vocabularyOf } from "./config.js";
+import type { TrainableModel } from "./step.js";
 
 const kinds = {
   inputs: Int32Array,
@@ -12,25 +12,17 @@ const kinds = {
   positions: Int32Array,
 };
 
-/** Where ids must be below a model's vocabulary. */
-export interface Vocabulary {
-  readonly size: number;
-  /** Whether targets are its ids too: a loss of the user's own may read them otherwise. */
-  readonly targets: boolean;
-}
-
 /**
  * Checks a batch before it is computed with. One of validation may have fewer rows than the source says.
  *
- * @param vocabulary - of the model, where it is known
  * @throws ArgumentError for what is no batch, has another shape or element type, or ids that the model does not have
  */
 export function checkBatch(
   batch: Batch,
-  { batchSize, sequenceLength }: Shape,
-  vocabulary: Vocabulary | undefined,
+  config: { readonly data: BatchSource; readonly model: TrainableModel; readonly loss?: unknown },
   call: "next" | "validation",
 ): void {
+  const { batchSize, sequenceLength } = config.data;
   const where = `Trainer: data.${call}()`;
   if (typeof batch !== "object" || batch === null) {
     throw new ArgumentError(
@@ -64,12 +56,14 @@ export function checkBatch(
       "give the position after it, which checkpoints hold",
     );
   }
+  const vocabulary = vocabularyOf(config.model);
   if (vocabulary === undefined) return;
-  for (const name of vocabulary.targets ? (["inputs", "targets"] as const) : (["inputs"] as const)) {
-    const at = batch[name].findIndex((id) => id < 0 || id >= vocabulary.size);
+  // A loss of the user's own may read targets otherwise.
+  for (const name of config.loss === undefined ? (["inputs", "targets"] as const) : (["inputs"] as const)) {
+    const at = batch[name].findIndex((id) => id < 0 || id >= vocabulary);
     if (at < 0) continue;
     throw new ArgumentError(
-      `${where}: ${name} has the id ${batch[name][at]} in row ${Math.floor(at / sequenceLength)}, the model's ids are 0 to ${vocabulary.size - 1}`,
+      `${where}: ${name} has the id ${batch[name][at]} in row ${Math.floor(at / sequenceLength)}, the model's ids are 0 to ${vocabulary - 1}`,
       name === "targets" && batch[name][at]! < 0
         ? "give targets that do not count any id, and `weights` that are 0 there"
         : "take the tokenizer that belongs to the model",

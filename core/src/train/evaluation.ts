@@ -2,7 +2,7 @@
 import type { Tensor } from "../array/tensor.js";
 import type { Batch } from "../data/batch.js";
 import { type Jitted, jit } from "../transform/jit.js";
-import { checkBatch, inParts, type Vocabulary, weightOf } from "./batches.js";
+import { checkBatch, inParts, weightOf } from "./batches.js";
 import type { TrainerConfig } from "./config.js";
 import type { ParallelPlan } from "./parallel.js";
 import { inFlight } from "./pending.js";
@@ -12,13 +12,11 @@ import { lossOf, type StepOptions, type TrainableModel } from "./step.js";
 export class Evaluation<M extends TrainableModel> {
   readonly #config: TrainerConfig<M>;
   readonly #plan: ParallelPlan | undefined;
-  readonly #vocabulary: Vocabulary | undefined;
   readonly #loss: Jitted<[M, DeviceBatch], Tensor>;
 
-  constructor(config: TrainerConfig<M>, options: StepOptions<M>, vocabulary: Vocabulary | undefined) {
+  constructor(config: TrainerConfig<M>, options: StepOptions<M>) {
     this.#config = config;
     this.#plan = options.plan;
-    this.#vocabulary = vocabulary;
     this.#loss = jit(lossOf(options), { name: "evaluate" });
   }
 
@@ -35,7 +33,7 @@ export class Evaluation<M extends TrainableModel> {
       total += (await loss) * share;
     };
     for await (const batch of data.validation(limit)) {
-      checkBatch(batch, data, this.#vocabulary, "validation");
+      checkBatch(batch, this.#config, "validation");
       for (const part of inParts(batch, data.batchSize / accumulate)) {
         if (stopped()) return undefined;
         const own = weightOf(part);

@@ -8,7 +8,7 @@ import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
-import { checkBatch, type Vocabulary } from "./batches.js";
+import { checkBatch } from "./batches.js";
 import {
   type CheckpointEvent,
   emit,
@@ -17,7 +17,7 @@ import {
   type TrainingHandle,
 } from "./callbacks.js";
 import { type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
-import { checkConfig, describe, type TrainerConfig, vocabularyOf } from "./config.js";
+import { checkConfig, describe, type TrainerConfig } from "./config.js";
 import { DivergencePolicy, describeDivergence, TrainingDiverged } from "./divergence.js";
 import { Evaluation } from "./evaluation.js";
 import { requireMemory, stepMemory } from "./memory.js";
@@ -50,10 +50,10 @@ export class Trainer<M extends TrainableModel> {
   readonly #plan: ParallelPlan | undefined;
   readonly #callbacks: readonly TrainerCallback<M>[];
   readonly #root: string;
-  /** The model's, where it is known. */
-  readonly #vocabulary: Vocabulary | undefined;
   /** Known before the run begins, so that a panel can wait for it. */
   #id: string = randomUUID();
+  /** That the state lies in. */
+  #runtime: Runtime | undefined;
   #run: RunWriter | undefined;
   readonly #at: Progress<M>;
   /** Steps that are queued on the device. */
@@ -83,8 +83,6 @@ export class Trainer<M extends TrainableModel> {
     this.config = config;
     this.#callbacks = config.callbacks ?? [];
     this.#divergence = new DivergencePolicy(config.onDivergence ?? "stop");
-    const size = vocabularyOf(config.model);
-    this.#vocabulary = size === undefined ? undefined : { size, targets: config.loss === undefined };
     this.#root = resolve(config.folder ?? "runs");
     if (config.checkpoints !== undefined) {
       this.#checkpoints = new TrainingCheckpoints(join(this.#folder, "checkpoints"), config.checkpoints);
@@ -108,7 +106,7 @@ export class Trainer<M extends TrainableModel> {
       name: "train_step",
       tag: tagOf,
     });
-    this.#evaluation = new Evaluation(config, options, this.#vocabulary);
+    this.#evaluation = new Evaluation(config, options);
   }
 
   /** The model with its present parameters. While `fit` runs they are replaced with every step. */
@@ -260,7 +258,7 @@ export class Trainer<M extends TrainableModel> {
   async #failed(error: unknown): Promise<unknown[]> {
     await this.#saving;
     this.#run?.status("failed", error instanceof Error ? error.message : String(error));
-    if (error instanceof RuntimeLost || Runtime.default().lost !== undefined) this.#lost = true;
+    if (error instanceof RuntimeLost || this.#runtime?.lost !== undefined) this.#lost = true;
     if (this.#lost) {
       this.#at.state = undefined;
       this.#diverged = undefined;
@@ -279,6 +277,7 @@ export class Trainer<M extends TrainableModel> {
 
   /** Data and state: what a first step needs. */
   async #prepare(signal?: AbortSignal): Promise<void> {
+    if (this.#at.state === undefined) this.#runtime = Runtime.default();
     this.#plan?.check(await Runtime.default().ready);
     // Before its run has begun, what lies in its folder is of another.
     const returns = this.#lost && this.#run !== undefined;
@@ -328,7 +327,7 @@ export class Trainer<M extends TrainableModel> {
       let [validate, save] = [false, false];
       if (this.#at.step < steps && !ended()) {
         const batch = await data.next();
-        checkBatch(batch, data, this.#vocabulary, "next");
+        checkBatch(batch, this.config, "next");
         const placed = placeBatch(batch, accumulate, this.#plan);
         meter.temporaries ??= await this.#requireMemory(placed);
         const [state, report] = this.#train(this.#at.state!, placed);

@@ -121,8 +121,24 @@ describe("aronnax train", () => {
     writeFileSync(empty, "export const other = 1;");
     const none = run(process.execPath, [empty]);
     expect(await none.ended).toBe(1);
-    expect(none.output()).toMatch(/exports no recipe; it exports other/);
+    expect(none.output()).toMatch(/exports no recipe; it exports other, a number/);
+    const data = join(folder, "recipe.json");
+    writeFileSync(data, "{}");
+    const other = run(process.execPath, [data]);
+    expect(await other.ended).toBe(1);
+    expect(other.output()).toMatch(
+      /recipe.json is no recipe file\n {2}fix: give a .ts, .mts, .js or .mjs file/,
+    );
   });
+});
+
+it("shows where a recipe's own mistake is", async () => {
+  const mistaken = join(folder, "mistaken.mjs");
+  writeFileSync(mistaken, "export default () => {\n  const steps = undefined;\n  return steps.length;\n};\n");
+  const failed = run(process.execPath, [mistaken]);
+  expect(await failed.ended).toBe(1);
+  expect(failed.output()).toMatch(/^error: TypeError: Cannot read properties of undefined/);
+  expect(failed.output()).toMatch(/mistaken\.mjs:3:16/);
 });
 
 describe("--set", () => {

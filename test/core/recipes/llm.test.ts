@@ -28,7 +28,7 @@ it("have the published figures", () => {
   const model = llm.llama(llm.configs.tiny);
   const tuned = llm.recipes.llama3_8b.finetune({
     model,
-    data: (shape) => llm.recipes.tiny.pretrain(shape).data,
+    data: ({ batchSize, sequenceLength }) => llm.recipes.tiny.pretrain({ batchSize, sequenceLength }).data,
   });
   expect([tuned.data.batchSize, tuned.data.sequenceLength, tuned.data.vocabSize]).toEqual([128, 2048, 257]);
   expect(tuned.optimizer.options).toMatchObject({ beta2: 0.98 });
@@ -100,6 +100,13 @@ it("can be trained with some fields spread over them, on real text or to measure
     data: () => speed.data,
   });
   expect((await new Trainer({ ...tuned, folder, printEvery: 0 }).fit()).step).toBe(2);
+});
+
+it("refuses options that there are not, and sizes that are none", () => {
+  const { pretrain } = llm.recipes.tiny;
+  expect(() => pretrain({ batchsize: 8 } as never)).toThrow(/tiny-pretrain: there is no option batchsize/);
+  expect(() => pretrain({ steps: "ten" } as never)).toThrow(/tiny-pretrain: steps is "ten"/);
+  expect(() => pretrain({ batchSize: 0 })).toThrow(/tiny-pretrain: batchSize is 0/);
 });
 
 it("refuses an option of a schedule that there is not", () => {
