@@ -22,6 +22,16 @@ export function runnable(json: TokenizerJson): TokenizerJson {
 function normalizer(part: Part | null): Part | null {
   if (part?.type === "Sequence")
     return { ...part, normalizers: part.normalizers!.map((each) => normalizer(each)!) };
+  if (part?.type === "Strip") {
+    // The library's own takes U+FEFF for white space.
+    return {
+      type: "Sequence",
+      normalizers: [
+        ...(part.strip_left ? [replace("\\A\\s+", "")] : []),
+        ...(part.strip_right ? [replace("\\s+\\z", "")] : []),
+      ],
+    };
+  }
   if (part?.type !== "Nmt") return part;
   // SentencePiece's rule for machine translation: some control characters go, and all kinds of white space are spaces.
   return {
@@ -46,6 +56,25 @@ function preTokenizer(part: Part | null): Part | null {
       return matches("[\\w\\u200C\\u200D]+|[^\\w\\s\\u200C\\u200D]+");
     case "WhitespaceSplit":
       return matches("\\S+");
+    case "BertPreTokenizer":
+      return matches(`[^\\s${punctuation}]+|[${punctuation}]`);
+    // The library's own has one behaviour.
+    case "Punctuation":
+      return split({
+        type: "Split",
+        pattern: { Regex: `[${punctuation}]` },
+        behavior: part.behavior ?? "Isolated",
+      });
+    // The library's own only marks the spaces; the text is also cut before each.
+    case "Metaspace":
+      if (part.split === false) return part;
+      return {
+        type: "Sequence",
+        pretokenizers: [
+          part,
+          split({ pattern: { String: part.replacement ?? "\u2581" }, behavior: "MergedWithNext" }),
+        ],
+      };
     case "Split":
       return split(part);
     case "Sequence":
@@ -55,6 +84,9 @@ function preTokenizer(part: Part | null): Part | null {
       return writtenOut(part) as Part | null;
   }
 }
+
+/** In a class of characters: ASCII's and Unicode's. */
+const punctuation = "\\p{P}!-/:-@\\[-`{-~";
 
 /** The words are the matches of a pattern. */
 function matches(pattern: string): Part {
