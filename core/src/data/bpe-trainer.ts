@@ -1,3 +1,4 @@
+import { refuseUnknown } from "../graph/spelling.js";
 import { byteCharacters, byteLevelJson, type PreTokenization, writtenOut } from "./byte-level.js";
 import { endOfText } from "./byte-tokenizer.js";
 import { DataError } from "./errors.js";
@@ -5,6 +6,8 @@ import { libraryTokenizer } from "./library.js";
 import { type Pacer, pacer } from "./pacer.js";
 import { PairHeap } from "./pair-heap.js";
 import { trainingLine } from "./progress-line.js";
+import type { TextSource } from "./sources.js";
+import { type TextInput, textSource } from "./text-input.js";
 import { HuggingFaceTokenizer } from "./tokenizer.js";
 
 export interface BpeTrainingProgress {
@@ -36,24 +39,53 @@ export interface BpeTrainingOptions {
 // Two ids in one safe integer, so that comparing keys compares the pairs.
 const radix = 2 ** 24;
 
+/** What `trainBpe` reads: a source as `packed` takes it, or texts as they come. */
+export type BpeTexts = TextInput | Iterable<string> | AsyncIterable<string>;
+
+async function* textsOf(input: BpeTexts): AsyncIterable<string> {
+  // A string is the path of a file here as elsewhere, not an iterable of its characters.
+  const whole =
+    typeof input === "string" ||
+    Array.isArray(input) ||
+    typeof (input as Partial<TextSource>)?.documents === "function";
+  if (whole) {
+    for await (const { text } of textSource(input as TextInput).documents()) yield text;
+    return;
+  }
+  const given = input as Partial<Iterable<string> & AsyncIterable<string>> | null | undefined;
+  if (typeof (given?.[Symbol.iterator] ?? given?.[Symbol.asyncIterator]) !== "function")
+    throw new DataError(
+      `The texts are ${given === null ? "null" : typeof given}.`,
+      "Give a path, an array of texts, or a source.",
+    );
+  for await (const text of input as AsyncIterable<string>) {
+    if (typeof text !== "string")
+      throw new DataError(
+        `A text to train a tokenizer on is ${typeof text}.`,
+        "Map the records to their text first.",
+      );
+    yield text;
+  }
+}
+
 /**
  * Learns a byte-level BPE tokenizer (Sennrich et al. 2016; on bytes, Radford et al. 2019) from text. Always merges the
  * most frequent pair, of equally frequent ones that with the smaller ids: the order of Hugging Face's `BpeTrainer`, so
  * the same text gives the same merges there. Pair counts are kept up to date word by word, and a heap finds the next
  * pair, so the work grows with the distinct words and not with the text.
  */
-export async function trainBpe(
-  texts: Iterable<string> | AsyncIterable<string>,
-  options: BpeTrainingOptions,
-): Promise<HuggingFaceTokenizer> {
-  const specialTokens = options.specialTokens ?? [endOfText];
+export async function trainBpe(texts: BpeTexts, options: BpeTrainingOptions): Promise<HuggingFaceTokenizer> {
+  refuseUnknown("trainBpe: there is no option", Object.keys(options ?? {}), optionNames);
+  const specialTokens = options?.specialTokens ?? [endOfText];
   const smallest = specialTokens.length + 256;
-  const { vocabSize, preTokenization = "gpt2", minFrequency = 2 } = options;
+  const { vocabSize, preTokenization = "gpt2", minFrequency = 2 } = options ?? {};
   if (!Number.isInteger(vocabSize) || vocabSize < smallest || vocabSize >= radix) {
     throw new DataError(
       `vocabSize must be an integer from ${smallest} (256 bytes and ${specialTokens.length} special tokens) to ${radix - 1}; it is ${vocabSize}.`,
     );
   }
+  if (!Number.isInteger(minFrequency) || minFrequency < 1)
+    throw new DataError(`minFrequency must be a positive integer; it is ${minFrequency}.`);
   if (new Set(specialTokens).size !== specialTokens.length || specialTokens.includes("")) {
     throw new DataError(
       `specialTokens must be distinct and not empty; got ${JSON.stringify(specialTokens)}.`,
@@ -69,7 +101,7 @@ export async function trainBpe(
     done: false,
   };
   const onProgress = options.onProgress ?? trainingLine();
-  const counts = await countWords(texts, preTokenization, pace, progress, onProgress);
+  const counts = await countWords(textsOf(texts), preTokenization, pace, progress, onProgress);
   if (counts.size === 0) {
     throw new DataError(
       "There is no text to train a tokenizer on.",
@@ -98,8 +130,17 @@ export async function trainBpe(
   );
 }
 
+const optionNames: readonly (keyof BpeTrainingOptions)[] = [
+  "vocabSize",
+  "minFrequency",
+  "specialTokens",
+  "preTokenization",
+  "onProgress",
+  "signal",
+];
+
 async function countWords(
-  texts: Iterable<string> | AsyncIterable<string>,
+  texts: AsyncIterable<string>,
   preTokenization: PreTokenization,
   pace: Pacer,
   progress: BpeTrainingProgress,

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { refuseUnknown } from "../graph/spelling.js";
 import {
   type Batch,
   type BatchSource,
@@ -76,7 +77,7 @@ export function packed(source: TextInput | readonly MixturePart[], options: Pack
 
 export function mixtureParts(source: TextInput | readonly MixturePart[]): readonly MixturePart[] {
   const [first] = Array.isArray(source) ? source : [];
-  const mixture = typeof first === "object" && first !== null && "source" in first && "weight" in first;
+  const mixture = typeof first === "object" && first !== null && "source" in first;
   return mixture ? (source as readonly MixturePart[]) : [{ source: source as TextInput, weight: 1 }];
 }
 
@@ -111,12 +112,12 @@ export class PackedText implements BatchSource {
     private readonly parts: readonly MixturePart[],
     private readonly options: PackedOptions,
   ) {
-    for (const field of ["sequenceLength", "batchSize"] as const) {
-      const value = options[field];
-      if (!Number.isInteger(value) || value < 1) {
-        throw new DataError(`${field} must be a positive integer; it is ${value}.`);
-      }
-    }
+    checkPackedOptions(
+      "packed",
+      options,
+      [...sharedOptions, "packing", "cache"],
+      ["sequenceLength", "batchSize"],
+    );
     checkShard(options.shard);
     checkWeights(parts);
     const { packing } = options;
@@ -300,6 +301,44 @@ export class PackedText implements BatchSource {
 interface Row {
   of: Sequences;
   index: number;
+}
+
+/** Options that `packed` and `streamed` both have. */
+export const sharedOptions = [
+  "tokenizer",
+  "sequenceLength",
+  "batchSize",
+  "validation",
+  "seed",
+  "shuffle",
+  "shard",
+  "segments",
+  "eosId",
+  "special",
+] as const;
+
+/** Checks names, positive integers (`counts`) and what both functions share. */
+export function checkPackedOptions(
+  where: string,
+  options: Omit<PackedOptions, "validation">,
+  known: readonly string[],
+  counts: readonly string[],
+): void {
+  const given = options as unknown as Readonly<Record<string, unknown>> | undefined;
+  if (typeof given?.tokenizer !== "object" || given.tokenizer === null)
+    throw new DataError(`${where}: there is no tokenizer.`, "Pass tokenizer, sequenceLength and batchSize.");
+  refuseUnknown(`${where}: there is no option`, Object.keys(given), known);
+  const refuse = (field: string, what: string): never => {
+    throw new DataError(`${field} must be ${what}; it is ${JSON.stringify(given[field])}.`);
+  };
+  for (const field of counts) {
+    const value = given[field];
+    if (!Number.isInteger(value) || (value as number) < 1) refuse(field, "a positive integer");
+  }
+  if (given.seed !== undefined && !Number.isSafeInteger(given.seed)) refuse("seed", "an integer");
+  for (const field of ["shuffle", "segments"])
+    if (given[field] !== undefined && typeof given[field] !== "boolean") refuse(field, "true or false");
+  if (![undefined, "parse", "text"].includes(given.special as string)) refuse("special", '"parse" or "text"');
 }
 
 export function checkWeights(parts: readonly MixturePart[]): void {

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { refuseUnknown } from "../graph/spelling.js";
 import { DataError } from "./errors.js";
 
 /** A document and how much of its source has been read with it, in the unit of `TextSource.size`. */
@@ -66,6 +67,7 @@ export interface TextFileOptions {
 
 /** Plain text files, UTF-8, or such compressed as `.gz`. Documents without any text are left out. */
 export function textFiles(paths: string | readonly string[], options: TextFileOptions = {}): TextSource {
+  refuseUnknown("textFiles: there is no option", Object.keys(options), ["separator", "invalidUtf8"]);
   const list = pathList(paths);
   const separator = options.separator;
   if (separator === "") throw new DataError("The separator of text files must not be empty.");
@@ -141,6 +143,9 @@ export function jsonLines(
   paths: string | readonly string[],
   options: JsonLinesOptions = {},
 ): JsonLinesSource {
+  refuseUnknown("jsonLines: there is no option", Object.keys(options), ["text", "broken", "onBroken"]);
+  if (![undefined, "refuse", "skip"].includes(options.broken))
+    throw new DataError(`broken must be "refuse" or "skip"; it is ${JSON.stringify(options.broken)}.`);
   const list = pathList(paths);
   const field = options.text ?? "text";
   const broken: BrokenLines = { count: 0, lines: [] };
@@ -283,7 +288,10 @@ async function* readBytes(path: string): AsyncIterable<{ bytes: Buffer; read: nu
 }
 
 export function pathList(paths: string | readonly string[]): string[] {
-  const list = typeof paths === "string" ? [paths] : [...paths];
+  const list = typeof paths === "string" ? [paths] : Array.from(paths ?? []);
+  const odd = list.find((path) => typeof path !== "string");
+  if (odd !== undefined)
+    throw new DataError(`The name of a file is ${typeof odd}.`, "Give paths as strings.");
   if (list.length === 0) throw new DataError("The list of files is empty.");
   return list;
 }

@@ -9,7 +9,15 @@ import {
 } from "./batch.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
 import { DataError } from "./errors.js";
-import { checkShard, checkWeights, type MixturePart, mixtureParts, type PackedOptions } from "./packed.js";
+import {
+  checkPackedOptions,
+  checkShard,
+  checkWeights,
+  type MixturePart,
+  mixtureParts,
+  type PackedOptions,
+  sharedOptions,
+} from "./packed.js";
 import { SequenceStream, type StreamPosition } from "./sequence-stream.js";
 import { Blend, sequence, sequenceCount } from "./sequences.js";
 import { type TextInput, textSource } from "./text-input.js";
@@ -45,13 +53,14 @@ export class StreamedText implements BatchSource {
     parts: readonly MixturePart[],
     private readonly options: StreamedOptions,
   ) {
+    const counts = [
+      "sequenceLength",
+      "batchSize",
+      ...(options?.shuffleBlock === undefined ? [] : ["shuffleBlock"]),
+    ];
+    checkPackedOptions("streamed", options, [...sharedOptions, "shuffleBlock"], counts);
     const { tokenizer, sequenceLength, batchSize, seed = 0, shuffleBlock = 4096 } = options;
     const { shuffle = true, special = "text" } = options;
-    for (const [field, value] of Object.entries({ sequenceLength, batchSize, shuffleBlock })) {
-      if (!Number.isInteger(value) || value < 1) {
-        throw new DataError(`${field} must be a positive integer; it is ${value}.`);
-      }
-    }
     checkShard(options.shard);
     checkWeights(parts);
     this.batchSize = batchSize;

@@ -10,6 +10,13 @@ import { arrowFiles, parquetFiles } from "./table-files.js";
 export type TextInput = string | readonly string[] | TextSource;
 
 export function textSource(input: TextInput): TextSource {
+  const given = input as Partial<TextSource> | null | undefined;
+  if (typeof input !== "string" && !Array.isArray(input) && typeof given?.documents !== "function") {
+    throw new DataError(
+      `A source of text is ${given === null ? "null" : typeof given}.`,
+      "Give a path, an array of documents, or a source such as text.jsonLines(path).",
+    );
+  }
   if (typeof input === "string") return fileSource(input);
   if (Array.isArray(input)) {
     const [first] = input as readonly string[];
@@ -33,6 +40,14 @@ function fileSource(path: string): TextSource {
       return parquetFiles(path);
     case "arrow":
       return arrowFiles(path);
+    case "json":
+    case "csv":
+    case "tsv":
+      throw new DataError(
+        `${path} holds records, and which part of them is text is not known.`,
+        "Read it with text.jsonLines(path, { text }) if each line is an object, map its records to an array of " +
+          "documents, or take all its characters with text.textFiles(path).",
+      );
     default:
       return textFiles(path);
   }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DecodeStream } from "./decode-stream.js";
@@ -133,6 +134,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
+    if (typeof text !== "string")
+      throw new DataError(
+        `A text to encode is ${typeof text}.`,
+        "Give a string; encode several texts one by one.",
+      );
     const { library, words } = options.special === "text" ? this.literalEncoder() : this.parsing;
     if (!options.addSpecialTokens) {
       const ids = words?.encode(text);
@@ -155,6 +161,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
+    if (typeof ids !== "object" || ids === null)
+      throw new DataError(`The ids to decode are ${typeof ids}.`, "Give an array of token ids.");
     if (ids.length === 0) return "";
     const list = Array.from(ids);
     for (const id of list) {
@@ -225,14 +233,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
  * the special tokens, and it or a `chat_template.jinja` holds the chat template.
  */
 export async function loadTokenizer(path: string): Promise<HuggingFaceTokenizer> {
+  if (typeof path !== "string") throw new DataError(`The path of the tokenizer is ${typeof path}.`);
   const file = path.endsWith(".json") ? path : join(path, "tokenizer.json");
   let text: string;
   try {
     text = await readFile(file, "utf8");
   } catch (error) {
+    const model = ["tokenizer.model", "spiece.model"].find((name) => existsSync(join(path, name)));
     throw new DataError(
       `The tokenizer ${file} cannot be read: ${(error as Error).message}`,
-      "Give the path of a tokenizer.json, or of the folder that holds it.",
+      model === undefined
+        ? "Give the path of a tokenizer.json, or of the folder that holds it."
+        : `Open its SentencePiece model: text.loadSentencePiece(${JSON.stringify(join(path, model))}).`,
       { cause: error },
     );
   }

@@ -119,11 +119,12 @@ export function checkOptions(options: DescentOptions, name: string): void {
     throw new ArgumentError(`${name}: ${field} is ${String(options[field])}`, fix);
   };
   const { learningRate, weightDecay = 0, clipNorm = 1, clipValue = 1, groups = [], decays } = options;
+  const number = (x: unknown): x is number => typeof x === "number";
   if (typeof learningRate !== "number" && typeof learningRate !== "function")
     refuse("learningRate", "give a number or a schedule, e.g. cosine({ peak: 3e-4, warmup: 100 })");
-  if (!(weightDecay >= 0)) refuse("weightDecay", "give a number of at least 0");
-  if (!(clipNorm > 0)) refuse("clipNorm", "give a positive number");
-  if (!(clipValue > 0)) refuse("clipValue", "give a positive number");
+  if (!(number(weightDecay) && weightDecay >= 0)) refuse("weightDecay", "give a number of at least 0");
+  if (!(number(clipNorm) && clipNorm > 0)) refuse("clipNorm", "give a positive number");
+  if (!(number(clipValue) && clipValue > 0)) refuse("clipValue", "give a positive number");
   if (decays !== undefined && typeof decays !== "function")
     refuse("decays", "give a function of a path and a parameter");
   if (!["float32", "bfloat16"].includes(options.stateDType ?? "float32"))
@@ -134,13 +135,18 @@ export function checkOptions(options: DescentOptions, name: string): void {
 
 /** Refuses options that an optimizer does not have, with the nearest that it has. */
 export function checkNames(name: string, options: object, own: readonly string[]): void {
+  if (typeof options !== "object" || options === null)
+    throw new ArgumentError(
+      `${name}: the options are ${String(options)}`,
+      `call ${name}({ learningRate: ... })`,
+    );
   refuseUnknown(`${name}: there is no option`, Object.keys(options), [...sharedFields, ...own]);
 }
 
 /** Checks that decay factors lie in [0, 1). */
 export function checkDecays(name: string, factors: Readonly<Record<string, number>>): void {
   for (const [field, value] of Object.entries(factors)) {
-    if (!(value >= 0 && value < 1))
+    if (!(typeof value === "number" && value >= 0 && value < 1))
       throw new ArgumentError(`${name}: ${field} is ${value}`, "give a number in [0, 1)");
   }
 }
@@ -148,7 +154,7 @@ export function checkDecays(name: string, factors: Readonly<Record<string, numbe
 /** Checks that numbers are positive and finite. */
 export function checkPositive(name: string, values: Readonly<Record<string, number>>): void {
   for (const [field, value] of Object.entries(values)) {
-    if (!(value > 0 && Number.isFinite(value)))
+    if (!(Number.isFinite(value) && value > 0))
       throw new ArgumentError(`${name}: ${field} is ${value}`, "give a positive number");
   }
 }

@@ -54,7 +54,8 @@ export function checkGroups(name: string, groups: readonly ParameterGroup[]): vo
       refuse("match", "give a path, a regular expression or a function of the path");
     if (!(learningRateFactor >= 0 && Number.isFinite(learningRateFactor)))
       refuse("learningRateFactor", "give a number of at least 0");
-    if (!(weightDecay >= 0)) refuse("weightDecay", "give a number of at least 0");
+    if (!(typeof weightDecay === "number" && weightDecay >= 0))
+      refuse("weightDecay", "give a number of at least 0");
     if (typeof frozen !== "boolean") refuse("frozen", "give true or false");
     if (optimizer !== undefined && typeof optimizer.update !== "function")
       refuse("optimizer", "give an optimizer, e.g. sgd({ learningRate: 0.1 })");

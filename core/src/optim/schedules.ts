@@ -29,8 +29,11 @@ export async function previewSchedule(schedule: Schedule, steps: number): Promis
 }
 
 /** The same rate for every step, after a linear warm-up if one is asked for. */
-export function constant(learningRate: number, { warmup = 0 }: { warmup?: number } = {}): Schedule {
-  check("constant", { learningRate, warmup });
+export function constant(learningRate: number, options: { warmup?: number } = {}): Schedule {
+  checkNames("constant", options, ["warmup"]);
+  const { warmup = 0 } = options;
+  check("constant", { learningRate });
+  checkSteps("constant", { warmup });
   return (step) => {
     const rate = full([], learningRate, { dtype: "float32" });
     const t = cast(step, "float32");
@@ -51,9 +54,10 @@ export interface CosineOptions {
 
 /** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017). */
 export function cosine(options: CosineOptions): Schedule {
-  refuseUnknown("cosine: there is no option", Object.keys(options), ["peak", "warmup", "final", "steps"]);
+  checkNames("cosine", options, ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = peak / 10, steps } = options;
-  check("cosine", { peak, warmup, final });
+  check("cosine", { peak, final });
+  checkSteps("cosine", { warmup, steps });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const t = cast(step, "float32");
     const progress = share(t, warmup, steps ?? totalSteps);
@@ -65,9 +69,10 @@ export function cosine(options: CosineOptions): Schedule {
 
 /** Linear warm-up, then a straight line down to `final` (default 0). */
 export function linear(options: CosineOptions): Schedule {
-  refuseUnknown("linear: there is no option", Object.keys(options), ["peak", "warmup", "final", "steps"]);
+  checkNames("linear", options, ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = 0, steps } = options;
-  check("linear", { peak, warmup, final });
+  check("linear", { peak, final });
+  checkSteps("linear", { warmup, steps });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const t = cast(step, "float32");
     const falling = add(mul(share(t, warmup, steps ?? totalSteps), final - peak), peak);
@@ -89,15 +94,10 @@ export interface WarmupStableDecayOptions {
 
 /** Warm-up, a long plateau, and a short straight decay (Hu et al. 2024, MiniCPM). */
 export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
-  refuseUnknown("warmupStableDecay: there is no option", Object.keys(options), [
-    "peak",
-    "warmup",
-    "decay",
-    "final",
-    "steps",
-  ]);
+  checkNames("warmupStableDecay", options, ["peak", "warmup", "decay", "final", "steps"]);
   const { peak, warmup = 0, final = 0 } = options;
-  check("warmupStableDecay", { peak, warmup, final });
+  check("warmupStableDecay", { peak, final });
+  checkSteps("warmupStableDecay", { warmup, decay: options.decay, steps: options.steps });
   const schedule = (step: Tensor, totalSteps: number): Tensor => {
     const end = options.steps ?? totalSteps;
     const decay = options.decay ?? Math.max(1, Math.round(end / 10));
@@ -110,9 +110,11 @@ export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
 
 /** Warm-up, then the peak times sqrt(warmup / step) (Vaswani et al. 2017). */
 export function inverseSquareRoot(options: { peak: number; warmup: number }): Schedule {
-  refuseUnknown("inverseSquareRoot: there is no option", Object.keys(options), ["peak", "warmup"]);
+  checkNames("inverseSquareRoot", options, ["peak", "warmup"]);
   const { peak, warmup } = options;
-  check("inverseSquareRoot", { peak, warmup: warmup - 1 });
+  check("inverseSquareRoot", { peak });
+  if (!(Number.isInteger(warmup) && warmup >= 1))
+    throw new ArgumentError(`inverseSquareRoot: warmup is ${warmup}`, "give a positive number of steps");
   const schedule = (step: Tensor): Tensor => {
     const t = cast(step, "float32");
     return where(less(t, warmup), rising(t, warmup, peak), mul(rsqrt(div(add(t, 1), warmup)), peak));
@@ -128,6 +130,20 @@ function rising(t: Tensor, warmup: number, peak: number): Tensor {
 /** How much of the way from step `from` to step `to` is done, 0 to 1. */
 function share(t: Tensor, from: number, to: number): Tensor {
   return minimum(maximum(div(sub(t, from), Math.max(to - from, 1)), 0), 1);
+}
+
+function checkNames(name: string, options: object, known: readonly string[]): void {
+  if (typeof options !== "object" || options === null)
+    throw new ArgumentError(`${name}: the options are ${String(options)}`, `there are ${known.join(", ")}`);
+  refuseUnknown(`${name}: there is no option`, Object.keys(options), known);
+}
+
+/** A share of the training, as other libraries take it, would be next to no step. */
+function checkSteps(name: string, values: Readonly<Record<string, number | undefined>>): void {
+  for (const [field, value] of Object.entries(values)) {
+    if (value !== undefined && !(Number.isInteger(value) && value >= 0))
+      throw new ArgumentError(`${name}: ${field} is ${value}`, "give a whole number of steps");
+  }
 }
 
 function check(name: string, values: Record<string, number>): void {

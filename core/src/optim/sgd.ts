@@ -1,6 +1,7 @@
 /** Stochastic gradient descent, with momentum as PyTorch has it (Sutskever et al. 2013, without dampening). */
 import { zerosLike } from "../array/broadcast.js";
 import { add, mul } from "../array/elementwise.js";
+import { ArgumentError } from "../graph/errors.js";
 import { map } from "../transform/tree.js";
 import { checkDecays, checkNames, type DescentOptions, descent } from "./descent.js";
 import type { Leaves } from "./groups.js";
@@ -22,6 +23,8 @@ export function sgd(options: SgdOptions): Optimizer {
   checkNames("sgd", options, ["momentum", "nesterov"]);
   const { momentum = 0, nesterov = false, ...rest } = options;
   checkDecays("sgd", { momentum });
+  if (nesterov && momentum === 0)
+    throw new ArgumentError("sgd: nesterov is true without a momentum", "give a momentum, such as 0.9");
   const optimizer = descent<SgdState>(rest, {
     name: "sgd",
     init: (parameters) => ({ momentum: momentum === 0 ? {} : map(zerosLike, parameters) }),

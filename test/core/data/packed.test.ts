@@ -224,6 +224,17 @@ describe("packed text", () => {
     expect(() => packed(texts, { ...base, sequenceLength: 0 })).toThrow(/sequenceLength .* it is 0/);
     expect(() => packed(texts, { ...base, batchSize: 1.5 })).toThrow(/batchSize .* it is 1.5/);
     expect(() => packed([{ source: texts, weight: 0 }], base)).toThrow(/weight of part 0/);
+    for (const [wrong, message] of [
+      [{ shufle: true }, /no option shufle/],
+      [{ tokenizer: undefined }, /no tokenizer/],
+      [{ seed: "a" }, /seed must be an integer; it is "a"/],
+      [{ segments: "yes" }, /segments must be true or false/],
+      [{ special: "parsed" }, /special must be "parse" or "text"/],
+    ] as const)
+      expect(() => packed(texts, { ...base, ...wrong } as typeof base)).toThrow(message);
+    expect(() => packed([{ source: texts }] as never, base)).toThrow(/weight of part 0 .* it is undefined/);
+    await expect(packed(5 as never, base).next()).rejects.toThrow(/A source of text is number/);
+    await expect(packed("corpus.json", base).next()).rejects.toThrow(/corpus.json holds records/);
     await expect(packed(["hi"], base).next()).rejects.toThrow(/3 tokens: 0 sequences of 8, and 1 is needed/);
     await expect(packed(texts, { ...base, validation: 1.5 }).next()).rejects.toThrow(
       /validation .* it is 1.5/,

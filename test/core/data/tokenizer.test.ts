@@ -150,6 +150,12 @@ describe("BPE training", () => {
   test("refuses what cannot work, and stops when asked", async () => {
     await expect(trainBpe(["a"], { vocabSize: 100 })).rejects.toThrow(/from 257 .* it is 100/);
     await expect(trainBpe([], { vocabSize: 300 })).rejects.toThrow(/no text/);
+    await expect(trainBpe("no-such.txt", { vocabSize: 300 })).rejects.toThrow(/no-such.txt cannot be read/);
+    await expect(trainBpe([5] as never, { vocabSize: 300 })).rejects.toThrow(/Document 0 .* of type number/);
+    await expect(trainBpe(["a"], { vocabsize: 300 } as never)).rejects.toThrow(/no option vocabsize/);
+    await expect(trainBpe(["a"], { vocabSize: 300, minFrequency: 0 })).rejects.toThrow(
+      /minFrequency .* is 0/,
+    );
     await expect(trainBpe(["a"], { vocabSize: 300, specialTokens: ["x", "x"] })).rejects.toThrow(/distinct/);
     const abort = new AbortController();
     const endless = (function* () {

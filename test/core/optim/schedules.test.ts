@@ -6,6 +6,7 @@ import {
   inverseSquareRoot,
   linear,
   previewSchedule,
+  sgd,
   tensor,
   warmupStableDecay,
 } from "aronnax";
@@ -42,6 +43,14 @@ it("refuses values that make no sense, naming them", () => {
   expect(() => constant(-1)).toThrow(/learningRate is -1/);
   expect(() => adamw({ learningRate: 1, beta2: 1 })).toThrow(/beta2 is 1/);
   expect(() => adamw({ learningRate: 1, clipNorm: 0 })).toThrow(/clipNorm is 0/);
+  expect(() => adamw({ learningRate: 1, weightDecay: "0.1" as never })).toThrow(/weightDecay is 0.1/);
+  expect(() => adamw(undefined as never)).toThrow(/options are undefined/);
+  expect(() => sgd({ learningRate: 1, nesterov: true })).toThrow(/nesterov is true without a momentum/);
+  // A share of the training would be next to no step.
+  expect(() => cosine({ peak: 1, warmup: 0.1 })).toThrow(/warmup is 0.1/);
+  expect(() => linear({ peak: 1, steps: -5 })).toThrow(/steps is -5/);
+  expect(() => warmupStableDecay({ peak: 1, decay: 0.2 })).toThrow(/decay is 0.2/);
+  expect(() => constant(1, { warmUp: 5 } as never)).toThrow(/no option warmUp/);
 });
 
 it("is drawn for every step before a training begins", async () => {
