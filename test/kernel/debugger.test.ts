@@ -176,3 +176,23 @@ it("answers at once, in order, whatever keeps the main thread", async () => {
   expect((await kernel.finish(blocked)).error?.ename).toBe("Interrupted");
   expect((await kernel.execute("flag.length")).result).toEqual({ "text/plain": "1" });
 });
+
+it("gives a cell its own result while a debugger asks for values", async () => {
+  // Far more often than a front end asks.
+  await kernel.execute(`import { Worker } from "node:worker_threads";
+const asking = new Worker(\`
+  const { Session } = require("node:inspector");
+  const session = new Session();
+  session.connectToMainThread();
+  const ask = () => session.post("Runtime.evaluate", { expression: "missing", replMode: true, silent: true }, ask);
+  for (let i = 0; i < 3; i++) ask();
+  setInterval(() => {}, 1000);
+\`, { eval: true });`);
+  const results: unknown[] = [];
+  for (let i = 0; i < 40; i += 1) {
+    const { result, error } = await kernel.execute(`const cell${i} = ${i}; cell${i} + 0.5`);
+    results.push(error?.evalue ?? result?.["text/plain"]);
+  }
+  expect(results).toEqual(results.map((_, i) => `${i + 0.5}`));
+  await kernel.execute("await asking.terminate()");
+});

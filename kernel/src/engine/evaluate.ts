@@ -15,18 +15,20 @@ export interface Evaluation {
  * `await` stands at the top level, and declarations outlive a throw.
  *
  * The protocol hands out descriptions of values. The value itself is had from the promise of the script: every REPL
- * script is one, it is the first promise made while the command runs, and it resolves to `{ ".repl_result": value }`.
- * Holding it also keeps a pending cell from being garbage-collected.
+ * script is one, it is the first promise that the script makes, and it resolves to `{ ".repl_result": value }`. Holding it also
+ * keeps a pending cell from being garbage-collected. A debugger that asks for values in between runs scripts of its own.
  */
 export function evaluate(code: string, fileName: string): Evaluation {
   const session = new Session();
   session.connect();
   let script: Promise<Record<string, unknown>> | undefined;
   let failure: Error | undefined;
-  const stop = promiseHooks.onInit((promise) => {
+  const made = (promise: Promise<unknown>): void => {
+    if (callerOf(made) !== fileName) return;
     script = promise as Promise<Record<string, unknown>>;
     stop();
-  }) as () => void;
+  };
+  const stop = promiseHooks.onInit(made) as () => void;
   session.post(
     "Runtime.evaluate",
     {
@@ -48,6 +50,21 @@ export function evaluate(code: string, fileName: string): Evaluation {
     terminated,
     release: () => session.disconnect(),
   };
+}
+
+/** The name of the script that called a function which is running. */
+function callerOf(running: (promise: Promise<unknown>) => void): string | undefined {
+  const { prepareStackTrace, stackTraceLimit } = Error;
+  const trace: { stack?: unknown } = {};
+  let caller: string | undefined;
+  Error.stackTraceLimit = 1;
+  Error.prepareStackTrace = (_, [frame]) => {
+    caller = frame?.getScriptNameOrSourceURL() ?? undefined;
+  };
+  Error.captureStackTrace(trace, running);
+  void trace.stack;
+  Object.assign(Error, { prepareStackTrace, stackTraceLimit });
+  return caller;
 }
 
 async function rejected(error: Error): Promise<never> {
