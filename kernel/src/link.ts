@@ -20,6 +20,8 @@ export interface CellRun {
   source: string;
   cell: CompiledCell;
   silent: boolean;
+  /** Whether a debugger wants to stop where it throws. */
+  stopsAtErrors: boolean;
   allowInput: boolean;
   expressions: Record<string, CompiledCell | { error: string }>;
 }

@@ -107,6 +107,40 @@ it("lists the variables of the notebook, and their parts", async () => {
   expect(parts.map(({ name }) => name)).toEqual(["0", "1", "length"]);
 });
 
+it("shows the first parts of large values, without keeping the notebook waiting", async () => {
+  await kernel.execute(
+    "const long = new Array(1_000_000).fill(7); const pairs = new Map([['a', 1n]]); class Held { #inside = 5; get never() { throw 1; } }\nconst held = new Held(), many = Object.fromEntries(long.slice(0, 2_000).map((_, i) => ['key' + i, i]));",
+  );
+  const begun = performance.now();
+  const { variables } = (await debug("inspectVariables")) as { variables: Json[] };
+  const children = async (name: string) => {
+    const { variablesReference } = variables.find((variable) => variable.name === name)!;
+    return ((await debug("variables", { variablesReference })) as { variables: Json[] }).variables;
+  };
+  const shown = Object.fromEntries(variables.map(({ name, value }) => [name, value]));
+  expect(shown.long).toBe("Array(1000000) [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, …]");
+  expect(shown.pairs).toBe('Map(1) {"a" => 1n}');
+  const elements = await children("long");
+  expect(elements.length).toBeLessThan(502);
+  expect(elements.at(-1)).toMatchObject({ name: "length", value: "1000000" });
+  expect((await children("pairs"))[0]).toMatchObject({ value: 'Array(2) ["a", 1n]' });
+  expect(await children("held")).toMatchObject([{ name: "#inside", value: "5" }]);
+  expect((await children("many")).length).toBe(499);
+  expect(performance.now() - begun).toBeLessThan(1_500);
+});
+
+it("stops where something is thrown, when asked to", async () => {
+  await debug("setExceptionBreakpoints", { filters: ["raised"] });
+  const id = kernel.startExecution("const reason = 'why';\nthrow new Error(reason);");
+  expect(await stopped()).toMatchObject({ reason: "exception" });
+  const { stackFrames } = (await debug("stackTrace", { threadId: 1 })) as { stackFrames: Json[] };
+  expect(stackFrames[0]).toMatchObject({ line: 2 });
+  await debug("setExceptionBreakpoints", { filters: [] });
+  await debug("continue", { threadId: 1 });
+  expect((await kernel.finish(id)).error?.evalue).toBe("why");
+  expect((await kernel.execute("throw new Error('on')")).error?.evalue).toBe("on");
+});
+
 it("stops at a debugger statement, and an interrupt ends a stopped cell", async () => {
   const id = kernel.startExecution("let reached = 1;\ndebugger;\nreached = 2;");
   await stopped();

@@ -7,7 +7,7 @@ import { log } from "../log.js";
 import type { Json } from "../protocol/wire.js";
 import { InspectorClient } from "./inspector-client.js";
 import { murmur2 } from "./murmur2.js";
-import { shown, Variables } from "./variables.js";
+import { Variables } from "./variables.js";
 
 /** As debugpy and ipykernel use it; front ends read it from `debugInfo`. */
 const SEED = 0xc70f6907;
@@ -52,6 +52,7 @@ export class CellDebugger {
   readonly #scripts = new Map<string, string>();
   #sequence = 0;
   #stepping = false;
+  #stopsAtErrors = false;
 
   constructor(
     private readonly emit: (event: Json) => void,
@@ -59,8 +60,8 @@ export class CellDebugger {
     private readonly names: () => Iterable<string>,
   ) {}
 
-  get isAttached(): boolean {
-    return this.#inspector !== undefined;
+  get state(): { attached: boolean; stopsAtErrors: boolean } {
+    return { attached: this.#inspector !== undefined, stopsAtErrors: this.#stopsAtErrors };
   }
 
   get paused(): boolean {
@@ -108,9 +109,9 @@ export class CellDebugger {
       supportsConditionalBreakpoints: true,
       supportsEvaluateForHovers: true,
       supportsSetVariable: false,
+      // Not those that nobody catches: the kernel catches what a cell throws, and V8 tells no more.
       exceptionBreakpointFilters: [
         { filter: "raised", label: "Raised Exceptions", default: false, supportsCondition: false },
-        { filter: "uncaught", label: "Uncaught Exceptions", default: false, supportsCondition: false },
       ],
     }),
     attach: () => this.#start(),
@@ -124,7 +125,7 @@ export class CellDebugger {
       breakpoints: [...this.#breakpoints].map(([source, breakpoints]) => ({ source, breakpoints })),
       stoppedThreads: this.paused ? [THREAD] : [],
       richRendering: false,
-      exceptionPaths: ["raised", "uncaught"],
+      exceptionPaths: [],
       copyToGlobals: false,
     }),
     dumpCell: ({ code }) => {
@@ -145,9 +146,8 @@ export class CellDebugger {
       return { breakpoints: list.map(({ line }, id) => ({ id, verified: true, line, source: { path } })) };
     },
     setExceptionBreakpoints: ({ filters }) => {
-      const asked = (filters ?? []) as string[];
-      const state = asked.includes("raised") ? "all" : asked.includes("uncaught") ? "uncaught" : "none";
-      this.#order("Debugger.setPauseOnExceptions", { state });
+      this.#stopsAtErrors = ((filters ?? []) as string[]).includes("raised");
+      this.#order("Debugger.setPauseOnExceptions", { state: this.#stopsAtErrors ? "all" : "none" });
       return {};
     },
     source: ({ source }) => {
@@ -189,12 +189,14 @@ export class CellDebugger {
     inspectVariables: () => this.#notebookVariables(),
     richInspectVariables: async ({ variableName }) => {
       const { result } = await this.#evaluate(String(variableName));
-      return { data: { "text/plain": shown(result) }, metadata: {} };
+      const [described] = await this.#variables!.describe([{ name: String(variableName), value: result }]);
+      return { data: { "text/plain": described!.value }, metadata: {} };
     },
     evaluate: async ({ expression, frameId }) => {
       const { result, exceptionDetails } = await this.#evaluate(String(expression), this.#frame(frameId));
-      if (exceptionDetails) throw new Error(result.description ?? exceptionDetails.text);
-      const { value, variablesReference } = this.#variables!.describe("", result);
+      if (exceptionDetails) throw new Error(result.description?.split("\n")[0] ?? exceptionDetails.text);
+      const [described] = await this.#variables!.describe([{ name: "", value: result }]);
+      const { value, variablesReference } = described!;
       return { result: value, type: result.className ?? result.subtype ?? result.type, variablesReference };
     },
     continue: () => this.#go("resume", false),
@@ -234,6 +236,7 @@ export class CellDebugger {
     this.#breakpoints.clear();
     this.#set.clear();
     this.#scripts.clear();
+    this.#stopsAtErrors = false;
     return {};
   }
 
@@ -300,7 +303,7 @@ export class CellDebugger {
 
   #evaluate(expression: string, frame = this.#frames[0]): Promise<Runtime.EvaluateReturnType> {
     const callFrameId = frame?.callFrameId;
-    const options = { expression, generatePreview: true, silent: true };
+    const options = { expression, silent: true };
     return callFrameId
       ? this.#active().ask("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
       : this.#active().ask("Runtime.evaluate", { ...options, replMode: true });
@@ -309,12 +312,15 @@ export class CellDebugger {
   /** The variables of the notebook, for the panel of a front end while nothing is stopped. */
   async #notebookVariables(): Promise<Json> {
     if (!this.#inspector || !this.#variables) return { variables: [] };
-    const variables: Json[] = [];
-    const found = [...this.names()].map(async (name) => ({ name, ...(await this.#evaluate(name)) }));
-    for (const { name, result, exceptionDetails } of await settledOnes(found)) {
-      if (!exceptionDetails && this.#variables) variables.push(this.#variables.describe(name, result));
-    }
-    return { variables };
+    const variables = this.#variables;
+    const asked = [...this.names()].map(async (name) => ({
+      name,
+      ...(await this.#evaluate(shortened(name))),
+    }));
+    const found = (await settledOnes(asked)).filter(({ exceptionDetails }) => !exceptionDetails);
+    return {
+      variables: await variables.describe(found.map(({ name, result }) => ({ name, value: result }))),
+    };
   }
 
   /** What nobody waits for. A session that ended meanwhile has no use for it. */
@@ -336,6 +342,11 @@ export class CellDebugger {
   #event(event: string, body: Json): void {
     this.emit({ type: "event", seq: ++this.#sequence, event, body });
   }
+}
+
+/** An expression for a variable that does not fetch a whole book. */
+function shortened(name: string): string {
+  return `typeof ${name} === "string" && ${name}.length > 1000 ? ${name}.slice(0, 1000) + "…" : ${name}`;
 }
 
 async function settledOnes<T>(promises: Promise<T>[]): Promise<T[]> {

@@ -17,8 +17,10 @@ export interface Evaluation {
  * The protocol hands out descriptions of values. The value itself is had from the promise of the script: every REPL
  * script is one, it is the first promise that the script makes, and it resolves to `{ ".repl_result": value }`. Holding it also
  * keeps a pending cell from being garbage-collected. A debugger that asks for values in between runs scripts of its own.
+ *
+ * @param stopsAtErrors - whether a debugger that wants to stop where something is thrown is to hear of it.
  */
-export function evaluate(code: string, fileName: string): Evaluation {
+export function evaluate(code: string, fileName: string, stopsAtErrors: boolean): Evaluation {
   const session = new Session();
   session.connect();
   let script: Promise<Record<string, unknown>> | undefined;
@@ -35,7 +37,7 @@ export function evaluate(code: string, fileName: string): Evaluation {
       expression: `${code}\n//# sourceURL=${fileName}`,
       replMode: true,
       awaitPromise: true,
-      silent: true,
+      silent: !stopsAtErrors,
     },
     (error: Error | null, reply?: object) => {
       const answer = reply as Runtime.EvaluateReturnType | undefined;

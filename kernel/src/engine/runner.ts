@@ -71,6 +71,7 @@ export class Runner {
         run.source,
         run.cell,
         abandoned,
+        run.stopsAtErrors,
       );
       if (!run.silent)
         await race<unknown>(
@@ -101,9 +102,10 @@ export class Runner {
     source: string,
     cell: CompiledCell,
     abandoned: Promise<never>,
+    stopsAtErrors = false,
   ): Promise<unknown> {
     this.parts.cells.add(fileName, source, cell);
-    const evaluation = evaluate(cell.code, fileName);
+    const evaluation = evaluate(cell.code, fileName, stopsAtErrors);
     try {
       // Stopped before its first await: the interrupt that did it is in this thread's queue, or was lost with a race.
       if (evaluation.terminated) throw new Interrupted();

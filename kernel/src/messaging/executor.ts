@@ -12,8 +12,8 @@ export interface ExecutorPorts {
   checker: Checker;
   /** A cell is ready; it runs when this is done. */
   beforeRun(source: string, count: number, cell: CompiledCell): Promise<void>;
-  /** Whether a debugger is attached. */
-  debugging(): boolean;
+  /** Whether a debugger is attached, and whether it wants to stop where something is thrown. */
+  debugging(): { attached: boolean; stopsAtErrors: boolean };
   /** Hands a cell to the main thread; its outcome comes back through `finished`. */
   run(run: CellRun): void;
   /** The main thread has a cell, or none any more. */
@@ -174,6 +174,7 @@ export class Executor {
         source: content.code,
         cell,
         silent: content.silent,
+        stopsAtErrors: this.ports.debugging().stopsAtErrors,
         allowInput: content.allow_stdin,
         expressions,
       });
@@ -196,7 +197,12 @@ export class Executor {
       const problems = await this.#check(syntax);
       if (problems.length > 0) return formatDiagnostics(problems, source, count);
     }
-    const compiled = await compileCell(syntax, this.#names, `cell://${count}`, !this.ports.debugging());
+    const compiled = await compileCell(
+      syntax,
+      this.#names,
+      `cell://${count}`,
+      !this.ports.debugging().attached,
+    );
     for (const { name, kind } of syntax.declarations) {
       if (kind === "variable" || kind === "constant") this.valueNames.add(name);
     }

@@ -84,7 +84,7 @@ export class KernelServer {
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
-      debugging: () => this.#debugger.isAttached,
+      debugging: () => this.#debugger.state,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
       run: (run) => this.#tell({ type: "execute", run }),
       beforeRun: (source, count, cell) => this.#debugger.beforeRun(source, count, cell),
