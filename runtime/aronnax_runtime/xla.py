@@ -4,6 +4,7 @@ Tested with jaxlib 0.10.2, 0.11.2 and 0.12.0.1. Where releases differ, the diffe
 """
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _STAGE_FROM = 256 << 10
 
 # Optimization levels as XLA's effort levels O0..O3.
 _EFFORT = {0: 9, 1: 19, 2: 29, 3: 39}
+
+# What waits for the host, which sends and takes nothing while a program runs; and the calls of Python functions.
+_NOBODY_ANSWERS = re.compile(r"\bstablehlo\.(?:infeed|outfeed|send|recv)\b|\bxla_\w*python_[cg]pu_callback\b")
 
 _MLIR_DTYPES = {
     "f32": "float32",
@@ -317,10 +321,17 @@ class Backend:
     # Programs
 
     def prepare(self, text: str) -> None:
-        """To be called before the program of this text is compiled or loaded.
+        """To be called before the program of this text is compiled or loaded. Raises CompileError for what would end or
+        stop this process, and with it the work of all clients.
 
         jax registers LAPACK's kernels when it is imported, and has SciPy fill in their functions only when it lowers to
         one, since that takes a while. A call before would end the process."""
+        found = _NOBODY_ANSWERS.search(text)
+        if found is not None:
+            raise CompileError(
+                f"{found[0]} has nobody to answer it in the runtime: the program would never end, or end the runtime",
+                fix="Pass values as arguments and results.",
+            )
         if self.platform == "cpu" and "lapack_" in text:
             with self._lapack_lock:
                 initialize_lapack()

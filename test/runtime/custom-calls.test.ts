@@ -95,6 +95,24 @@ describe("custom calls on the CPU", () => {
     expect(isAlive(pid)).toBe(true);
   });
 
+  it("refuses what nobody would answer, and would hang or end it", async () => {
+    const bodies = [
+      `%0 = stablehlo.custom_call @xla_ffi_python_cpu_callback(%a) {api_version = 4 : i32, backend_config = {index = 0 : ui64}}
+        : (tensor<f32>) -> tensor<f32>`,
+      `%t = stablehlo.create_token : !stablehlo.token
+       %1 = "stablehlo.outfeed"(%a, %t) : (tensor<f32>, !stablehlo.token) -> !stablehlo.token
+       %0 = stablehlo.add %a, %a : tensor<f32>`,
+    ];
+    for (const body of bodies) {
+      const text = `func.func @main(%a: tensor<f32>) -> tensor<f32> { ${body} return %0 : tensor<f32> }`;
+      const program = runtime.compile({ text, outputs: [f32([])] });
+      const [output] = runtime.execute(program, [runtime.put(new Float32Array(1), f32([]))]);
+      await expect(runtime.get(output!)).rejects.toThrow(CompileError);
+      await expect(program.info).rejects.toThrow(/nobody to answer/);
+    }
+    expect(isAlive(pid)).toBe(true);
+  });
+
   it("fails a run whose call lacks an attribute, and lives on", async () => {
     const text = eigenvalues(4, "mode = 86 : ui8");
     const program = runtime.compile({ text, outputs: [f32([4])], name: "wrong" });

@@ -54,8 +54,8 @@ export class Connection implements Link {
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #flushScheduled = false;
-  /** Called whenever the socket has taken what a flush gave it. */
-  #written: () => void = () => {};
+  /** Called when the socket next has taken what a flush gave it. */
+  #draining: (() => void)[] = [];
   #open = false;
   #nextRequest = 1;
   readonly #pending = new Map<number, Pending>();
@@ -141,9 +141,7 @@ export class Connection implements Link {
   async drain(bytes: number): Promise<void> {
     while (this.#lost === undefined && this.#queuedBytes + (this.#socket?.writableLength ?? 0) > bytes) {
       this.#flush();
-      await new Promise<void>((resolve) => {
-        this.#written = resolve;
-      });
+      await new Promise<void>((resolve) => this.#draining.push(resolve));
     }
     if (this.#lost !== undefined) throw this.#lost;
   }
@@ -166,6 +164,10 @@ export class Connection implements Link {
     this.#closing = true;
     this.#flush();
     this.#socket?.end();
+  }
+
+  #written(): void {
+    for (const resolve of this.#draining.splice(0)) resolve();
   }
 
   #enqueue(frame: Buffer, payload: Uint8Array | undefined): void {

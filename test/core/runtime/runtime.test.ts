@@ -99,6 +99,12 @@ describe("the runtime's client", () => {
     expect(info.cost.flops).toBeGreaterThan(0);
   });
 
+  it("holds back each of several that wait until what they sent is taken", async () => {
+    const sent = Array.from({ length: 8 }, () => runtime.put(new Float32Array(1 << 20), f32([1 << 20])));
+    await Promise.all([runtime.drain(0), runtime.drain(1 << 20), runtime.drain(0)]);
+    for (const buffer of sent) buffer.free();
+  });
+
   it("queues a thousand steps with a batch each in bounded memory", async () => {
     const size = 1 << 17;
     const state = f32([size]);
