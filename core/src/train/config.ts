@@ -26,7 +26,10 @@ export interface TrainerConfig<M extends TrainableModel> {
   optimizer: Optimizer;
   /** Updates in all. */
   steps: number;
-  /** Scalar loss of a batch, the mean over its weights; default `model.loss(batch)`, else the mean cross-entropy of the next token. */
+  /**
+   * Scalar loss of a batch, the mean over its weights, with a random key of the update's own in training; default `model.loss(batch, key)`,
+   * else the mean cross-entropy of the next token.
+   */
   loss?: Loss<M>;
   /** `bf16` computes in bfloat16 with float32 parameters. Default `float32`. */
   precision?: "float32" | "bf16";
@@ -36,7 +39,7 @@ export interface TrainerConfig<M extends TrainableModel> {
   accumulate?: number;
   /** Keeps an exponential running average of the parameters, which validation measures too. */
   average?: { decay: number };
-  /** Seed of the parameters. Default 0. */
+  /** Seed of the parameters, and of the keys that the loss gets. Default 0. */
   seed?: number;
   /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
   validation?: { every: number; batches?: number };

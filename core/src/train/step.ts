@@ -1,6 +1,6 @@
 /** One update as a function of the state and a batch: what the Trainer compiles. */
 import { full, sum, zeros, zerosLike } from "../array/broadcast.js";
-import { scalar } from "../array/creation.js";
+import { iota, scalar } from "../array/creation.js";
 import {
   abs,
   add,
@@ -20,6 +20,7 @@ import {
   where,
 } from "../array/elementwise.js";
 import { stack } from "../array/joining.js";
+import { foldIn, type Key } from "../array/random.js";
 import { mean } from "../array/reductions.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
@@ -39,21 +40,27 @@ import { norms, observing, type StatisticsOptions } from "./statistics.js";
 export interface TrainableModel extends Module {
   /** Integer [batch, time] to logits [batch, time, vocabulary]. */
   forward(tokens: Tensor): Tensor;
-  /** Scalar loss of a batch: the mean over its weights. */
-  loss?(batch: DeviceBatch): Tensor;
+  /** Scalar loss of a batch: the mean over its weights. See `Loss` for the key. */
+  loss?(batch: DeviceBatch, key?: Key): Tensor;
   /** The content of Hugging Face's `config.json`, which is saved beside the parameters. */
   configJson?(): object | undefined;
   /** Floating-point operations a trained token costs at sequences of `time`. */
   flopsPerToken?(time: number): number;
 }
 
-export type Loss<M> = (model: M, batch: DeviceBatch) => Tensor;
+/**
+ * Scalar loss of a batch, the mean over its weights. The key is for what is drawn in training only, as by `nn.dropout`: each update, and each
+ * part of one, has its own; a validation has none.
+ */
+export type Loss<M> = (model: M, batch: DeviceBatch, key?: Key) => Tensor;
 
 export interface StepOptions<M extends TrainableModel> {
   readonly loss: Loss<M> | undefined;
   readonly precision: "float32" | "bf16";
   readonly optimizer: Optimizer;
   readonly totalSteps: number;
+  /** Decides the keys that the loss gets. */
+  readonly seed: number;
   /** Parts that a batch comes in, [microbatches, batch, time]; 1 for [batch, time]. */
   readonly microbatches: number;
   /** Share of the running average that stays with each update. */
@@ -90,7 +97,7 @@ export function lossOf<M extends TrainableModel>({
   loss = defaultLoss,
   ...how
 }: Pick<StepOptions<M>, "loss" | "precision" | "plan">): Loss<M> {
-  return (model, batch) => loss(forUse(model, how), batch);
+  return (model, batch, key) => loss(forUse(model, how), batch, key);
 }
 
 type Columns = Readonly<Record<string, Tensor>>;
@@ -99,16 +106,16 @@ type Columns = Readonly<Record<string, Tensor>>;
 function observedLoss<M extends TrainableModel>(options: StepOptions<M>) {
   if (options.statistics?.activations !== true) {
     const loss = lossOf(options);
-    return (model: M, batch: DeviceBatch): [Tensor, Columns] => [loss(model, batch), {}];
+    return (model: M, batch: DeviceBatch, key: Key): [Tensor, Columns] => [loss(model, batch, key), {}];
   }
   const { loss = defaultLoss } = options;
-  return (model: M, batch: DeviceBatch): [Tensor, Columns] =>
-    observing(forUse(model, options), (m) => loss(m, batch));
+  return (model: M, batch: DeviceBatch, key: Key): [Tensor, Columns] =>
+    observing(forUse(model, options), (m) => loss(m, batch, key));
 }
 
 /** The model's own loss, else the mean cross-entropy of the next token. */
-function defaultLoss<M extends TrainableModel>(model: M, batch: DeviceBatch): Tensor {
-  return model.loss?.(batch) ?? crossEntropy(model.forward(batch.inputs), batch.targets, batch.weights);
+function defaultLoss<M extends TrainableModel>(model: M, batch: DeviceBatch, key?: Key): Tensor {
+  return model.loss?.(batch, key) ?? crossEntropy(model.forward(batch.inputs), batch.targets, batch.weights);
 }
 
 /** An update: the next state, and what is reported of it. */
@@ -118,7 +125,8 @@ export function update<M extends TrainableModel>(
   options: StepOptions<M>,
 ): [TrainState<M>, StepReport] {
   const { optimizer, totalSteps, averageDecay, spikes, skip, statistics } = options;
-  const [value, gradients, activations] = lossAndGradients(state.model, batch, options);
+  const key = foldIn(options.seed, state.step);
+  const [value, gradients, activations] = lossAndGradients(state.model, batch, key, options);
   const loss = cast(value, "float32");
   const [model, optimizerState, report] = optimizer.update(gradients, state.optimizer, state.model, {
     step: state.step,
@@ -157,6 +165,7 @@ export function update<M extends TrainableModel>(
 function lossAndGradients<M extends TrainableModel>(
   model: M,
   batch: DeviceBatch,
+  key: Key,
   options: StepOptions<M>,
 ): [loss: Tensor, gradients: M, activations: Columns] {
   const { microbatches, optimizer } = options;
@@ -172,24 +181,26 @@ function lossAndGradients<M extends TrainableModel>(
     let next = 0;
     return flat.rebuild(flat.leaves.map((p, i) => (isTrained[i] ? own[next++]! : rest(p)))) as M;
   };
-  const lossAt: LossAt = (own, part) =>
+  const lossAt: LossAt = (own, part, partKey) =>
     loss(
       merge(own, (p) => p),
       part,
+      partKey,
     );
   const [value, gradients, activations] =
     microbatches === 1
-      ? valueAndGradWithAux(lossAt)(trained, batch)
-      : accumulated(lossAt, trained, batch, microbatches);
+      ? valueAndGradWithAux(lossAt)(trained, batch, key)
+      : accumulated(lossAt, trained, batch, key, microbatches);
   return [value, merge(gradients, zerosLike), activations];
 }
 
-type LossAt = (parameters: readonly Tensor[], batch: DeviceBatch) => [Tensor, Columns];
+type LossAt = (parameters: readonly Tensor[], batch: DeviceBatch, key: Key) => [Tensor, Columns];
 
 function accumulated(
   loss: LossAt,
   parameters: readonly Tensor[],
   batch: DeviceBatch,
+  key: Key,
   microbatches: number,
 ): [Tensor, readonly Tensor[], Columns] {
   // A microbatch whose weights sum to less than 1 is divided by 1: see crossEntropy.
@@ -203,8 +214,12 @@ function accumulated(
     gradients: parameters.map((p) => zeros(p.shape)),
   };
   const [total, activations] = scan(
-    (sums: typeof start, part: { batch: DeviceBatch; share: Tensor }): [typeof start, Columns] => {
-      const [value, gradients, noted] = valueAndGradWithAux(loss)(parameters, part.batch);
+    (
+      sums: typeof start,
+      part: { batch: DeviceBatch; share: Tensor; index: Tensor },
+    ): [typeof start, Columns] => {
+      const own = foldIn(key, part.index);
+      const [value, gradients, noted] = valueAndGradWithAux(loss)(parameters, part.batch, own);
       const weigh = (to: Tensor, x: Tensor): Tensor => add(to, mul(cast(x, "float32"), part.share));
       return [
         { loss: weigh(sums.loss, value), gradients: sums.gradients.map((g, i) => weigh(g, gradients[i]!)) },
@@ -212,7 +227,7 @@ function accumulated(
       ];
     },
     start,
-    { batch, share: shares },
+    { batch, share: shares, index: iota([microbatches], 0, { dtype: "int32" }) },
   );
   return [
     total.loss,

@@ -95,6 +95,7 @@ export class Trainer<M extends TrainableModel> {
       plan: this.#plan,
       optimizer: config.optimizer,
       totalSteps: config.steps,
+      seed: config.seed ?? 0,
       microbatches: config.accumulate ?? 1,
       averageDecay: config.average?.decay,
       spikes: config.spikes,
