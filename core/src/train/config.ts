@@ -84,7 +84,7 @@ export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">
 /** The configuration as JSON, for the run's record. */
 export function describe(config: Settings): { [field: string]: JsonValue } {
   const { name, steps, precision = "float32", parallel = {}, accumulate = 1, seed = 0, data } = config;
-  const { optimizer, onDivergence = "stop", average } = config;
+  const { optimizer, onDivergence = "stop", average, model } = config;
   const sizes = Object.entries(parallel).filter(([, size]) => typeof size === "number" && size > 1);
   return {
     name,
@@ -98,18 +98,33 @@ export function describe(config: Settings): { [field: string]: JsonValue } {
     onDivergence,
     ...(average !== undefined && { averageDecay: average.decay }),
     optimizer: madeWith(optimizer),
+    model: {
+      kind: model.constructor.name,
+      parameters: model.parameterCount,
+      ...plainFields((model as { config?: object }).config ?? {}),
+    },
   };
+}
+
+/** Fields that are finite numbers, texts or truth values, and those of objects among them. */
+function plainFields(fields: object): { [field: string]: JsonValue } {
+  const plain: { [field: string]: JsonValue } = {};
+  for (const [name, value] of Object.entries(fields) as [string, unknown][]) {
+    const isNumber = typeof value === "number" && Number.isFinite(value);
+    if (isNumber || typeof value === "string" || typeof value === "boolean") plain[name] = value;
+    else if (typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype)
+      plain[name] = plainFields(value);
+  }
+  return plain;
 }
 
 /** The plain options of an optimizer or schedule and of those inside it, with the name of the function that made it. */
 function madeWith({ kind, options = {} }: { kind?: string; options?: object }): {
   [field: string]: JsonValue;
 } {
-  const plain: { [field: string]: JsonValue } = { kind: kind ?? "custom" };
+  const plain: { [field: string]: JsonValue } = { kind: kind ?? "custom", ...plainFields(options) };
   for (const [name, value] of Object.entries(options) as [string, unknown][]) {
-    const isNumber = typeof value === "number" && Number.isFinite(value);
-    if (isNumber || typeof value === "string" || typeof value === "boolean") plain[name] = value;
-    else if (typeof (value as { options?: unknown } | undefined)?.options === "object")
+    if (typeof (value as { options?: unknown } | undefined)?.options === "object")
       plain[name] = madeWith(value as object);
   }
   return plain;

@@ -23,6 +23,14 @@ describe("fit", () => {
       optimizer: { kind: "adamw", weightDecay: 0.1, learningRate: { kind: "cosine", peak: 1e-2, warmup: 3 } },
     });
     const [first] = trainer.rows;
+    expect(metrics.metricsHub().runs.get(stored.state!.id)!.config).toMatchObject({
+      model: {
+        kind: trainer.model.constructor.name,
+        hiddenSize: 16,
+        layers: 1,
+        parameters: trainer.model.parameterCount,
+      },
+    });
     // 257·16 for the table and the output, 4·16² attention, 3·16·32 feed-forward, 3·16 norms; means and squares beside.
     const count = 2 * 257 * 16 + 4 * 256 + 3 * 512 + 48;
     expect(trainer.model.parameterCount).toBe(count);
