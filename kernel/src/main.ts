@@ -56,8 +56,14 @@ const { tell } = new Outbox(shared, (message) => messaging.postMessage(message))
 const rawStderr = process.stderr.write.bind(process.stderr);
 const streams = new OutputStreams(tell);
 const cells = new CellSources();
-const report = (error: unknown) =>
-  streams.write("stderr", `${formatError(error, cells).traceback.join("\n")}\n`);
+const report = (error: unknown) => {
+  try {
+    streams.write("stderr", `${formatError(error, cells).traceback.join("\n")}\n`);
+  } catch (failure) {
+    // A cell has replaced what printing needs; a throw from here would end the process.
+    rawStderr(`aronnax kernel: an error of a cell could not be shown: ${failure}\n`);
+  }
+};
 const displays = new Displays(streams, tell, report);
 const interrupts = new InterruptSource(shared);
 const comms = new Comms(tell);

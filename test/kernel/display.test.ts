@@ -17,6 +17,11 @@ describe("display", () => {
     }
   });
 
+  it("is not shown a second time as the value of its cell", async () => {
+    const { displays, result } = await kernel.execute("display(5)");
+    expect([displays.length, result]).toEqual([1, undefined]);
+  });
+
   it("updates an output in place by its id", async () => {
     const { displays, iopub } = await kernel.execute(
       "const shown = display({ 'text/markdown': '*a*' }, { raw: true, id: 'mine' });\nshown.update({ 'text/markdown': '*b*' }, { raw: true })",

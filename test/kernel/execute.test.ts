@@ -311,6 +311,26 @@ describe("modules", () => {
     expect(error?.evalue).toBe('the module "./shapes" does not provide an export named "nothing"');
   });
 
+  it("passes on types as the compiler does, whatever way they take through local files", async () => {
+    const files: Record<string, string> = {
+      "kinds.ts":
+        "export interface Kind { name: string }\ntype Hidden = 1;\nexport { Hidden };\nexport const kind = 3;",
+      "barrel.ts": "export {\n  Kind,\n  kind,\n} from './kinds';\nexport * from './enumerated';",
+      "enumerated.ts":
+        "import { Kind } from './kinds';\nimport type { Hidden } from './kinds';\nexport enum E { A = 4 }\nexport { Kind as Sort, Hidden };",
+      "user.ts":
+        "import def, { Kind, kind } from './barrel';\nimport { E, Sort, Hidden as H } from './barrel';\nexport const a: Kind & Sort = { name: 'n' }; export const b = [kind, E.A] as const; export const h: H = 1;\nexport default function at() { return new Error('x').stack; }\nexport { Kind };\nvoid (typeof def);",
+    };
+    files["barrel.ts"] += "\nexport default 0;";
+    for (const [name, source] of Object.entries(files))
+      writeFileSync(join(kernel.folder, "notebooks", name), source);
+    expect(
+      await text(
+        "import at, { a, b, Kind } from './user';\nconst typed: Kind = a;\n[typed, ...b, at()!.includes('user.ts:4:')]",
+      ),
+    ).toBe("[ { name: 'n' }, 3, 4, true ]");
+  });
+
   it("names the missing package and the command that installs it", async () => {
     const { error } = await kernel.execute("// @ts-nocheck\nimport x from 'no-such-package-here'");
     expect(error?.ename).toBe("ModuleNotFound");

@@ -12,9 +12,12 @@ export interface DisplayOptions {
   metadata?: Json;
 }
 
-export interface DisplayHandle {
-  readonly id: string;
-  update(value: unknown, options?: Omit<DisplayOptions, "id" | "update">): void;
+/** What `display` returns. As the value of a cell it shows nothing more. */
+export class DisplayHandle {
+  constructor(
+    readonly id: string,
+    readonly update: (value: unknown, options?: Omit<DisplayOptions, "id" | "update">) => void,
+  ) {}
 }
 
 /** Sends rich outputs. Those whose bundle takes time keep their place among the displays; the cell waits for them. */
@@ -42,7 +45,10 @@ export class Displays {
     };
     if (!isThenable(bundle) && !this.#last) send(bundle as Bundle);
     else this.#last = this.#sendAfter(this.#last, bundle, send);
-    return { id, update: (next, changes) => void this.display(next, { ...changes, id, update: true }) };
+    return new DisplayHandle(
+      id,
+      (next, changes) => void this.display(next, { ...changes, id, update: true }),
+    );
   };
 
   async #sendAfter(

@@ -80,11 +80,7 @@ export class CellModules {
     const name = specifier instanceof URL ? specifier.href : String(specifier);
     if (Object.hasOwn(this.provided, name)) return this.provided[name]!;
     this.#noticeChanges();
-    try {
-      return withNames((await import(name, options)) as Record<string, unknown>, names, name);
-    } catch (error) {
-      throw withTypeFix(error);
-    }
+    return withNames((await import(name, options)) as Record<string, unknown>, names, name);
   };
 
   /** `require`, as from the notebook's folder. */
@@ -190,13 +186,6 @@ function isRequire({ conditions }: Context): boolean {
 
 function withoutQuery(url: string): string {
   return url.replace(/[?#].*$/, "");
-}
-
-/** What to do about the name of a type that a local file passes on as if it were a value. */
-function withTypeFix(error: unknown): unknown {
-  const name = error instanceof SyntaxError && /named '(.+)'$/.exec(error.message)?.[1];
-  if (!name) return error;
-  return Object.assign(error, { fix: `if it is a type, write \`export type { ${name} } from ...\`` });
 }
 
 function notFound(specifier: string, code: string): Error {

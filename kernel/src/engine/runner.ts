@@ -2,7 +2,7 @@ import { types } from "node:util";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
 import type { CellSources } from "./cells.js";
-import type { Displays } from "./displays.js";
+import { DisplayHandle, type Displays } from "./displays.js";
 import { formatError, Interrupted } from "./errors.js";
 import { evaluate } from "./evaluate.js";
 import type { InterruptSource } from "./interrupt-source.js";
@@ -120,7 +120,7 @@ export class Runner {
   }
 
   async #show(run: CellRun, value: unknown): Promise<void> {
-    if (value === undefined) return;
+    if (value === undefined || value instanceof DisplayHandle) return;
     const bundle = await toBundle(value);
     await this.parts.displays.settled();
     this.parts.streams.flush();

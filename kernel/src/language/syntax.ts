@@ -270,14 +270,14 @@ function isNode(value: unknown): value is t.Node {
 /** What wraps an expression in type syntax. */
 const TYPED = /^TS(As|Satisfies|NonNull|Instantiation)Expression$|^TSTypeAssertion$|^TSParameterProperty$/;
 /** Declarations in type syntax that hold values. */
-const VALUED = /^TS(Enum|Module|Export|ImportEquals|External)/;
+const VALUED = /^TS(Enum|Module|Export|ImportEquals|External|QualifiedName)/;
 
-/** Names that the program uses as values; what else it imports is types only. */
+/** Names that the program uses as values, beside those that it exports by a list; what else it imports is types only. */
 export function valueNames(program: t.Node): Set<string> {
   const names = new Set<string>();
   const enter = (node: t.Node): boolean => {
     if (node.type === "ImportDeclaration") return false;
-    if (node.type === "ExportNamedDeclaration" && (node.source || node.exportKind === "type")) return false;
+    if (node.type === "ExportSpecifier") return false;
     if (node.type === "Identifier") names.add(node.name);
     if ("computed" in node && node.computed === false) {
       // The name of a member or of a property is none of a value.
