@@ -33,7 +33,7 @@ def _arguments() -> argparse.Namespace:
     nodes.add_argument("--node-rank", type=int, default=0)
     nodes.add_argument("--listen", help="HOST:PORT for the client; it must show ARONNAX_RUNTIME_TOKEN")
     arguments = parser.parse_args()
-    if not re.fullmatch(r"cpu(:\d+)?|cuda(:\d+(,\d+)*)?", arguments.devices):
+    if not re.fullmatch(r"cpu(:[1-9]\d*)?|cuda(:\d+(,\d+)*)?", arguments.devices):
         parser.error(f"--devices {arguments.devices}: expected cpu, cpu:N, cuda or cuda:0,1")
     if not arguments.idle_timeout >= 0:
         parser.error(f"--idle-timeout {arguments.idle_timeout}: expected seconds, 0 for never")
@@ -84,7 +84,7 @@ def main() -> None:
 
     cluster = None
     if arguments.num_nodes > 1:
-        cluster = Cluster(arguments.coordinator, arguments.num_nodes, arguments.node_rank)
+        cluster = Cluster(arguments.coordinator, arguments.node_rank, arguments.num_nodes)
     listen = None
     if arguments.listen:
         host, _, port = arguments.listen.rpartition(":")

@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def serve(
         if devices.startswith("cuda"):
             nvml = Nvml.open(devices.partition(":")[2])
             memory_note = take_share(nvml)
+        if cluster is not None:
+            log.info("joins %s as node %d of %d, and waits for the others", *astuple(cluster))
         backend = Backend(devices, cluster)
     except Exception as error:
         log.exception("no devices")

@@ -132,8 +132,8 @@ class Cluster:
     """Several processes that run every program together, joined by jax's coordination service."""
 
     coordinator: str
-    nodes: int
     rank: int
+    nodes: int
 
 
 class Backend:

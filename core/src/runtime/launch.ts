@@ -218,9 +218,17 @@ function startFailure(where: Place, { exit, logStart }: Starting): RuntimeLost {
             ? "Install Python 3.11 or newer, or set ARONNAX_PYTHON to an interpreter that has jaxlib."
             : withoutCuda
               ? 'Install jax with CUDA for this Python (`pip install "jax[cuda13]"`), or set ARONNAX_DEVICES=cpu.'
-              : `Read ${where.log}.`),
+              : log.length === 0 && isFull(where.directory)
+                ? `The disk of ${where.directory} is full: free some space, or set ARONNAX_RUNTIME_DIR to another folder.`
+                : `Read ${where.log}.`),
     },
   );
+}
+
+/** Whether a file system has no room for the few bytes of a lock and a log. */
+function isFull(folder: string): boolean {
+  const { bavail, bsize } = fs.statfsSync(folder);
+  return bavail * bsize < 64 * 1024;
 }
 
 /** Why the process that we were attached to is gone. Its supervisor notes the exit within milliseconds of it. */
