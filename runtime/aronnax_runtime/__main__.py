@@ -55,7 +55,6 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = _arguments()
-    os.umask(0o077)
     directory: Path = arguments.directory
     try:
         status = directory.lstat()

@@ -113,6 +113,7 @@ class Server:
         self.telemetry = Telemetry(self)
         self.profiler = Profiler()
         self.started_at = time.time()
+        self._started = time.monotonic()
         self._idle_timeout = idle_timeout
         self._idle_since = time.monotonic()
         self._sessions: set[Session] = set()
@@ -348,7 +349,7 @@ class Server:
         return {
             **self._info,
             "deviceSet": self.device_set,
-            "uptimeSeconds": time.time() - self.started_at,
+            "uptimeSeconds": time.monotonic() - self._started,
             "clients": clients,
             "workspaces": workspaces,
             "memory": self.memory(),

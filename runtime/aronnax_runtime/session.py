@@ -108,7 +108,10 @@ class Session:
     def _close(self) -> None:
         self._jobs.put(None)
         for close in self.closers:
-            close()
+            try:
+                close()
+            except Exception:  # E.g. the disk that its profile goes to is full.
+                log.exception("client %d", self.number)
         self.buffers.clear()
         self.programs.clear()
         self.server.forget(self)

@@ -54,6 +54,30 @@ describe("the program cache", () => {
     expect((await program.info).donated).toEqual([0]);
   });
 
+  it("drops what was used longest ago when it is over its size", async () => {
+    const texts = [5, 6, 7, 8].map((size) => addProgram([size]));
+    const made = async (text: string, size: number) =>
+      (await runtime.compile({ text, outputs: [f32([size]), f32([])] }).info).cached;
+    const size = () => entries().reduce((sum, file) => sum + fs.statSync(file).size, 0);
+    const [before, used] = [size(), entries().length];
+    for (const [i, text] of texts.entries()) await made(text, 5 + i);
+    const each = (size() - before) / texts.length;
+    process.env.ARONNAX_CACHE_BYTES = String(Math.round(3.5 * each));
+    try {
+      await restart();
+      expect(await made(texts[0]!, 5)).toBe("disk");
+      expect(entries().length).toBe(used + 4);
+      await made(addProgram([9]), 9);
+      expect(entries().length).toBe(3);
+      await restart();
+      expect(await made(texts[0]!, 5)).toBe("disk");
+      expect(await made(texts[1]!, 6)).toBe(false);
+    } finally {
+      delete process.env.ARONNAX_CACHE_BYTES;
+      await restart();
+    }
+  });
+
   it("recompiles damaged, truncated, empty and foreign entries", async () => {
     const text = addProgram([4], true);
     const damage: ((file: string) => void)[] = [

@@ -107,6 +107,19 @@ describe("safetensors", () => {
     );
   });
 
+  it("leaves to the user's umask who may read what it saves", async () => {
+    const before = process.umask(0o027);
+    const { runtime: other } = await startRuntime();
+    process.umask(before);
+    const target = path.join(folder, "shared");
+    await saveSafetensors(other, target, { w: other.put(new Float32Array(1), f32([1])) });
+    expect(fs.statSync(target).mode & 0o777).toBe(0o750);
+    for (const name of fs.readdirSync(target)) {
+      expect(fs.statSync(path.join(target, name)).mode & 0o777, name).toBe(0o640);
+    }
+    await other.shutdown();
+  });
+
   it("saves a folder with an index, in place of the one before", async () => {
     const target = path.join(folder, "model");
     const put = (value: number) => runtime.put(new Float32Array(100).fill(value), f32([100]));

@@ -120,8 +120,8 @@ async function stop(where: Place): Promise<number> {
   await Promise.race([asked, sleep(patience * 1000)]);
   for (const signal of [undefined, "SIGTERM", "SIGKILL"] as const) {
     if (signal !== undefined && lockHolder(where) === pid) process.kill(pid, signal);
-    const deadline = Date.now() + (signal === undefined ? 1 : patience) * 1000;
-    while (lockHolder(where) === pid && Date.now() < deadline) await sleep(20);
+    const deadline = performance.now() + (signal === undefined ? 1 : patience) * 1000;
+    while (lockHolder(where) === pid && performance.now() < deadline) await sleep(20);
     if (lockHolder(where) !== pid) {
       runtime.close();
       console.log(`stopped pid ${pid}`);

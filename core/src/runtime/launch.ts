@@ -79,7 +79,7 @@ function attachNodes(nodes: readonly Address[], options: LaunchOptions): Attachm
   });
   const link = new NodeLink(links);
   const patience = options.startTimeout ?? 120;
-  const deadline = Date.now() + patience * 1000;
+  const deadline = performance.now() + patience * 1000;
   const open = async (connection: Connection, address: Address): Promise<RuntimeInfo> => {
     for (;;) {
       try {
@@ -87,7 +87,7 @@ function attachNodes(nodes: readonly Address[], options: LaunchOptions): Attachm
         const greeting = { ...hello, ...(token === undefined ? {} : { token }) };
         return (await connection.open(address, greeting, patience)) as RuntimeInfo;
       } catch (error) {
-        if (!(error instanceof NobodyThere) || Date.now() > deadline) throw error;
+        if (!(error instanceof NobodyThere) || performance.now() > deadline) throw error;
       }
       await sleep(50);
     }
@@ -110,7 +110,7 @@ function asLost(error: unknown): RuntimeLost {
 
 async function openOrStart(connection: Connection, where: Place, options: LaunchOptions): Promise<unknown> {
   const patience = options.startTimeout ?? 120;
-  const deadline = Date.now() + patience * 1000;
+  const deadline = performance.now() + patience * 1000;
   let starting: Starting | undefined;
   for (;;) {
     try {
@@ -127,9 +127,9 @@ async function openOrStart(connection: Connection, where: Place, options: Launch
     if (starting === undefined) starting = start(where);
     else if (starting.exit === alreadyRunning) {
       // It is still starting, or ending: not a process for every look.
-      if (Date.now() - starting.at > 250) starting = start(where);
+      if (performance.now() - starting.at > 250) starting = start(where);
     } else if (starting.exit !== undefined) throw startFailure(where, starting);
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       throw new RuntimeLost(`the runtime for ${where.devices} did not start in time`, {
         exit: "start time-out",
         log: logTail(where.log),
@@ -144,7 +144,7 @@ interface Starting {
   child: ChildProcess;
   /** Length of the log before: what stands there is of others. */
   logStart: number;
-  /** When it was started, in milliseconds. */
+  /** When it was started, by `performance.now()`. */
   at: number;
   exit: number | string | undefined;
 }
@@ -170,7 +170,7 @@ function start(where: Place): Starting {
         },
       },
     );
-    const starting: Starting = { child, logStart, at: Date.now(), exit: undefined };
+    const starting: Starting = { child, logStart, at: performance.now(), exit: undefined };
     child.on("error", (error) => {
       starting.exit = error.message;
     });
