@@ -76,9 +76,9 @@ export class TrainingCheckpoints {
       step,
       score,
       tensors: {
-        model: folderOf(model, model.configJson?.()),
+        model: folderOf(model, model.configText?.()),
         optimizer: folderOf(optimizer),
-        ...(average !== null && { average: folderOf(average, average.configJson?.()) }),
+        ...(average !== null && { average: folderOf(average, average.configText?.()) }),
         ...(watch !== null && { watch: folderOf(watch) }),
       },
       trainer: { version: 1, step, tokens, seed, data: position },
@@ -173,15 +173,14 @@ export class TrainingCheckpoints {
 }
 
 /** The tensors of a tree as files of their folder, with `config.json` beside them for a model. */
-function folderOf(tree: unknown, config?: object): TensorFolder {
+function folderOf(tree: unknown, config?: string): TensorFolder {
   const flat = flatten(tree);
   const tensors = new Map(flat.leaves.map((leaf, i) => [checkpointName(flat.paths[i]!), leaf]));
   const bytes = flat.leaves.reduce((sum, leaf) => sum + leaf.size * itemSize(leaf.dtype) + 256, 4096);
   return {
     bytes,
     write(folder) {
-      if (config !== undefined)
-        writeFileSync(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+      if (config !== undefined) writeFileSync(join(folder, "config.json"), config);
       return saveTensors(folder, tensors, { metadata: { format: "pt" } });
     },
   };

@@ -42,8 +42,8 @@ export interface TrainableModel extends Module {
   forward(tokens: Tensor): Tensor;
   /** Scalar loss of a batch: the mean over its weights. See `Loss` for the key. */
   loss?(batch: DeviceBatch, key?: Key): Tensor;
-  /** The content of Hugging Face's `config.json`, which is saved beside the parameters. */
-  configJson?(): object | undefined;
+  /** The text of Hugging Face's `config.json`, which is saved beside the parameters. */
+  configText?(): string | undefined;
   /** Floating-point operations a trained token costs at sequences of `time`. */
   flopsPerToken?(time: number): number;
 }

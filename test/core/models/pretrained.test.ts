@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkpoint, jit, llm, type Tensor, tensor, text, tree, valueAndGrad } from "aronnax";
+import { checkpoint, jit, llm, nn, type Tensor, tensor, text, tree, valueAndGrad } from "aronnax";
 import { afterAll, describe, expect, it } from "vitest";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/llm", import.meta.url));
@@ -179,6 +179,50 @@ it("ends texts at the tokens that the checkpoint names, and keeps what says so",
   const out = join(folder, "generation");
   await llm.save(model, out);
   expect(JSON.parse(readFileSync(join(out, "generation_config.json"), "utf8"))).toEqual(generation);
+});
+
+describe("a model of one's own", () => {
+  const size = { vocabSize: 257, hiddenSize: 16, intermediateSize: 24, layers: 1, heads: 2 };
+  const factors = { shortFactor: [1, 2, 3, 4], longFactor: [2, 3, 4, 5] };
+  // With what transformers would take otherwise: a window, other contexts, or integers that it refuses.
+  const models: Record<string, [llm.Decoder, RegExp]> = {
+    "stretched from its context on": [
+      llm.llama({ ...size, ropeScaling: { type: "dynamic", factor: 2, originalContext: 64 } }),
+      /"max_position_embeddings": 64,/,
+    ],
+    "without a window": [llm.mistral(size), /"sliding_window": null,/],
+    "with two sets of frequencies": [
+      llm.phi3({ ...size, ropeScaling: { type: "longrope", factor: 4, originalContext: 64, ...factors } }),
+      /"max_position_embeddings": 256,\n {2}"original_max_position_embeddings": 64,/,
+    ],
+    "with bounds": [llm.gemma2({ ...size, headDim: 8 }), /"final_logit_softcapping": 30\.0,/],
+  };
+
+  it.each(Object.entries(models))("is saved as transformers reads it: %s", async (name, [model, text]) => {
+    const out = join(folder, name);
+    await llm.save(nn.initialize(model), out);
+    const config = readFileSync(join(out, "config.json"), "utf8");
+    expect(config).toMatch(text);
+    expect(config).toMatch(/"eos_token_id": null,/);
+    expect((await llm.load(out)).config).toEqual(model.config);
+  });
+
+  it("is saved with its tokenizer", async () => {
+    const out = join(folder, "with a tokenizer");
+    const tokenizer = text.byteTokenizer();
+    await llm.save(nn.initialize(llm.llama(size)), out, { tokenizer });
+    expect((await llm.load(out)).stopIds).toEqual([256]);
+    expect((await text.loadTokenizer(out)).toJSON()).toEqual(tokenizer.toJSON());
+    const small = nn.initialize(llm.llama({ ...size, vocabSize: 50 }));
+    await expect(llm.save(small, out, { tokenizer })).rejects.toThrow(/ids up to 256/);
+  });
+});
+
+it("takes what transformers takes where a file says nothing, and nothing where it says null", async () => {
+  const of = async (change: (config: Record<string, unknown>) => void) =>
+    (await llm.load(checkpointOf("mistral", change))).config;
+  expect((await of((config) => delete config.sliding_window)).window).toBe(4096);
+  expect((await of((config) => Object.assign(config, { sliding_window: null }))).window).toBeUndefined();
 });
 
 describe("a checkpoint that cannot be opened", () => {

@@ -46,7 +46,7 @@ function checkFields<C extends object>(
 export function build(
   family: Family,
   config: DecoderConfig,
-  options: LayerOptions & { source?: Json; generation?: Json } = {},
+  options: LayerOptions & { source?: Json; generation?: string } = {},
 ): Decoder {
   return new Decoder(config, { ...options, family });
 }

@@ -22,7 +22,7 @@ import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stac
 import { checkpointName } from "../../transform/remat.js";
 import { flatten } from "../../transform/tree.js";
 import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
-import { type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
+import { configText, type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
 import type { ForwardOptions, LanguageModel, TokenBatch } from "./model.js";
 
 function norm(
@@ -187,8 +187,8 @@ export interface DecoderOptions extends LayerOptions {
   family?: Family;
   /** The `config.json` it was opened from: what the model does not use of it is saved again. */
   source?: Json;
-  /** The `generation_config.json` beside it. */
-  generation?: Json;
+  /** The `generation_config.json` beside it, which is saved again as it is. */
+  generation?: string;
 }
 
 interface State {
@@ -203,7 +203,7 @@ export class Decoder extends Module implements LanguageModel {
   readonly config: ResolvedConfig;
   readonly family: Family | null;
   readonly source: Json | null;
-  readonly generation: Json | null;
+  readonly generation: string | null;
   readonly execution: LayerOptions;
 
   constructor(config: DecoderConfig, { family, source, generation, ...execution }: DecoderOptions = {}) {
@@ -305,7 +305,8 @@ export class Decoder extends Module implements LanguageModel {
 
   /** Tokens that end a text, as the checkpoint's files say: chat models often have more than their tokenizer names. */
   get stopIds(): readonly number[] {
-    const { eos_token_id: named } = this.generation ?? this.source ?? {};
+    const file = this.generation === null ? this.source : (JSON.parse(this.generation) as Json);
+    const named = file?.eos_token_id;
     return [named].flat().filter((id): id is number => Number.isInteger(id));
   }
 
@@ -322,10 +323,10 @@ export class Decoder extends Module implements LanguageModel {
   }
 
   /**
-   * The `config.json` under which its parameters, saved by the names of their paths, are a checkpoint of its family; undefined where the
+   * The text of the `config.json` under which its parameters, saved by the names of their paths, are a checkpoint of its family; undefined where the
    * family names or cuts them otherwise (`save` does that).
    */
-  configJson(): Json | undefined {
+  configText(): string | undefined {
     const { family } = this;
     if (family === null) return undefined;
     const flat = flatten(this);
@@ -334,7 +335,7 @@ export class Decoder extends Module implements LanguageModel {
       return !stacked && !transposed && names[0] === parameterName(path);
     });
     return asTheyAre
-      ? writeConfig(family, this.config, this.model.embedTokens.weight.dtype, this.source)
+      ? configText(writeConfig(family, this.config, this.model.embedTokens.weight.dtype, this.source))
       : undefined;
   }
 

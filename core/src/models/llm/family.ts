@@ -107,8 +107,10 @@ export function readConfig(family: Family, json: Json, path: string): DecoderCon
   const config: Record<string, unknown> = { ...family.silent };
   for (const [ours, theirs] of Object.entries(family.fields)) {
     const value = json[theirs];
-    if (value === undefined || value === null) continue;
-    config[ours] = value;
+    if (value === undefined) continue;
+    // None is none, whatever would be taken if the file said nothing.
+    config[ours] = value ?? undefined;
+    if (value === null) continue;
     if (ours !== "activation") continue;
     config[ours] = activationNames[value as string];
     if (config[ours] === undefined)
@@ -143,6 +145,18 @@ export function resolved(family: Family, config: DecoderConfig): ResolvedConfig 
   return resolve({ ...family.traits(config), ...config }, family.name);
 }
 
+/** A model that was not opened from a file knows no tokens; transformers would take those of the family's first tokenizer. */
+const noTokens: Json = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
+
+/** Fields that transformers refuses as integers; to JavaScript 30.0 is one. */
+const floats =
+  /^( *"(?:attn_logit_softcapping|final_logit_softcapping|initializer_range|layer_norm_epsilon|rms_norm_eps|router_aux_loss_coef|router_jitter_noise)": -?\d+)(?=,?$)/gm;
+
+/** The text of a `config.json`. */
+export function configText(json: Json): string {
+  return `${JSON.stringify(json, null, 2).replace(floats, "$1.0")}\n`;
+}
+
 /** A configuration as `config.json`, as transformers 5 writes it; what `source` says already stays as it says it. */
 export function writeConfig(
   family: Family,
@@ -150,15 +164,22 @@ export function writeConfig(
   dtype: string,
   source: Json | null,
 ): Json {
-  const json: Json = { ...source, architectures: [family.architecture], model_type: family.modelType };
+  const json: Json = {
+    ...(source ?? noTokens),
+    architectures: [family.architecture],
+    model_type: family.modelType,
+  };
   const before = source === null ? undefined : resolved(family, readConfig(family, source, "config.json"));
   for (const [ours, theirs] of Object.entries(family.fields) as [keyof ResolvedConfig, string][]) {
     const value = config[ours];
-    if (value === before?.[ours]) continue;
+    if (before !== undefined && value === before[ours]) continue;
     json[theirs] =
       ours === "activation" ? (value === "geluTanh" ? "gelu_pytorch_tanh" : value) : (value ?? null);
   }
   delete json.torch_dtype;
+  // Its frequencies are stretched from the model's context on.
+  if (config.ropeScaling?.type === "dynamic")
+    json.max_position_embeddings = config.ropeScaling.originalContext;
   return { ...json, ...family.write?.(config), dtype };
 }
 

@@ -38,7 +38,13 @@ const gemma = ({ hiddenSize, headDim = 256 }: CommonConfig): Partial<DecoderConf
   attentionScale: 1 / Math.sqrt(headDim),
 });
 
-const silent = { normEpsilon: 1e-6, tieEmbeddings: true, headDim: 256, activation: "geluTanh" } as const;
+const silent = {
+  normEpsilon: 1e-6,
+  tieEmbeddings: true,
+  keyValueHeads: 4,
+  headDim: 256,
+  activation: "geluTanh",
+} as const;
 
 /** The scale of the scores, which the file gives as the square that it is the inverse root of. */
 const scale = (json: Json): Partial<DecoderConfig> => ({

@@ -25,9 +25,12 @@ export const mistralFamily: Family = {
   architecture: "MistralForCausalLM",
   modelType: "mistral",
   traits: () => ({}),
-  silent: { normEpsilon: 1e-6 },
+  silent: { normEpsilon: 1e-6, keyValueHeads: 8 },
   fields: { ...commonFields, window: "sliding_window" },
-  read,
+  read: (json, refuse) => ({
+    ...read(json, refuse),
+    ...(json.sliding_window === undefined && { window: 4096 }),
+  }),
   write: ({ ropeTheta, ropeScaling }) => ({ rope_parameters: writeRotary(ropeTheta, ropeScaling) }),
   ignored: /rotary_emb\.inv_freq$/,
 };
@@ -47,6 +50,7 @@ export const mixtralFamily: Family = {
   architecture: "MixtralForCausalLM",
   modelType: "mixtral",
   traits: () => ({}),
+  silent: { keyValueHeads: 8 },
   fields: { ...commonFields, window: "sliding_window" },
   only: { router_jitter_noise: [0, undefined] },
   read: (json, refuse) => ({

@@ -32,6 +32,11 @@ export const phi3Family: Family = {
   },
   write: ({ ropeTheta, ropeScaling, rotaryShare }) => ({
     rope_parameters: { ...writeRotary(ropeTheta, ropeScaling), partial_rotary_factor: rotaryShare },
+    // These fields count there, not what the rotary parameters say.
+    ...(ropeScaling?.type === "longrope" && {
+      max_position_embeddings: Math.round(ropeScaling.factor * ropeScaling.originalContext),
+      original_max_position_embeddings: ropeScaling.originalContext,
+    }),
   }),
 };
 

@@ -6,6 +6,7 @@ import { transpose } from "../../array/shaping.js";
 import { listTensors, loadTensors, saveTensors } from "../../array/storage.js";
 import type { Tensor } from "../../array/tensor.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
+import type { Tokenizer } from "../../data/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import type { DType } from "../../graph/dtype.js";
 import { ArgumentError } from "../../graph/errors.js";
@@ -17,8 +18,17 @@ import { jit } from "../../transform/jit.js";
 import { scope } from "../../transform/scope.js";
 import { flatten, named } from "../../transform/tree.js";
 import { build } from "./build.js";
+import { checkTokenizer } from "./check-tokenizer.js";
 import { Decoder } from "./decoder.js";
-import { type Family, type Json, readConfig, type Stored, storedAs, writeConfig } from "./family.js";
+import {
+  configText,
+  type Family,
+  type Json,
+  readConfig,
+  type Stored,
+  storedAs,
+  writeConfig,
+} from "./family.js";
 import { gemma2Family, gemma3Family } from "./gemma.js";
 import { gpt2Family } from "./gpt2.js";
 import { llamaFamily } from "./llama.js";
@@ -67,11 +77,8 @@ export async function load(
   const path = join(folder, "config.json");
   const json = readJson(path);
   const family = familyOf(json, path);
-  const generation = join(folder, generationFile);
-  const model = opened(family, json, path, {
-    ...options,
-    ...(existsSync(generation) && { generation: readJson(generation) }),
-  });
+  const generation = generationText(folder);
+  const model = opened(family, json, path, { ...options, ...(generation !== undefined && { generation }) });
   const weights = weightsIn(folder);
   if (vocabSize !== undefined && vocabSize > model.config.vocabSize) {
     throw new ArgumentError(
@@ -124,7 +131,7 @@ function opened(
   family: Family,
   json: Json,
   path: string,
-  options: LayerOptions & { generation?: Json },
+  options: LayerOptions & { generation?: string },
 ): Decoder {
   const config = readConfig(family, json, path);
   try {
@@ -151,6 +158,13 @@ function assembler(to: Placement | undefined): (parts: Tensor[], transposed: boo
 const assemblers = new Map<string, (parts: Tensor[], transposed: boolean) => Tensor>();
 
 const generationFile = "generation_config.json";
+
+function generationText(folder: string): string | undefined {
+  const path = join(folder, generationFile);
+  if (!existsSync(path)) return undefined;
+  readJson(path);
+  return readFileSync(path, "utf8");
+}
 
 function readJson(path: string): Json {
   let json: unknown;
@@ -272,13 +286,15 @@ function compare(
 export interface SaveOptions {
   /** Bytes of parameters above which they are divided into several files with an index. Default 5 GB. */
   maxFileBytes?: number;
+  /** Saved beside the model. A model that was not opened from a checkpoint gets its tokens that begin, end and fill up texts. */
+  tokenizer?: Tokenizer;
 }
 
 /** Writes a model as `config.json` and safetensors files that transformers opens too. */
 export async function save(
   model: Decoder,
   folder: string,
-  { maxFileBytes = 5e9 }: SaveOptions = {},
+  { maxFileBytes = 5e9, tokenizer }: SaveOptions = {},
 ): Promise<void> {
   if (!(model instanceof Decoder) || typeof folder !== "string")
     throw new ArgumentError("save: the arguments are no model and folder", "call save(model, folder)");
@@ -291,6 +307,7 @@ export async function save(
       `make it with one of llm.${families.map((f) => f.name).join(", llm.")}`,
     );
   }
+  if (tokenizer !== undefined) checkTokenizer("save", model, tokenizer);
   mkdirSync(folder, { recursive: true });
   let bytes = 0;
   const tensors = new Map<string, Tensor>();
@@ -312,10 +329,15 @@ export async function save(
   for (const file of whole ? [...indexed, "model.safetensors.index.json"] : ["model.safetensors"])
     rmSync(join(folder, file), { force: true });
   const { dtype } = model.model.embedTokens.weight;
-  const write = (name: string, json: Json): void =>
-    replaceFileSync(join(folder, name), `${JSON.stringify(json, null, 2)}\n`);
-  if (model.generation !== null) write(generationFile, model.generation);
-  write("config.json", writeConfig(family, model.config, dtype, model.source));
+  const json = writeConfig(family, model.config, dtype, model.source);
+  if (tokenizer !== undefined) {
+    await tokenizer.save(folder);
+    const { bosId = null, eosId = null, padId = null } = tokenizer;
+    if (model.source === null)
+      Object.assign(json, { bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId });
+  }
+  if (model.generation !== null) replaceFileSync(join(folder, generationFile), model.generation);
+  replaceFileSync(join(folder, "config.json"), configText(json));
 }
 
 /** The files that the folder's index names. */

@@ -41,7 +41,7 @@ export const qwen2Family: Family = {
   architecture: "Qwen2ForCausalLM",
   modelType: "qwen2",
   traits: () => ({ normEpsilon: 1e-6, qkvBias: true }),
-  silent: { normEpsilon: 1e-6 },
+  silent: { normEpsilon: 1e-6, keyValueHeads: 32 },
   fields: { ...commonFields, window: "sliding_window" },
   read,
   write,
@@ -59,7 +59,7 @@ export const qwen3Family: Family = {
   architecture: "Qwen3ForCausalLM",
   modelType: "qwen3",
   traits: () => ({ normEpsilon: 1e-6, qkNorm: true, headDim: 128 }),
-  silent: { normEpsilon: 1e-6, headDim: 128 },
+  silent: { normEpsilon: 1e-6, keyValueHeads: 32, headDim: 128 },
   only: { attention_bias: [false, undefined] },
 };
 
@@ -81,6 +81,7 @@ export const qwen3MoeFamily: Family = {
   name: "qwen3Moe",
   architecture: "Qwen3MoeForCausalLM",
   modelType: "qwen3_moe",
+  silent: { normEpsilon: 1e-6, keyValueHeads: 4 },
   read(json, refuse) {
     const windowed = json.use_sliding_window === true;
     return {
