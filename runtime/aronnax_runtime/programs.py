@@ -183,6 +183,10 @@ class PendingProgram:
         future.set_exception(fault)
         return cls(future, outputs)
 
+    def donated(self) -> list[int] | None:
+        """Positions of the arguments that a run takes; None if the program failed."""
+        return None if self._program is None else self._program.signature.donated
+
     def program(self) -> Program:
         if self._program is None:
             self._program = self.future.result()

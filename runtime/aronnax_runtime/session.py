@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# An error tells of so many inputs that outlived their donation.
+_MOST_KEPT = 20_000
 # Who connects says hello within this time, or is let go.
 _GREETING_SECONDS = 60
 
@@ -148,7 +150,22 @@ class Session:
             self._poison(header.get("buffer"), 1, fault)
         elif op == "execute":
             pending = lookup(self.programs, header.get("program"))
+            self._note_kept(header, pending, fault)
             self._poison(header.get("outputs"), pending.outputs if pending else 0, fault)
+
+    def _note_kept(self, header: Header, pending: PendingProgram | None, fault: Fault) -> None:
+        """Adds to the fault the inputs that the run would have taken by donation and that are still there: the client
+        has given them up. All inputs, where the program that would say which failed itself."""
+        inputs = header.get("inputs")
+        if not isinstance(inputs, list):
+            return
+        donated = pending.donated() if pending else None
+        kept = fault.details.setdefault("kept", [])
+        # Many runs may fail by one fault; the first are those whose inputs matter.
+        for position, number in enumerate(inputs[: max(0, _MOST_KEPT - len(kept))]):
+            buffer = lookup(self.buffers, number)
+            if buffer is not None and buffer.array is not None and (donated is None or position in donated):
+                kept.append([header.get("outputs"), number])
 
     def _poison_program(self, header: Header, fault: Fault) -> None:
         """Runs of a program that was refused are queued already: they fail with its error."""

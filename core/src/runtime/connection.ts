@@ -14,6 +14,8 @@ export type Address = { path: string } | { host: string; port: number };
 /** One process, or several that take every frame together. */
 export interface Link {
   readonly lost: RuntimeLost | undefined;
+  /** By handle of a buffer, the run (the handle of its first output) that was to take it by donation and did not, as it failed. */
+  readonly kept: Map<number, number>;
   send(header: object, payload?: Uint8Array): void;
   /** The reply of the first process, once all have replied. */
   request(header: object, payload?: Uint8Array): Promise<Reply>;
@@ -58,6 +60,7 @@ export class Connection implements Link {
   #draining: (() => void)[] = [];
   #open = false;
   #nextRequest = 1;
+  readonly kept = new Map<number, number>();
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Map<number, (data: unknown) => void>();
   readonly #diagnose: () => Promise<RuntimeLost>;
@@ -237,6 +240,7 @@ export class Connection implements Link {
     if (pending === undefined) return;
     this.#pending.delete(header.id);
     this.#idle();
+    for (const [run, input] of header.error?.kept ?? []) this.kept.set(input, run);
     if (header.error !== undefined) pending.reject(errorFromWire(header.error));
     else pending.resolve({ result: header.result, payload });
   }

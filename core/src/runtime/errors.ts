@@ -116,11 +116,13 @@ export interface WireError {
   diagnostics?: string;
   requested?: number;
   table?: MemoryEntry[];
+  /** Runs, by the handles of their first outputs, that failed before they took an input by donation, and its handle. */
+  kept?: [run: number, input: number][];
 }
 
 /** The class that a reply's error stands for. */
 export function errorFromWire(wire: WireError): RuntimeError {
-  const { kind, message, ...options } = wire;
+  const { kind, message, kept: _, ...options } = wire;
   switch (kind) {
     case "CompileError":
       return new CompileError(message, options);

@@ -4,6 +4,8 @@ import type { RuntimeLost } from "./errors.js";
 
 export class NodeLink implements Link {
   readonly #nodes: readonly Connection[];
+  /** None: what one node has kept another may have given. */
+  readonly kept = new Map<number, number>();
 
   /** By rank. */
   constructor(nodes: readonly Connection[]) {

@@ -159,8 +159,8 @@ export class Runtime {
       if (input.state !== "live") throw deleted(input, `input ${i} of ${program.name}`);
       handles[i] = input.id;
     }
-    for (const i of program.donated) inputs[i]?.markDonated(program.name);
     const outputs = this.#allocate(program.outputs);
+    for (const i of program.donated) inputs[i]?.markDonated(program.name, outputs[0]?.id ?? 0);
     this.#send({
       op: "execute",
       program: program.id,
@@ -237,6 +237,12 @@ export class Runtime {
     return buffer.id;
   }
 
+  /** Whether a buffer outlived its donation to a run, which failed; asked once. */
+  outlived(buffer: DeviceBuffer, run: number): boolean {
+    const { kept } = this.#connection;
+    return kept.get(buffer.id) === run && kept.delete(buffer.id);
+  }
+
   /** Calls `listener` with each event of a subscription. */
   listen(subscription: number, listener: (data: unknown) => void): () => void {
     return this.#connection.listen(subscription, listener);
@@ -305,6 +311,7 @@ export class DeviceBuffer {
   readonly name: string | undefined;
   #state: "live" | "donated" | "freed" = "live";
   #takenBy: string | undefined;
+  #takenIn = 0;
   readonly #free: (buffer: DeviceBuffer) => void;
 
   /** Made by Runtime only. */
@@ -319,7 +326,9 @@ export class DeviceBuffer {
     this.#free = free;
   }
 
+  /** A buffer that was donated to a run which failed without taking it is live again once that error has come. */
   get state(): "live" | "donated" | "freed" {
+    if (this.#state === "donated" && this.runtime.outlived(this, this.#takenIn)) this.#state = "live";
     return this.#state;
   }
 
@@ -344,10 +353,11 @@ export class DeviceBuffer {
     this.free();
   }
 
-  /** Called by Runtime when a program takes the buffer. */
-  markDonated(program: string): void {
+  /** Called by Runtime when a program takes the buffer, in the run whose first output has the handle `run`. */
+  markDonated(program: string, run: number): void {
     if (this.#state === "live") this.#state = "donated";
     this.#takenBy = program;
+    this.#takenIn = run;
   }
 }
 

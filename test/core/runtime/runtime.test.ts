@@ -287,6 +287,39 @@ describe("the runtime's client", () => {
     expect((await runtime.get(kept)).length).toBe(4 << 20);
   });
 
+  it("keeps what was to be donated to a run that fails before it starts", async () => {
+    const size = 1 << 20;
+    const [small, large] = [`tensor<${size}xf32>`, `tensor<${size}x${size}xf32>`];
+    const text = (
+      body: string,
+    ) => `func.func @main(%a: ${small} {tf.aliasing_output = 0 : i32}) -> (${small}, ${large}) {
+      %0 = stablehlo.add %a, %a : ${small}
+      %1 = stablehlo.broadcast_in_dim ${body}, dims = [0] : (${small}) -> ${large}
+      return %0, %1 : ${small}, ${large} }`;
+    const outputs = [f32([size]), f32([size, size])];
+    const state = runtime.put(new Float32Array(size).fill(3), f32([size]));
+    const kinds = [
+      [text("%a"), OutOfDeviceMemory],
+      [text("%none"), CompileError],
+    ] as const;
+    for (const [source, kind] of kinds) {
+      const [next] = runtime.execute(runtime.compile({ text: source, outputs, name: "step" }), [state]);
+      expect(state.state).toBe("donated");
+      expect(() => runtime.handle(state)).toThrow(BufferDeleted);
+      await expect(runtime.sync([next!])).rejects.toThrow(kind);
+      expect(state.state).toBe("live");
+      expect((await floats(runtime, state))[0]).toBe(3);
+    }
+    // A run that succeeds takes it for good.
+    const add = runtime.compile({ text: addProgram([size], true), outputs: [f32([size]), f32([])] });
+    const one = runtime.put(new Float32Array(size).fill(1), f32([size]));
+    const [taken] = runtime.execute(add, [state, one]);
+    expect((await floats(runtime, taken!))[0]).toBe(4);
+    await expect(runtime.get(state)).rejects.toThrow(BufferDeleted);
+    await runtime.sync().catch(() => {});
+    expect(state.state).toBe("donated");
+  });
+
   it("gives the error of a program that was refused to the runs queued on it", async () => {
     const refused = runtime.compile({
       text: "func.func @main() { return }",
