@@ -203,8 +203,9 @@ it("answers at once, in order, whatever keeps the main thread", async () => {
     { isStarted: true, breakpoints: [] },
     { isStarted: true, breakpoints: [] },
   ]);
-  // What only the main thread knows is left out, soon.
-  expect(await debug("inspectVariables")).toEqual({ variables: [] });
+  expect((await debug("inspectVariables")).variables).toContainEqual(
+    expect.objectContaining({ name: "boxes" }),
+  );
   await debug("disconnect");
   await kernel.interrupt();
   expect((await kernel.finish(blocked)).error?.ename).toBe("Interrupted");
@@ -229,4 +230,32 @@ const asking = new Worker(\`
   }
   expect(results).toEqual(results.map((_, i) => `${i + 0.5}`));
   await kernel.execute("await asking.terminate()");
+});
+
+it("tells the notebook's variables while a cell runs", async () => {
+  await kernel.execute("const before = 41;");
+  await debug("attach");
+  const id = kernel.startExecution(
+    "console.log('begun'); for (const end = Date.now() + 3000; Date.now() < end; );",
+  );
+  await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "stream");
+  const { variables } = (await debug("inspectVariables")) as { variables: Json[] };
+  expect(kernel.log.some((m) => m.parent.msg_id === id && m.header.msg_type === "execute_reply")).toBe(false);
+  expect(variables).toContainEqual(expect.objectContaining({ name: "before", value: "41" }));
+  await kernel.finish(id);
+  await debug("disconnect");
+});
+
+it("leaves out, soon, what a main thread in a native call knows", async () => {
+  await debug("attach");
+  const id = kernel.startExecution(
+    "import { spawnSync } from 'node:child_process'; console.log('begun'); spawnSync('sleep', ['60'])",
+  );
+  await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "stream");
+  const begun = performance.now();
+  expect(await debug("inspectVariables")).toEqual({ variables: [] });
+  expect(performance.now() - begun).toBeLessThan(5_000);
+  await debug("disconnect");
+  await kernel.interrupt();
+  expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
 });

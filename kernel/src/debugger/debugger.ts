@@ -193,7 +193,9 @@ export class CellDebugger {
       return { data: { "text/plain": described!.value }, metadata: {} };
     },
     evaluate: async ({ expression, frameId }) => {
-      const { result, exceptionDetails } = await this.#evaluate(String(expression), this.#frame(frameId));
+      const { result, exceptionDetails } = await this.#evaluate(String(expression), this.#frame(frameId), {
+        replMode: true,
+      });
       if (exceptionDetails) throw new Error(result.description?.split("\n")[0] ?? exceptionDetails.text);
       const [described] = await this.#variables!.describe([{ name: "", value: result }]);
       const { value, variablesReference } = described!;
@@ -301,12 +303,17 @@ export class CellDebugger {
     return this.#frames[id === undefined ? 0 : Number(id) - this.#firstFrame];
   }
 
-  #evaluate(expression: string, frame = this.#frames[0]): Promise<Runtime.EvaluateReturnType> {
+  /** In REPL mode `await` is allowed, and the answer, a promise's, waits until a cell that runs or is stopped gives way. */
+  #evaluate(
+    expression: string,
+    frame = this.#frames[0],
+    { replMode = false } = {},
+  ): Promise<Runtime.EvaluateReturnType> {
     const callFrameId = frame?.callFrameId;
     const options = { expression, silent: true };
     return callFrameId
       ? this.#active().ask("Debugger.evaluateOnCallFrame", { callFrameId, ...options })
-      : this.#active().ask("Runtime.evaluate", { ...options, replMode: true });
+      : this.#active().ask("Runtime.evaluate", { ...options, replMode });
   }
 
   /** The variables of the notebook, for the panel of a front end while nothing is stopped. */
