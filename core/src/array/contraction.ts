@@ -1,13 +1,13 @@
 /** Sums of products: dot_general and what is written with it. */
 import { type DType, isComplex, promoteTypes } from "../graph/dtype.js";
-import { ShapeError } from "../graph/errors.js";
+import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { functionType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo } from "./broadcast.js";
 import { cast } from "./elementwise.js";
 import { broadcastShapes } from "./shapes.js";
 import { inverse, transpose } from "./shaping.js";
-import type { Tensor } from "./tensor.js";
+import { Tensor } from "./tensor.js";
 
 /** Which axes of the two operands are paired; `batch` ones are kept, `contract` ones summed over. */
 export interface DotDimensions {
@@ -149,6 +149,12 @@ export function dotGeneral(
 
 /** Matrix product of the last two axes with NumPy's rules: leading axes broadcast, vectors are rows on the left and columns on the right. */
 export function matmul(x: Tensor, y: Tensor, options: DotOptions = {}): Tensor {
+  if (!(x instanceof Tensor && y instanceof Tensor)) {
+    throw new ArgumentError(
+      `matmul of ${String(x)} and ${String(y)}`,
+      "multiply by numbers with mul(); make a Tensor of nested arrays with tensor()",
+    );
+  }
   if (x.ndim === 0 || y.ndim === 0) {
     throw new ShapeError(
       `matmul of [${x.shape.join(", ")}] and [${y.shape.join(", ")}]`,

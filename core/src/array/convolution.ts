@@ -260,12 +260,12 @@ export function resolvePadding(
       const total = Math.max(0, (Math.ceil(length / strides[k]!) - 1) * strides[k]! + window[k]! - length);
       return [Math.floor(total / 2), Math.ceil(total / 2)];
     }
-    if (typeof padding === "number") return [padding, padding];
-    const pair = padding[k];
-    if (pair === undefined || padding.length !== image.length) {
+    const pair = typeof padding === "number" ? ([padding, padding] as const) : padding[k];
+    const given = typeof padding === "number" ? image.length : padding.length;
+    if (pair === undefined || given !== image.length || !pair.every(Number.isInteger)) {
       throw new ArgumentError(
-        `padding of ${padding.length} axes for ${image.length} spatial axes`,
-        "give [before, after] for each spatial axis",
+        `padding of ${JSON.stringify(padding)} for ${image.length} spatial axes`,
+        'give an integer, [before, after] for each spatial axis, "valid" or "same"',
       );
     }
     return [pair[0], pair[1]];

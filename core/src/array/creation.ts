@@ -79,7 +79,7 @@ export function scalar(value: Scalar, dtype: DType): Tensor {
     if (typeof value === "number" && !Number.isInteger(value)) {
       throw new DTypeError(`${value} is no ${dtype}`, "use a floating-point tensor, or round first");
     }
-    if (Number(value) < min || Number(value) > max)
+    if (typeof value !== "boolean" && (value < min || value > max))
       throw new DTypeError(`${value} is outside ${dtype}, ${min} to ${max}`, "use a type that has it");
   }
   return bind(constant, [], {

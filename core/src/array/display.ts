@@ -1,6 +1,7 @@
 /** How a Tensor shows in a notebook: a small table of its numbers, with shape, type and device. */
 import { isComplex } from "../graph/dtype.js";
 import { TraceError } from "../graph/errors.js";
+import { BufferDeleted } from "../runtime/errors.js";
 import { materialize } from "./evaluate.js";
 import type { TypedArray } from "./hostdata.js";
 import { slice } from "./indexing.js";
@@ -145,6 +146,7 @@ export async function display(x: Tensor): Promise<Record<string, unknown>> {
       "text/html": html(blocks, caption),
     };
   } catch (error) {
+    if (error instanceof BufferDeleted) return { "text/plain": `${type}, freed` };
     if (!(error instanceof TraceError)) throw error;
     return { "text/plain": `${type}, being traced: it has no numbers yet` };
   }

@@ -12,6 +12,12 @@ import type { Tensor } from "./tensor.js";
  * multiplications; each label is summed as soon as nothing else needs it. `...` stands for leading axes that broadcast.
  */
 export function einsum(equation: string, ...operands: readonly Tensor[]): Tensor {
+  if (typeof equation !== "string" || equation.split("->").length > 2) {
+    throw new ArgumentError(
+      `einsum "${String(equation)}"`,
+      'write it as "ij,jk->ik", with one arrow at most',
+    );
+  }
   const [left, right] = equation.replaceAll(" ", "").split("->");
   let terms = left!.split(",");
   if (terms.length !== operands.length) {

@@ -8,7 +8,7 @@ import { addBatchAxis, broadcastTo, zerosLike } from "./broadcast.js";
 import { iota, scalar } from "./creation.js";
 import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
 import { concatenate } from "./joining.js";
-import { broadcastShapes, normalizeAxis, sizeOf } from "./shapes.js";
+import { broadcastShapes, checkShape, normalizeAxis, sizeOf } from "./shapes.js";
 import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
 import { Tensor } from "./tensor.js";
 
@@ -122,6 +122,7 @@ export function dynamicSlice(x: Tensor, starts: readonly TensorLike[], sizes: re
       `dynamicSlice: ${starts.length} starts and ${sizes.length} sizes for ${x.ndim} dimensions`,
     );
   }
+  checkShape("dynamicSlice", sizes);
   for (const [i, s] of sizes.entries()) {
     if (s > x.shape[i]!)
       throw new ShapeError(`dynamicSlice: size ${s} of axis ${i}, which has length ${x.shape[i]}`);

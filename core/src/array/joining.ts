@@ -74,7 +74,8 @@ export function stack(xs: readonly Tensor[], axis = 0): Tensor {
 export function split(x: Tensor, parts: number | readonly number[], axis = 0): Tensor[] {
   const along = normalizeAxis("split", axis, x.ndim);
   const length = x.shape[along]!;
-  const sizes = typeof parts === "number" ? new Array<number>(parts).fill(length / parts) : parts;
+  const count = typeof parts === "number" && Number.isInteger(parts) && parts > 0 ? parts : 1;
+  const sizes = typeof parts === "number" ? new Array<number>(count).fill(length / parts) : parts;
   if (sizes.some((s) => !Number.isInteger(s) || s < 0) || sizes.reduce((a, b) => a + b, 0) !== length) {
     throw new ArgumentError(
       `split: axis ${along} of length ${length} into ${typeof parts === "number" ? `${parts} equal parts` : `[${parts.join(", ")}]`}`,

@@ -4,6 +4,8 @@ import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { zerosLike } from "./broadcast.js";
 import { type CreationOptions, iota, tensor } from "./creation.js";
 import { add, cast, equal, greaterEqual, mul, where } from "./elementwise.js";
+import { checkElements } from "./hostdata.js";
+import { checkShape } from "./shapes.js";
 import type { Tensor } from "./tensor.js";
 
 /** `arange(stop)`, `arange(start, stop, step)`: evenly spaced values in [start, stop); int32 where all three are integers. */
@@ -19,6 +21,7 @@ export function arange(start: number, stop?: number, step = 1, options: Creation
   const integral = [from, to, step].every(Number.isInteger);
   const dtype = options.dtype ?? (integral ? "int32" : "float32");
   if (integral && isInteger(dtype)) {
+    if (length > 0) checkElements([from, from + (length - 1) * step], dtype);
     const counts = iota([length], 0, { dtype });
     const scaled = step === 1 ? counts : mul(counts, step);
     return from === 0 ? scaled : add(scaled, from);
@@ -33,6 +36,7 @@ export function arange(start: number, stop?: number, step = 1, options: Creation
 export function linspace(start: number, stop: number, count: number, options: CreationOptions = {}): Tensor {
   const dtype = options.dtype ?? "float32";
   if (!isFloat(dtype)) throw new DTypeError(`linspace of ${dtype}`, "use a floating-point dtype");
+  checkShape("linspace", [count]);
   const step = count > 1 ? (stop - start) / (count - 1) : 0;
   return tensor(
     Float64Array.from({ length: count }, (_, i) => (i === count - 1 && count > 1 ? stop : start + i * step)),

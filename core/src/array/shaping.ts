@@ -27,6 +27,7 @@ const reshapePrimitive: Op<{ shape: Shape }> = {
 
 /** The same elements in another shape; one dimension may be -1. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
+  if (!Array.isArray(shape)) checkShape("reshape", shape);
   const free = shape.indexOf(-1);
   let target = shape;
   if (free >= 0) {

@@ -59,6 +59,11 @@ export class Tensor extends Value {
     return `Tensor ${this.dtype}[${this.shape.join(", ")}]`;
   }
 
+  /** JSON.stringify() cannot wait for the data. @throws ArgumentError */
+  toJSON(): never {
+    throw new ArgumentError(`JSON of ${this}`, "its numbers come with await x.array()");
+  }
+
   [Symbol.for("nodejs.util.inspect.custom")](): string {
     return this.toString();
   }

@@ -102,7 +102,7 @@ function isUsers(file: string): boolean {
 }
 
 /** Folders of this package whose frames are the language itself, not its use. */
-const internal = /\/(?:core\/(?:src|dist)|aronnax\/dist)\/(?:array|graph|runtime|transform)\//;
+const internal = /\/(?:core\/(?:src|dist)|aronnax\/dist)\/(?:array|graph|runtime|sharding|transform)\//;
 
 /** The innermost frame of a stack trace outside the array language. */
 export function locate(stack: string | undefined): SourceLocation | undefined {

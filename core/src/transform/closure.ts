@@ -34,7 +34,10 @@ export function closure(
 ): Closure {
   const first = nextNodeId();
   const placeholders = avals.map(placeholder);
-  const result = flatten(trace(transform, () => f(...placeholders)));
+  const result = flatten(
+    trace(transform, () => f(...placeholders)),
+    { sorted: true },
+  );
   const own = new Set<Node>(placeholders.map((p) => p.node));
   const inside = new Set<Node>(own);
   const nodes = reachable(result.leaves, (v) => v.node.id < first || own.has(v.node));

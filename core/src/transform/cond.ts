@@ -1,6 +1,7 @@
 /** Branches chosen by computed values: only the chosen one runs. */
 import { bindAll, type Op, placeholder } from "../array/bind.js";
 import { broadcastInDim, differentiable, zerosLike } from "../array/broadcast.js";
+import { scalar } from "../array/creation.js";
 import { cast, clip, equal, where } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { isInteger } from "../graph/dtype.js";
@@ -88,10 +89,11 @@ const switchPrimitive: Op<SwitchAttributes> = {
 
 /** Runs the branch that the integer scalar `index` names (the first if it is below 0, the last if too large) on `operands`. */
 export function switchCase<A extends unknown[], R>(
-  index: Tensor,
+  index: Tensor | number,
   branches: readonly ((...operands: A) => R)[],
   ...operands: A
 ): R {
+  if (typeof index === "number") return switchCase(scalar(index, "int32"), branches, ...operands);
   return choose("switchCase", index, branches, operands);
 }
 

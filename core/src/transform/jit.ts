@@ -51,6 +51,7 @@ const manyTraces = 16;
  * again. Inside another transform the function is simply called.
  */
 export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOptions = {}): Jitted<A, R> {
+  if (typeof f !== "function") throw new ArgumentError(`jit of ${String(f)}`, "give a function");
   const entries = new Map<string, Entry>();
   const name = options.name ?? (f.name || "jit");
 

@@ -5,6 +5,7 @@
 import { application, bind, bindAll, type Op, placeholder } from "../array/bind.js";
 import { uniform } from "../array/elementwise.js";
 import { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import { type Graph, type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
@@ -191,6 +192,8 @@ function recompute(
   return graph.outputs.map(lookup);
 }
 
+const policies: readonly string[] = ["nothing", "everything", "dots", "dotsWithoutBatch"];
+
 export interface RematOptions {
   /** What is kept beside the arguments. Default "nothing". */
   policy?: RematPolicy;
@@ -201,6 +204,12 @@ export function remat<A extends unknown[], R>(
   f: (...args: A) => R,
   { policy = "nothing" }: RematOptions = {},
 ): (...args: A) => R {
+  if (typeof policy === "string" && !policies.includes(policy)) {
+    throw new ArgumentError(
+      `remat: there is no policy "${policy}"`,
+      `use ${policies.join(", ")} or { names }`,
+    );
+  }
   if (policy === "everything") return f;
   return (...args) => {
     const flat = flatten(args);

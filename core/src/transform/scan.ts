@@ -353,7 +353,7 @@ export function scan<C, X, Y>(
   xs: X,
   { length, reverse = false }: ScanOptions = {},
 ): [C, Y] {
-  const [state, sequences] = [flatten(initial), flatten(xs)];
+  const [state, sequences] = [flatten(initial, { sorted: true }), flatten(xs)];
   let steps = length;
   for (const [i, x] of sequences.leaves.entries()) {
     const path = sequences.paths[i];
@@ -380,7 +380,7 @@ export function scan<C, X, Y>(
   if (!Array.isArray(returned) || returned.length !== 2) {
     throw new ArgumentError("scan: the function returned no pair", "return [state, result]");
   }
-  const next = flatten(returned[0]);
+  const next = flatten(returned[0], { sorted: true });
   checkState("scan", state, next);
   const constants = body.captured.length;
   const outputs =
@@ -402,7 +402,8 @@ export function checkState(
   before: { leaves: readonly Tensor[]; paths: readonly string[] },
   after: { leaves: readonly Tensor[]; paths: readonly string[] },
 ): void {
-  const show = (list: readonly string[]): string => (list.length === 0 ? "no Tensors" : list.join(", "));
+  const show = (list: readonly string[]): string =>
+    list.length === 0 ? "no Tensors" : list.map((path) => path || "a Tensor").join(", ");
   if (before.paths.join() !== after.paths.join()) {
     throw new ArgumentError(
       `${transform}: the state went in with ${show(before.paths)} and came back with ${show(after.paths)}`,
@@ -426,6 +427,12 @@ export function checkState(
  * that are computed.
  */
 export function foriLoop<C>(start: number, stop: number, body: (i: Tensor, state: C) => C, initial: C): C {
+  if (![start, stop].every(Number.isInteger)) {
+    throw new ArgumentError(
+      `foriLoop: from ${start} to ${stop}`,
+      "the bounds are integers known while tracing: see whileLoop() for those that are computed",
+    );
+  }
   const length = Math.max(0, stop - start);
   if (leaves(initial).length === 0)
     throw new ArgumentError("foriLoop: the state holds no Tensors", "start with a Tensor");

@@ -1,7 +1,8 @@
 /**
- * Trees: any nesting of plain objects, arrays and Modules with Tensors as leaves. Everything else in them (numbers, strings, functions,
- * null) is static: part of the structure, not of the data.
+ * Trees: any nesting of plain objects, arrays and Modules with Tensors as leaves. Everything else in them (numbers, strings, typed
+ * arrays, functions, null) is static: part of the structure, not of the data.
  */
+import { createHash } from "node:crypto";
 import { Tensor } from "../array/tensor.js";
 import { itemSize } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
@@ -28,13 +29,15 @@ export interface Flat {
 type Build = (leaves: readonly unknown[], at: { next: number }) => unknown;
 
 const identities = new WeakMap<object, number>();
+const symbols = new Map<symbol, number>();
 let nextIdentity = 0;
 
-function identity(value: object): number {
-  let id = identities.get(value);
+function identity(value: object | symbol): number {
+  let id = typeof value === "symbol" ? symbols.get(value) : identities.get(value);
   if (id === undefined) {
     id = nextIdentity++;
-    identities.set(value, id);
+    if (typeof value === "symbol") symbols.set(value, id);
+    else identities.set(value, id);
   }
   return id;
 }
@@ -44,11 +47,15 @@ function isPlain(value: object): boolean {
   return prototype === Object.prototype || prototype === null;
 }
 
-/** Takes a tree apart: leaves in a fixed order (keys as written), structure as a key and a rebuilder. */
-export function flatten(tree: unknown): Flat {
+/**
+ * Takes a tree apart: leaves in a fixed order (keys as written, or those of plain objects sorted, where trees are compared), structure as a
+ * key and a rebuilder.
+ */
+export function flatten(tree: unknown, { sorted = false } = {}): Flat {
   const leaves: Tensor[] = [];
   const paths: string[] = [];
   const key: string[] = [];
+  const around: object[] = [];
   const visit = (value: unknown, path: string): Build => {
     if (value instanceof Tensor) {
       leaves.push(value);
@@ -60,17 +67,23 @@ export function flatten(tree: unknown): Flat {
       const below = path === "" ? "" : `${path}.`;
       if (Array.isArray(value)) {
         key.push("[");
+        enter(value, path);
         const items = value.map((item, i) => visit(item, `${below}${i}`));
+        around.pop();
         key.push("]");
         return (given, at) => items.map((build) => build(given, at));
       }
       const node = treeNode in value;
       if (node || isPlain(value)) {
         key.push(node ? `${value.constructor.name}#${identity(value.constructor)}{` : "{");
-        const fields = Object.entries(value).map(([name, field]) => {
+        enter(value, path);
+        const entries = Object.entries(value);
+        if (sorted && !node) entries.sort(([a], [b]) => (a < b ? -1 : 1));
+        const fields = entries.map(([name, field]) => {
           key.push(`${name}:`);
           return [name, visit(field, `${below}${name}`)] as const;
         });
+        around.pop();
         key.push("}");
         const prototype: object | null = Object.getPrototypeOf(value);
         return (given, at) => {
@@ -83,24 +96,55 @@ export function flatten(tree: unknown): Flat {
         };
       }
     }
-    if (value instanceof Promise) {
-      throw new ArgumentError(
-        `a tree holds a Promise${path === "" ? "" : ` at "${path}"`}`,
-        "await it first",
-      );
-    }
+    checkStatic(value, path);
     key.push(staticKey(value));
     return () => value;
+  };
+  const enter = (value: object, path: string): void => {
+    if (around.includes(value))
+      throw new ArgumentError(`a tree holds itself${at(path)}`, "trees have ends: leave the reference out");
+    around.push(value);
   };
   const build = visit(tree, "");
   return { leaves, paths, key: key.join(""), rebuild: (given) => build(given, { next: 0 }) };
 }
 
+const at = (path: string): string => (path === "" ? "" : ` at "${path}"`);
+
+/** Refuses static values that hold data: a compiled function would keep those that it was traced with. */
+function checkStatic(value: unknown, path: string): void {
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return;
+  if (value instanceof Promise)
+    throw new ArgumentError(`a tree holds a Promise${at(path)}`, "await it first");
+  const held: Iterable<unknown> =
+    value instanceof Map || value instanceof Set ? value.values() : Object.values(value);
+  if (![...held].some((x) => x instanceof Tensor)) return;
+  throw new ArgumentError(
+    `a tree holds a ${value.constructor?.name ?? "object"} with Tensors${at(path)}`,
+    "trees are made of plain objects, arrays and Modules: copy it into one, e.g. Object.fromEntries(map)",
+  );
+}
+
+/** Equal for values that are the same: of typed arrays their elements, of objects and functions the object. */
 function staticKey(value: unknown): string {
-  if (typeof value === "string") return `${JSON.stringify(value)};`;
-  if (typeof value === "function" || (typeof value === "object" && value !== null))
-    return `@${identity(value)};`;
-  return `${Object.is(value, -0) ? "-0" : String(value)};`;
+  switch (typeof value) {
+    case "string":
+      return `${JSON.stringify(value)};`;
+    case "bigint":
+      return `${value}n;`;
+    case "symbol":
+    case "function":
+      return `@${identity(value)};`;
+    case "object":
+      if (value === null) return "null;";
+      if (ArrayBuffer.isView(value)) {
+        const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+        return `${value.constructor.name}(${createHash("sha1").update(bytes).digest("hex")});`;
+      }
+      return `@${identity(value)};`;
+    default:
+      return `${Object.is(value, -0) ? "-0" : String(value)};`;
+  }
 }
 
 /** The Tensors of a tree. */
@@ -123,14 +167,19 @@ export function map<T>(
   const first = flatten(tree);
   const rest = others.map((other, k) => {
     const flat = flatten(other);
-    if (flat.leaves.length !== first.leaves.length || flat.paths.some((p, i) => p !== first.paths[i])) {
-      const differing = flat.paths.find((p, i) => p !== first.paths[i]) ?? first.paths[flat.paths.length];
+    const byPath = new Map(flat.paths.map((path, i) => [path, flat.leaves[i]!]));
+    const same = flat.paths.length === first.paths.length && first.paths.every((path) => byPath.has(path));
+    const differing = same
+      ? undefined
+      : (first.paths.find((path) => !byPath.has(path)) ??
+        flat.paths.find((path) => !first.paths.includes(path)));
+    if (differing !== undefined) {
       throw new ArgumentError(
         `tree ${k + 2} of map has another structure than the first: they differ at "${differing}"`,
         "all trees must have leaves at the same paths",
       );
     }
-    return flat.leaves;
+    return first.paths.map((path) => byPath.get(path)!);
   });
   return first.rebuild(first.leaves.map((leaf, i) => f(leaf, ...rest.map((r) => r[i]!)))) as T;
 }

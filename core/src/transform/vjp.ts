@@ -3,7 +3,7 @@ import { application } from "../array/bind.js";
 import { differentiable, onesLike, zerosLike } from "../array/broadcast.js";
 import { add } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
-import { isInteger } from "../graph/dtype.js";
+import { isComplex, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
@@ -107,8 +107,11 @@ function run<A extends unknown[], R>(
   args: A,
   argument: number,
 ): { result: R; inputs: Tensor[]; rebuild: (leaves: readonly unknown[]) => unknown } {
-  if (argument < 0 || argument >= args.length) {
-    throw new ArgumentError(`${transform}: argument ${argument} of a call with ${args.length}`);
+  if (!Number.isInteger(argument) || argument < 0 || argument >= args.length) {
+    throw new ArgumentError(
+      `${transform}: argument ${argument} of a call with ${args.length}`,
+      "count the arguments from 0",
+    );
   }
   const flat = flatten(args[argument]);
   if (flat.leaves.length === 0) {
@@ -143,10 +146,12 @@ function checkLoss(transform: string, value: unknown): Tensor {
       "a gradient needs a scalar: reduce with .sum() or .mean()",
     );
   }
-  if (!differentiable(loss)) {
+  if (!isFloat(loss.dtype)) {
     throw new DTypeError(
       `${transform}: the function returned ${loss}`,
-      "a gradient needs a floating-point loss",
+      isComplex(loss.dtype)
+        ? "a gradient needs a real loss: take real(), imag() or abs()"
+        : "a gradient needs a floating-point loss",
     );
   }
   return loss;

@@ -160,7 +160,7 @@ function tangentWhile(
  * reverse: for gradients use `scan` or `foriLoop`, whose number of steps is known.
  */
 export function whileLoop<C>(condition: (state: C) => Tensor, body: (state: C) => C, initial: C): C {
-  const state = flatten(initial);
+  const state = flatten(initial, { sorted: true });
   const test = closure(
     "whileLoop",
     (...leaves) => {

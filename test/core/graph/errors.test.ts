@@ -34,6 +34,38 @@ const mistakes: Record<string, [() => unknown, Expected]> = {
     () => matrix(2, 3).matmul(a.scalar(1, "float32")),
     { error: a.ShapeError, message: "matmul of [2, 3] and []", fix: "mul()" },
   ],
+  "a product with what is no tensor": [
+    () => matrix(2, 3).matmul([[1]] as never),
+    { error: a.ArgumentError, message: "matmul of Tensor float32[2, 3] and 1", fix: "tensor()" },
+  ],
+  "a shape that is a number": [
+    () => matrix(2, 3).reshape(6 as never),
+    { error: a.ShapeError, message: "reshape: 6 is no shape", fix: "[6]" },
+  ],
+  "an equation with two arrows": [
+    () => a.einsum("ij->->", matrix(2, 3)),
+    { error: a.ArgumentError, message: 'einsum "ij->->"', fix: "one arrow" },
+  ],
+  "a negative number of parts": [
+    () => a.split(matrix(2, 3), -1),
+    { error: a.ArgumentError, message: "split: axis 0 of length 2 into -1 equal parts" },
+  ],
+  "a negative size": [
+    () => a.dynamicSlice(matrix(2, 3), [0, 0], [-1, 1]),
+    { error: a.ShapeError, message: "dynamicSlice: [-1, 1] is no shape" },
+  ],
+  "a fraction of points": [
+    () => a.linspace(0, 1, 2.5),
+    { error: a.ShapeError, message: "linspace: [2.5] is no shape" },
+  ],
+  "a range beyond its type": [
+    () => a.arange(0, 300, 1, { dtype: "int8" }),
+    { error: a.DTypeError, message: "299 is outside int8" },
+  ],
+  "a fraction of padding": [
+    () => a.conv(a.ones([1, 5, 1]), a.ones([2, 1, 1]), { padding: 0.5 }),
+    { error: a.ArgumentError, message: "padding of 0.5 for 1 spatial axes" },
+  ],
   "an axis out of range": [
     () => matrix(2, 3).sum(2),
     {

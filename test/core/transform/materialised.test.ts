@@ -1,7 +1,7 @@
-import "../../support/runtime.js";
 import type { Tensor } from "aronnax";
 import * as a from "aronnax";
 import { describe, expect, it } from "vitest";
+import { compiledModules } from "../../support/runtime.js";
 
 describe("data asked for in between do not change a derivative", () => {
   it("inside the function", async () => {
@@ -39,4 +39,37 @@ it("a computed expression lets go of what it was computed from", async () => {
   const y = x.mul(3);
   await y.data();
   expect(y.node.inputs).toEqual([]);
+});
+
+describe("numbers that change from one evaluation to the next", () => {
+  it("compile twice at most, whatever they are", async () => {
+    const x = await a.tensor([1, 2], { dtype: "float32" }).wait();
+    const compiled = async (run: () => Promise<void>): Promise<number> => {
+      const before = compiledModules.size;
+      await run();
+      return compiledModules.size - before;
+    };
+    const factors = [2, 0.5, Number.NaN, -0, Number.POSITIVE_INFINITY, 3];
+    const count = await compiled(async () => {
+      for (const n of factors) expect(await x.mul(n).add(2).array()).toEqual([n + 2, 2 * n + 2]);
+    });
+    expect(count).toBe(2);
+    // One more that was the same until now; those that were are still right.
+    expect(await compiled(async () => expect(await x.mul(2).add(5).array()).toEqual([7, 9]))).toBe(1);
+    expect(await compiled(async () => expect(await x.mul(4).add(2).array()).toEqual([6, 10]))).toBe(0);
+    const places = await compiled(async () => {
+      for (const i of [0, 1, 0]) expect(await a.dynamicSlice(x, [i], [1]).array()).toEqual([i + 1]);
+    });
+    expect(places).toBe(2);
+  });
+
+  it("are exact in every type", async () => {
+    for (const dtype of ["int8", "uint64", "bool", "bfloat16", "float8_e4m3fn", "complex64"] as const) {
+      const numbers = dtype === "bool" ? [true, false, true] : [3, 0, 1];
+      const found: unknown[] = [];
+      for (const n of numbers) found.push(await a.scalar(n, dtype).array());
+      expect(found).toEqual(dtype === "complex64" ? numbers.map((n) => [n, 0]) : numbers);
+    }
+    expect((await a.scalar(2n ** 64n - 1n, "uint64").data())[0]).toBe(2n ** 64n - 1n);
+  });
 });
