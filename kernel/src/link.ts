@@ -33,6 +33,8 @@ export interface CompiledCell {
   edits: Edit[];
   /** The names that each of its loops has taken to itself (language/loops.ts). */
   loops: string[][];
+  /** What was replaced first, before all that follows: names of globals (language/shadowing.ts). */
+  renames: Edit[];
   /** Where the code was generated anew: what the edits were made in, in place of the source, and its source map (JSON). */
   generated?: { source: string; map: string };
   /** Whether the value of the last statement is the result of the cell. */

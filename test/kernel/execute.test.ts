@@ -111,6 +111,42 @@ describe("execution", () => {
     );
   });
 
+  it("lets a cell give a global's name to something else, which stays in the notebook", async () => {
+    writeFileSync(
+      join(kernel.folder, "notebooks", "timed.ts"),
+      "export enum E { A }\nexport const at = performance.now() > 0 && new URL('http://a').host;",
+    );
+    await text(
+      "const performance = { accuracy: 0.5 }, URL = 'http://x';\nlet Promise = 5, Math = 6, Atomics = 7, JSON = 8, Object = 9;",
+    );
+    await text(
+      "class Map<T> { constructor(public value: T) {} static of<T>(value: T) { return new Map(value); } }",
+    );
+    await text("function fetch(what: string) { return 'fetched ' + what; }");
+    expect(await text("[performance.accuracy, URL, Promise, fetch('it'), Map.of(3).value]")).toBe(
+      "[ 0.5, 'http://x', 5, 'fetched it', 3 ]",
+    );
+    expect(
+      await text(
+        "const { URL: again, performance: { accuracy = 1 } } = { URL, performance };\n[again, accuracy]",
+      ),
+    ).toBe("[ 'http://x', 0.5 ]");
+    expect(
+      await text("function inner(performance: number, Map = 2) { return { performance, Map }; }\ninner(1)"),
+    ).toBe("{ performance: 1, Map: 2 }");
+    expect(
+      await text("import { at, E } from './timed.ts';\n[at, E.A, typeof globalThis.fetch('data:,').then]"),
+    ).toBe("[ 'a', 0, 'function' ]");
+    expect(
+      await text("for (let i = 0; i < 3; i++) Promise += i;\nenum Event { Map = 4 }\n[Promise, Event.Map]"),
+    ).toBe("[ 8, 4 ]");
+    expect(await text("import { performance } from 'node:perf_hooks';\ntypeof performance.now()")).toBe(
+      "'number'",
+    );
+    const { error } = await kernel.execute("const crypto = { performance }; throw new Error(String(Math))");
+    expect(plain(error!.traceback.join("\n"))).toMatch(/: 6\n[\s\S]*cell \d+:1:39$/);
+  });
+
   it("keeps bindings live between cells", async () => {
     await text("let count = 3;\nfunction next() { return ++count; }");
     await text("count = 100; next()");

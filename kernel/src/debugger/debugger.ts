@@ -56,8 +56,8 @@ export class CellDebugger {
 
   constructor(
     private readonly emit: (event: Json) => void,
-    /** Names that cells have declared. */
-    private readonly names: () => Iterable<string>,
+    /** Names that cells have declared, and what they are called at run time. */
+    private readonly names: () => Iterable<[name: string, atRunTime: string]>,
   ) {}
 
   get state(): { attached: boolean; stopsAtErrors: boolean } {
@@ -320,9 +320,9 @@ export class CellDebugger {
   async #notebookVariables(): Promise<Json> {
     if (!this.#inspector || !this.#variables) return { variables: [] };
     const variables = this.#variables;
-    const asked = [...this.names()].map(async (name) => ({
+    const asked = [...this.names()].map(async ([name, atRunTime]) => ({
       name,
-      ...(await this.#evaluate(shortened(name))),
+      ...(await this.#evaluate(shortened(atRunTime))),
     }));
     const found = (await settledOnes(asked)).filter(({ exceptionDetails }) => !exceptionDetails);
     return {

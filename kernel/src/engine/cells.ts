@@ -1,5 +1,6 @@
 import { SourceMap } from "node:module";
-import type { CompiledCell } from "../link.js";
+import { applyEdits } from "../language/compile.js";
+import type { CompiledCell, Edit } from "../link.js";
 
 export interface CellPosition {
   /** Counts from 1. */
@@ -10,12 +11,12 @@ export interface CellPosition {
 
 /** The cells that ran, and the generated local modules, by the name of their script: finds the user's lines from V8's positions. */
 export class CellSources {
-  readonly #cells = new Map<string, { source: string; cell: CompiledCell }>();
+  readonly #cells = new Map<string, { source: string; renamed: string; cell: CompiledCell }>();
   /** Of scripts whose code was generated, cells and local modules. */
   readonly #maps = new Map<string, SourceMap>();
 
   add(fileName: string, source: string, cell: CompiledCell): void {
-    this.#cells.set(fileName, { source, cell });
+    this.#cells.set(fileName, { source, renamed: applyEdits(source, cell.renames), cell });
     if (cell.generated) this.addMap(fileName, cell.generated.map);
   }
 
@@ -30,11 +31,13 @@ export class CellSources {
 
   /** From a position in the script that ran to the one in the cell or file. */
   original(fileName: string, line: number, column: number): CellPosition {
-    const position = this.#beforeEdits(fileName, line, column);
+    const entry = this.#cells.get(fileName);
+    let position = { line, column };
+    if (entry) position = undo(entry.cell.generated?.source ?? entry.renamed, entry.cell.edits, position);
     const found = this.#maps.get(fileName)?.findEntry(position.line - 1, position.column - 1);
-    return found && "originalLine" in found
-      ? { line: found.originalLine + 1, column: found.originalColumn + 1 }
-      : position;
+    if (found && "originalLine" in found)
+      position = { line: found.originalLine + 1, column: found.originalColumn + 1 };
+    return entry ? undo(entry.source, entry.cell.renames, position) : position;
   }
 
   /** The line of the script that ran which stands for a line of the cell, or for the next one that has code. */
@@ -50,25 +53,22 @@ export class CellSources {
     }
     return best.generated;
   }
+}
 
-  #beforeEdits(fileName: string, line: number, column: number): CellPosition {
-    const entry = this.#cells.get(fileName);
-    if (!entry) return { line, column };
-    const { cell } = entry;
-    const source = cell.generated?.source ?? entry.source;
-    // Edits keep the lines, so that only those of the same line move the column.
-    const lineStart = nthLineStart(source, line);
-    let shift = 0;
-    for (const edit of cell.edits) {
-      if (edit.start < lineStart) continue;
-      const newText = edit.text.split("\n")[0]!;
-      if (edit.start - lineStart + shift >= column - 1) break;
-      const after = edit.start - lineStart + shift + newText.length;
-      if (after >= column) return { line, column: edit.start - lineStart + 1 };
-      shift += newText.length - (edit.end - edit.start);
-    }
-    return { line, column: Math.max(1, column - shift) };
+/** From a position behind edits, which keep the lines, to the one in the source before them. */
+function undo(source: string, edits: Edit[], { line, column }: CellPosition): CellPosition {
+  // Only those of the same line move the column.
+  const lineStart = nthLineStart(source, line);
+  let shift = 0;
+  for (const edit of edits) {
+    if (edit.start < lineStart) continue;
+    const newText = edit.text.split("\n")[0]!;
+    if (edit.start - lineStart + shift >= column - 1) break;
+    const after = edit.start - lineStart + shift + newText.length;
+    if (after >= column) return { line, column: edit.start - lineStart + 1 };
+    shift += newText.length - (edit.end - edit.start);
   }
+  return { line, column: Math.max(1, column - shift) };
 }
 
 function nthLineStart(source: string, line: number): number {

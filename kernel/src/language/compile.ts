@@ -2,6 +2,7 @@ import { stripTypeScriptTypes } from "node:module";
 import type * as t from "@babel/types";
 import type { CompiledCell, Edit } from "../link.js";
 import { asLoop, CapturedNames, loopText } from "./loops.js";
+import { Shadowing } from "./shadowing.js";
 import {
   boundNames,
   type CellSyntax,
@@ -27,6 +28,7 @@ export const USING_HELPER = "__aronnax_using__";
 export class NameTable {
   readonly #ways = new Map<string, "let" | "var">();
   readonly captured = new CapturedNames();
+  readonly shadowing = new Shadowing();
 
   /** Whether a name is known to be lexical by now. */
   isLexical(name: string): boolean {
@@ -47,11 +49,24 @@ export class NameTable {
  * @param fastLoops - whether loops may become functions, which a debugger would show.
  */
 export async function compileCell(
-  syntax: CellSyntax,
+  cell: CellSyntax,
   names: NameTable,
   fileName: string,
   fastLoops: boolean,
 ): Promise<CompiledCell> {
+  const renames = names.shadowing.rename(cell);
+  const syntax = renames.length > 0 ? parseCell(applyEdits(cell.source, renames)) : cell;
+  return { renames, ...(await compileRenamed(syntax, names, fileName, fastLoops)) };
+}
+
+type Compiled = Omit<CompiledCell, "renames">;
+
+async function compileRenamed(
+  syntax: CellSyntax,
+  names: NameTable,
+  fileName: string,
+  fastLoops: boolean,
+): Promise<Compiled> {
   const showsResult = endsInValue(syntax.program);
   names.captured.add(syntax);
   if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult, fastLoops);
@@ -73,7 +88,7 @@ async function emitCell(
   fileName: string,
   showsResult: boolean,
   fastLoops: boolean,
-): Promise<CompiledCell> {
+): Promise<Compiled> {
   const { transform } = await import("esbuild");
   const result = await transform(syntax.source, {
     loader: "ts",
@@ -81,6 +96,7 @@ async function emitCell(
     supported: { decorators: false },
     sourcemap: "external",
     sourcefile: fileName,
+    charset: "utf8",
     tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true, useDefineForClassFields: true } },
   });
   const emitted = parseCell(result.code);

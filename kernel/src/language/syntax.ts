@@ -275,20 +275,22 @@ const VALUED = /^TS(Enum|Module|Export|ImportEquals|External|QualifiedName)/;
 /** Names that the program uses as values, beside those that it exports by a list; what else it imports is types only. */
 export function valueNames(program: t.Node): Set<string> {
   const names = new Set<string>();
-  const enter = (node: t.Node): boolean => {
-    if (node.type === "ImportDeclaration") return false;
-    if (node.type === "ExportSpecifier") return false;
+  visitValues(program, (node) => {
     if (node.type === "Identifier") names.add(node.name);
-    if ("computed" in node && node.computed === false) {
-      // The name of a member or of a property is none of a value.
-      const hidden = "property" in node ? node.property : "key" in node ? node.key : undefined;
-      for (const child of childrenOf(node)) if (child !== hidden) visit(child, enter);
-      return false;
-    }
-    return !node.type.startsWith("TS") || TYPED.test(node.type) || VALUED.test(node.type);
-  };
-  visit(program, enter);
+    return node.type !== "ImportDeclaration" && node.type !== "ExportSpecifier";
+  });
   return names;
+}
+
+/** Walks through what is left without types, and without the names of members and properties; `enter` as in `visit`. */
+export function visitValues(node: t.Node, enter: (node: t.Node) => boolean): void {
+  if (node.type.startsWith("TS") && !TYPED.test(node.type) && !VALUED.test(node.type)) return;
+  if (!enter(node)) return;
+  let name: unknown;
+  if ("computed" in node && node.computed === false)
+    name = "property" in node ? node.property : "key" in node ? node.key : undefined;
+  else if (node.type === "TSEnumMember") name = node.id;
+  for (const child of childrenOf(node)) if (child !== name) visitValues(child, enter);
 }
 
 /** Whether Node's removal of types refused syntax that is more than types. */

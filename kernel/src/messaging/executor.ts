@@ -52,8 +52,8 @@ export class Executor {
   count = 0;
   /** The request whose cell runs now. */
   current: Message | undefined;
-  /** Names of values that cells have declared. */
-  readonly valueNames = new Set<string>();
+  /** Names of values that cells have declared, and those that they have at run time. */
+  readonly valueNames = new Map<string, string>();
   /** Aborted by an interrupt that comes while the cell is still being checked or compiled. */
   #preparation = new AbortController();
 
@@ -204,7 +204,8 @@ export class Executor {
       !this.ports.debugging().attached,
     );
     for (const { name, kind } of syntax.declarations) {
-      if (kind === "variable" || kind === "constant") this.valueNames.add(name);
+      if (kind === "variable" || kind === "constant")
+        this.valueNames.set(name, this.#names.shadowing.nameOf(name));
     }
     if (syntax.declarations.length > 0 || syntax.augments) this.ports.checker.declare(syntax);
     return compiled;
