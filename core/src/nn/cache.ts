@@ -53,6 +53,13 @@ export class KeyValueCache extends Module {
 
   /** Writes a layer's keys and values [batch, time, heads, headDim] at `position`; returns all that the layer holds. */
   append(layer: number, key: Tensor, value: Tensor): [keys: Tensor, values: Tensor] {
+    const [, time] = key.shape;
+    const [, length] = this.keys[layer]!.shape;
+    if (time! > length!)
+      throw new ShapeError(
+        `cache: ${time} tokens, and room for ${length}`,
+        "make a longer cache: newCache(batch, length)",
+      );
     const at = [0, this.position, 0, 0];
     const keys = dynamicUpdateSlice(this.keys[layer]!, key.astype(this.keys[layer]!.dtype), at);
     const values = dynamicUpdateSlice(this.values[layer]!, value.astype(this.values[layer]!.dtype), at);

@@ -71,7 +71,7 @@ export class Conv2d extends Conv {
     kernel: number | readonly [number, number],
     options: ConvOptions = {},
   ) {
-    super(inputs, outputs, typeof kernel === "number" ? [kernel, kernel] : kernel, options);
+    super(inputs, outputs, typeof kernel === "object" ? kernel : [kernel, kernel], options);
   }
 }
 
@@ -96,6 +96,13 @@ export class GroupNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
+    const [channels] = this.weight.shape;
+    if (x.ndim < 2 || x.shape[1] !== channels) {
+      throw new ShapeError(
+        `GroupNorm of ${channels} channels: x has shape [${x.shape.join(", ")}]`,
+        "x is [batch, channels, ...space]",
+      );
+    }
     const grouped = reshape(cast(x, "float32"), [x.shape[0]!, this.groups, -1]);
     const centred = sub(grouped, mean(grouped, -1, { keepDims: true }));
     const scale = rsqrt(add(variance(grouped, -1, { keepDims: true }), this.epsilon));

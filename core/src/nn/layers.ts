@@ -63,6 +63,15 @@ export class Embedding extends Module {
   }
 }
 
+/** A last axis of 1 would be broadcast. */
+function checkFeatures(norm: string, x: Tensor, weight: Tensor): void {
+  if (x.shape.at(-1) === weight.shape[0]) return;
+  throw new ShapeError(
+    `${norm} of ${weight.shape[0]} features: x has shape [${x.shape.join(", ")}]`,
+    "the last axis of x must be the layer's number of features",
+  );
+}
+
 export interface RMSNormOptions {
   epsilon?: number;
   /** Multiplies by 1 + weight, in float32, with weights that begin at 0 (Gemma). Default false. */
@@ -85,6 +94,7 @@ export class RMSNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
+    checkFeatures("RMSNorm", x, this.weight);
     const wide = cast(x, "float32");
     const normed = mul(wide, rsqrt(add(mean(square(wide), -1, { keepDims: true }), this.epsilon)));
     if (this.plusOne) return cast(mul(normed, add(cast(this.weight, "float32"), 1)), x.dtype);
@@ -106,6 +116,7 @@ export class LayerNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
+    checkFeatures("LayerNorm", x, this.weight);
     const wide = cast(x, "float32");
     const centred = wide.sub(mean(wide, -1, { keepDims: true }));
     const scale = rsqrt(add(variance(wide, -1, { keepDims: true }), this.epsilon));

@@ -7,7 +7,8 @@ import { add, cast, div, equal, exp, maximum, mul, square, sub, tanh, where } fr
 import { logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { isInteger } from "../graph/dtype.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { customVjp } from "../transform/custom.js";
 import { scan } from "../transform/scan.js";
 
@@ -16,6 +17,7 @@ import { scan } from "../transform/scan.js";
  *
  * The target's logit is picked by comparison, not by a gather, so that it and its gradient fuse with the reads of the logits.
  *
+ * @param targets - from 0 to classes - 1: others are not found out. A position that does not count has the weight 0, not a target of -100
  * @param weights - [...], the share of each position; default 1 each
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, weights?: Tensor): Tensor {
@@ -25,10 +27,16 @@ export function crossEntropy(logits: Tensor, targets: Tensor, weights?: Tensor):
       "targets have the shape of the logits without the last axis",
     );
   }
+  checkTargets("crossEntropy", targets);
   const wide = cast(logits, "float32");
   const losses = sub(logsumexp(wide, -1), sum(where(isTarget(wide, targets), wide, 0), -1));
   if (weights === undefined) return mean(losses);
   return div(sum(mul(losses, weights)), maximum(sum(weights), 1));
+}
+
+function checkTargets(loss: string, targets: Tensor): void {
+  if (!isInteger(targets.dtype))
+    throw new DTypeError(`${loss}: targets are ${targets.dtype}`, 'give classes, integers: .astype("int32")');
 }
 
 /** [..., classes]: whether the class is the target. */
@@ -69,6 +77,7 @@ export function linearCrossEntropy(
       "hidden is [..., time, features], weight [classes, features], targets [..., time]",
     );
   }
+  checkTargets("linearCrossEntropy", targets);
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk > 0))
     throw new ArgumentError(`linearCrossEntropy: chunk is ${chunk}`, "give a positive integer");
   const time = targets.shape.at(-1)!;

@@ -2,6 +2,7 @@
 import { gelu, mul, relu, silu, square } from "../array/elementwise.js";
 import { split } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
+import { ArgumentError } from "../graph/errors.js";
 import { checkpointName } from "../transform/remat.js";
 import { type Initializer, normalInit } from "./initializers.js";
 import { Linear } from "./layers.js";
@@ -17,6 +18,14 @@ export const activations = {
 } as const satisfies Record<string, (x: Tensor) => Tensor>;
 
 export type Activation = keyof typeof activations;
+
+function checkActivation(activation: Activation): void {
+  if (!Object.hasOwn(activations, activation))
+    throw new ArgumentError(
+      `the activation is ${JSON.stringify(activation)}`,
+      `one of ${Object.keys(activations).join(", ")}`,
+    );
+}
 
 export interface MlpOptions {
   /** Default "silu" where gated, else "gelu". */
@@ -36,6 +45,7 @@ export class Mlp extends Module {
   constructor(features: number, hidden: number, options: MlpOptions = {}) {
     super();
     const { activation = "gelu", bias = false, init = normalInit(0.02), outputInit = init } = options;
+    checkActivation(activation);
     this.activation = activation;
     this.upProj = new Linear(features, hidden, { bias, init, axes: ["mlp", "embed"] });
     this.downProj = new Linear(hidden, features, { bias, init: outputInit, axes: ["embed", "mlp"] });
@@ -66,6 +76,7 @@ export class GatedMlp extends Module {
     } = options;
     const layer = (outputs: number): Linear =>
       new Linear(features, outputs, { bias, init, axes: ["mlp", "embed"] });
+    checkActivation(activation);
     this.activation = activation;
     this.gateProj = fused ? null : layer(hidden);
     this.upProj = fused ? null : layer(hidden);

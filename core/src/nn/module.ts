@@ -49,6 +49,12 @@ export abstract class Module {
    */
   protected parameter(name: string, shape: Shape, options: ParameterOptions = {}): Tensor {
     const { init = normalInit(0.02), axes = shape.map(() => null), dtype = "float32" } = options;
+    if (!shape.every((size) => Number.isInteger(size) && size >= 1)) {
+      throw new ArgumentError(
+        `${this.constructor.name}: the parameter "${name}" would have the shape [${shape.map(String).join(", ")}]`,
+        "give positive integers as numbers of features",
+      );
+    }
     if (axes.length !== shape.length) {
       throw new ArgumentError(
         `parameter "${name}": ${axes.length} logical axes for shape [${shape.join(", ")}]`,

@@ -25,6 +25,8 @@ export interface JitOptions {
    * value of its shape that it was computed from, else whole on every device of the mesh.
    */
   place?: (path: string, aval: Aval) => Placement | undefined;
+  /** It is meant to be traced for many shapes or structures: no warning of it. Default false. */
+  manyTraces?: boolean;
 }
 
 /** A compiled function. */
@@ -65,7 +67,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     if (entry === undefined) {
       entry = build(args, flat);
       entries.set(key, entry);
-      if (entries.size === manyTraces) {
+      if (entries.size === manyTraces && options.manyTraces !== true) {
         console.warn(
           `jit(${name}) has been traced ${manyTraces} times: static arguments or shapes change from call to call. Pass numbers that change as Tensors, and pad shapes.`,
         );

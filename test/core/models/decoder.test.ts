@@ -242,6 +242,11 @@ describe("a configuration that cannot be", () => {
       () => llm.llama(size).forward(random.integers(1, [5], 0, 4)),
       /tokens of shape \[5\]/,
     ],
+    [
+      "a batch that is its tokens alone",
+      () => llm.llama(size).loss(random.integers(1, [1, 5], 0, 4) as never),
+      /loss of a batch without targets/,
+    ],
   ])("names %s", (_, make, message) => {
     expect(make).toThrow(message);
   });

@@ -75,4 +75,8 @@ it("refuses windows that leave tokens out, and texts without any", async () => {
   await expect(llm.perplexity(model, ["", "a"], { tokenizer, context: 8 })).rejects.toThrow(
     /no token to predict/,
   );
+  const none = llm.perplexity(model, "abc", { context: 8 } as llm.PerplexityOptions);
+  await expect(none).rejects.toThrow(/no tokenizer/);
+  const odd = llm.perplexity(model, 5 as never, { tokenizer, context: 8 });
+  await expect(odd).rejects.toThrow(/the texts are number/);
 });

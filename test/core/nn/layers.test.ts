@@ -1,6 +1,6 @@
 /** Layers against their definitions in jax. */
 import "../../support/runtime.js";
-import { jit, nn, random, type Tensor, tree, where } from "aronnax";
+import { jit, nn, random, type Tensor, tree, where, zeros } from "aronnax";
 import { describe, expect, it } from "vitest";
 import { hostArray } from "../../oracle/arrays.js";
 import { askOne, verifyAtEnd } from "../../oracle/oracle.js";
@@ -152,5 +152,40 @@ describe("initializers have the moments of torch.nn.init", () => {
       for (const [i, row] of rows.entries())
         for (const [j, y] of row.entries()) expect(y).toBeCloseTo(i === j ? 4 : 0, 4);
     }
+  });
+});
+
+describe("what a layer cannot do is named", () => {
+  it.each<[string, () => unknown, RegExp]>([
+    // A last axis of 1 would be broadcast to the number of features.
+    ["RMSNorm of one feature", () => new nn.RMSNorm(4).forward(zeros([3, 1])), /RMSNorm of 4 .* \[3, 1\]/],
+    [
+      "LayerNorm of one feature",
+      () => new nn.LayerNorm(4).forward(zeros([3, 1])),
+      /LayerNorm of 4 .* \[3, 1\]/,
+    ],
+    [
+      "GroupNorm of one channel",
+      () => new nn.GroupNorm(2, 4).forward(zeros([2, 1, 8])),
+      /GroupNorm of 4 .* \[2, 1, 8\]/,
+    ],
+    ["a layer without outputs", () => new nn.Linear(4, undefined as never), /Linear: .* \[undefined, 4\]/],
+    ["a fraction of a feature", () => new nn.Linear(2.5, 4), /Linear: .* \[4, 2.5\]/],
+    ["a convolution without a kernel", () => new nn.Conv2d(3, 4, undefined as never), /Conv2d: .*undefined/],
+    [
+      "an unknown activation",
+      () => new nn.Mlp(2, 4, { activation: "swish" as never }),
+      /activation is "swish"/,
+    ],
+    [
+      "a full cache",
+      () => {
+        const [k, v] = [zeros([1, 6, 2, 4]), zeros([1, 6, 2, 4])];
+        new nn.KeyValueCache({ layers: 1, batch: 1, length: 4, heads: 2, headDim: 4 }).append(0, k, v);
+      },
+      /6 tokens, and room for 4/,
+    ],
+  ])("%s", (_, run, message) => {
+    expect(run).toThrow(message);
   });
 });

@@ -91,4 +91,7 @@ it("computes no gradients where none are asked for", async () => {
 it("says what does not fit", () => {
   expect(() => nn.linearCrossEntropy(hidden, weight.transpose(), targets)).toThrow(/weight \[8, 21\]/);
   expect(() => nn.linearCrossEntropy(hidden, weight, targets, { chunk: 0 })).toThrow(/chunk is 0/);
+  const shares = targets.astype("float32");
+  expect(() => nn.linearCrossEntropy(hidden, weight, shares)).toThrow(/targets are float32/);
+  expect(() => nn.crossEntropy(hidden, shares)).toThrow(/targets are float32/);
 });

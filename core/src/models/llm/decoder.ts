@@ -7,7 +7,7 @@ import { iota } from "../../array/creation.js";
 import { add, div, mul, tanh } from "../../array/elementwise.js";
 import { split } from "../../array/joining.js";
 import { reshape } from "../../array/shaping.js";
-import type { Tensor } from "../../array/tensor.js";
+import { Tensor } from "../../array/tensor.js";
 import { ArgumentError, ShapeError } from "../../graph/errors.js";
 import { attention } from "../../nn/attention.js";
 import { KeyValueCache } from "../../nn/cache.js";
@@ -240,6 +240,12 @@ export class Decoder extends Module implements LanguageModel {
 
   /** Mean cross-entropy of the next token in nats, and the experts' auxiliary loss; the logits never exist for the whole batch. */
   loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+    if (!(targets instanceof Tensor)) {
+      throw new ArgumentError(
+        `${this.family?.name ?? "decoder"}: the loss of a batch without targets`,
+        "give { inputs, targets }, integers [batch, time] each",
+      );
+    }
     const { logitSoftCap: softCap, experts, layers } = this.config;
     const output = this.lmHead ?? this.model.embedTokens;
     const { x, statistics } = this.run(inputs, { segments, positions });
@@ -252,9 +258,10 @@ export class Decoder extends Module implements LanguageModel {
   private run(tokens: Tensor, options: ForwardOptions): State {
     const { config } = this;
     const { embedTokens, embedPositions, layers, norm: last } = this.model;
-    if (tokens.ndim !== 2) {
+    if (!(tokens instanceof Tensor) || tokens.ndim !== 2) {
+      const what = tokens instanceof Tensor ? `of shape [${tokens.shape.join(", ")}]` : "that are no Tensor";
       throw new ShapeError(
-        `${this.family?.name ?? "decoder"}: tokens of shape [${tokens.shape.join(", ")}]`,
+        `${this.family?.name ?? "decoder"}: tokens ${what}`,
         "give integers [batch, time]",
       );
     }

@@ -60,7 +60,7 @@ const read = jit(
     cache.advance(prompts.shape[1]!);
     return choose(slice(model.logits(last), null, 0), cache, state, setting);
   },
-  { name: "read_prompts", donate: [0], tag: tagOf },
+  { name: "read_prompts", donate: [0], tag: tagOf, manyTraces: true },
 );
 
 /** Draws up to `limit` tokens a row, at most `room`; fewer once every row is done. */
@@ -87,7 +87,7 @@ const decode = jit(
     );
     return { state: end.state, drawn: end.drawn };
   },
-  { name: "decode_tokens", donate: [0], tag: tagOf },
+  { name: "decode_tokens", donate: [0], tag: tagOf, manyTraces: true },
 );
 
 function tagOf(path: string): "cache" | undefined {

@@ -8,6 +8,7 @@ import { expandDims, squeeze } from "../../array/shaping.js";
 import type { Tensor } from "../../array/tensor.js";
 import type { Tokenizer } from "../../data/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
+import { refuseUnknown } from "../../graph/spelling.js";
 import { Interrupted, Interruption } from "../../host/interrupt.js";
 import { jit } from "../../transform/jit.js";
 import { checkTokenizer } from "./check-tokenizer.js";
@@ -25,6 +26,15 @@ export interface PerplexityOptions {
   batchSize?: number;
   signal?: AbortSignal;
 }
+
+const optionNames: readonly (keyof PerplexityOptions)[] = [
+  "tokenizer",
+  "context",
+  "stride",
+  "startId",
+  "batchSize",
+  "signal",
+];
 
 export interface Perplexity {
   /** exp(nats / tokens): the number of equally likely tokens that would be as hard to guess. It depends on the tokenizer. */
@@ -49,7 +59,7 @@ const windowNats = jit(
     const picked = squeeze(takeAlongAxis(logits, expandDims(targets, -1), -1), -1);
     return sum(mul(sub(logsumexp(logits, -1), picked), weights), -1);
   },
-  { name: "window_nats" },
+  { name: "window_nats", manyTraces: true },
 );
 
 /** A window of a text: its tokens, and how many of them, at its end, are predicted. */
@@ -68,8 +78,13 @@ export async function perplexity(
   texts: string | readonly string[],
   options: PerplexityOptions,
 ): Promise<Perplexity> {
+  if (typeof (options?.tokenizer as Partial<Tokenizer> | undefined)?.encode !== "function")
+    throw new ArgumentError("perplexity: there is no tokenizer", "pass { tokenizer, context }");
+  refuseUnknown("perplexity: there is no option", Object.keys(options), optionNames);
   const { tokenizer, context, stride = Math.ceil(context / 2), startId, batchSize = 8 } = options;
   const list = typeof texts === "string" ? [texts] : texts;
+  if (!Array.isArray(list))
+    throw new ArgumentError(`perplexity: the texts are ${typeof texts}`, "give a text or an array of texts");
   for (const [name, value] of Object.entries({ context, stride, batchSize })) {
     if (!Number.isInteger(value) || value < 1)
       throw new ArgumentError(`perplexity: ${name} is ${value}`, "give a positive integer");

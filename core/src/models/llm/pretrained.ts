@@ -149,7 +149,7 @@ function assembler(to: Placement | undefined): (parts: Tensor[], transposed: boo
   if (known !== undefined) return known;
   const made = jit(
     (parts: Tensor[], transposed: boolean): Tensor => (transposed ? transpose(parts[0]!) : stack(parts)),
-    { name: "assemble_parameter", tag: () => "parameter", place: () => to },
+    { name: "assemble_parameter", tag: () => "parameter", place: () => to, manyTraces: true },
   );
   assemblers.set(key, made);
   return made;
