@@ -143,6 +143,14 @@ describe("execution", () => {
     expect(await text("import { performance } from 'node:perf_hooks';\ntypeof performance.now()")).toBe(
       "'number'",
     );
+    writeFileSync(
+      join(kernel.folder, "notebooks", "where.ts"),
+      "export const browser = typeof (globalThis as object as { window?: unknown }).window + eval('typeof window');",
+    );
+    await text("const window = 512, document = 'a text';");
+    expect(await text("import { browser } from './where.ts';\n[browser, window, document]")).toBe(
+      "[ 'undefinedundefined', 512, 'a text' ]",
+    );
     const { error } = await kernel.execute("const crypto = { performance }; throw new Error(String(Math))");
     expect(plain(error!.traceback.join("\n"))).toMatch(/: 6\n[\s\S]*cell \d+:1:39$/);
   });

@@ -3,7 +3,12 @@ import type { Edit } from "../link.js";
 import { type CellSyntax, visitValues } from "./syntax.js";
 
 /** Names that all code of the process, the kernel's and that of packages too, takes for what Node made them. */
-const GLOBALS = new Set(Object.getOwnPropertyNames(globalThis));
+const GLOBALS = new Set([
+  ...Object.getOwnPropertyNames(globalThis),
+  // By these packages tell where they run: after `const window = 512` they would believe to be in a browser.
+  ...["window", "document", "self", "location", "importScripts", "WorkerGlobalScope", "Deno", "Bun"],
+  ...["module", "exports", "require", "define", "__dirname", "__filename"],
+]);
 
 /** A joiner of no width: it may stand in an identifier, and messages that name one look as they should. */
 const MARK = "\u200d";
