@@ -138,7 +138,7 @@ class Server:
         signal.signal(signal.SIGINT, lambda *_: self.stop(EXIT_SIGNALLED))
         self._wake_read, self._wake_write = socket.socketpair()
         # Given up to tell a client that there is no descriptor for it.
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = open(os.devnull)
         log.info("ready on %s: %d x %s", self.socket_path, len(self.backend.devices), self.backend.platform)
         try:
             self._accept(listeners)
@@ -187,13 +187,14 @@ class Server:
     def _turn_away(self, listener: socket.socket, error: Exception) -> None:
         """No descriptor or no thread is left for a client: those who are here go on, and it is told."""
         log.warning("cannot take a client: %s", error)
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            os.close(self._spare)
-            try:
-                refuse(listener.accept()[0], f"the runtime cannot take another client: {error.strerror}", 0.2)
-            except OSError:
-                pass
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            return
+        self._spare.close()
+        try:
+            refuse(listener.accept()[0], f"the runtime cannot take another client: {error.strerror}", 0.2)
+            self._spare = open(os.devnull)
+        except OSError:
+            time.sleep(0.1)  # Another thread was faster.
 
     def _admit(self, connection: socket.socket, number: int) -> None:
         if connection.family == socket.AF_UNIX:
@@ -215,9 +216,10 @@ class Server:
             self._sessions.add(session)
         try:
             threading.Thread(target=session.run, name=f"client-{number}", daemon=True).start()
-        except RuntimeError:
+        except RuntimeError as error:
+            log.warning("cannot take a client: %s", error)
             self.forget(session)
-            raise
+            refuse(connection, f"the runtime cannot take another client: {error}", 0.2)
 
     def _is_idle(self) -> bool:
         with self._lock:
