@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from .errors import BufferDeleted, Fault
@@ -41,20 +41,19 @@ class Buffer:
             "Use the program's outputs from now on, or compile it without donating this argument.",
         )
 
-    def take(self, program: str) -> None:
-        """Marks the buffer as donated."""
-        self.array = None
-        self.taken_by = program
-
 
 class Pins:
-    """Keeps buffers from being donated while something still reads them."""
+    """Keeps buffers from being donated while something still reads them: clients share those of workspaces."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
-    def add(self, buffers: Iterable[Buffer]) -> None:
+    def add(self, buffers: Collection[Buffer]) -> None:
+        """Raises the fault of one that is not live."""
         with self._changed:
+            for buffer in buffers:
+                buffer.live()
             for buffer in buffers:
                 buffer.pins += 1
 
@@ -64,10 +63,22 @@ class Pins:
                 buffer.pins -= 1
             self._changed.notify_all()
 
-    def wait_free(self, buffer: Buffer) -> None:
-        with self._changed:
-            while buffer.pins:
-                self._changed.wait()
+    def take(self, buffers: list[Buffer], program: str) -> None:
+        """Marks buffers as donated once nothing reads them. Raises the fault of one that is not live by then."""
+        with self._lock:
+            for buffer in buffers:
+                if buffer.pins or buffer.array is None:
+                    self._wait_free(buffers)
+                    break
+            for buffer in buffers:
+                buffer.array = None
+                buffer.taken_by = program
+
+    def _wait_free(self, buffers: list[Buffer]) -> None:
+        while any(buffer.pins for buffer in buffers):
+            self._changed.wait()
+        for buffer in buffers:
+            buffer.live()
 
 
 def memory_by_device(buffers: Iterable[Buffer]) -> dict[Any, dict[str, int]]:

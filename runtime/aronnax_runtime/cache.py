@@ -26,11 +26,15 @@ _DEFAULT_LIMIT = 8 << 30
 
 
 def cache_folder() -> Path:
-    """ARONNAX_CACHE_DIR, else the user's cache folder."""
+    """ARONNAX_CACHE_DIR, else the user's cache folder, or one in /tmp for a user who has no home."""
     chosen = os.environ.get("ARONNAX_CACHE_DIR")
     if chosen:
         return Path(chosen) / "programs"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aronnax" / "programs"
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        caches = Path(f"/tmp/aronnax-{os.getuid()}")
+    return caches / "aronnax" / "programs"
 
 
 class ProgramCache:

@@ -210,9 +210,7 @@ def _sync(session: "Session", header: Header) -> None:
 
     def job() -> Answer:
         for array in arrays:
-            # A donated array is part of a later computation that is waited for too.
-            if not array.is_deleted():
-                wait(array)
+            wait(array)
         if failure is not None:
             raise failure
         return None, None

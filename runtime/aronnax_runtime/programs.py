@@ -85,17 +85,19 @@ class Program:
                 self._accept(i, buffer)
             arrays.append(array)
         donated = self.signature.donated
-        if donated:
-            self._before_donation(inputs, pins)
         if self._needed >= CHECK_ABOVE:
             self._require_memory()
+        if donated:
+            self._refuse_twice(inputs)
+            pins.take([inputs[i] for i in donated], self.name)
         try:
             results = self.backend.run(self.executable, arrays, self.handlers)
         except Exception as error:
-            self._after_donation(inputs)
+            # It may have taken some already.
+            for i in donated:
+                if not arrays[i].is_deleted():
+                    inputs[i].array = arrays[i]
             raise execution_fault(error, self.name) from None
-        for i in donated:
-            inputs[i].take(self.name)
         return [Buffer(array, *made) for array, made in zip(results, self._made, strict=True)]
 
     def _require_memory(self) -> None:
@@ -124,26 +126,16 @@ class Program:
             )
         self._accepted[i] = aval
 
-    def _before_donation(self, inputs: list[Buffer], pins: Pins) -> None:
-        donated = self.signature.donated
+    def _refuse_twice(self, inputs: list[Buffer]) -> None:
+        """Refuses a buffer that is taken by donation and passed a second time."""
         if len(set(map(id, inputs))) < len(inputs):
-            for i in donated:
+            for i in self.signature.donated:
                 uses = [j for j, buffer in enumerate(inputs) if buffer is inputs[i]]
                 if len(uses) > 1:
                     raise InvalidArgument(
                         f"inputs {uses} of {self.name} are one buffer, and input {i} is taken by donation",
                         "Pass the buffer once, or do not donate it.",
                     )
-        for i in donated:
-            if inputs[i].pins:
-                pins.wait_free(inputs[i])
-
-    def _after_donation(self, inputs: list[Buffer]) -> None:
-        """A failed run may have taken some of its donated inputs already."""
-        for i in self.signature.donated:
-            array = inputs[i].array
-            if array is not None and array.is_deleted():
-                inputs[i].take(self.name)
 
     def describe(self, cached: str | bool, seconds: float) -> dict[str, Any]:
         """ProgramInfo of the protocol."""

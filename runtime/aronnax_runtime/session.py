@@ -188,7 +188,7 @@ class Session:
         """The error as a client is to see it."""
         if isinstance(error, Fault):
             fault = error
-        elif isinstance(error, MemoryError | OSError) or type(error).__name__ == "JaxRuntimeError":
+        elif isinstance(error, MemoryError | OSError) or _is_of_jax(error):
             fault = execution_fault(error, what)
         else:
             log.error("client %d: %s failed", self.number, what, exc_info=error)
@@ -286,6 +286,11 @@ class Session:
     def take_failure(self) -> Fault | None:
         failure, self._failure = self._failure, None
         return failure
+
+
+def _is_of_jax(error: BaseException) -> bool:
+    """Whether jax says what went wrong on a device, or that an array is donated, which another client may have done."""
+    return type(error).__name__ == "JaxRuntimeError" or "has been deleted" in str(error)
 
 
 def refuse(connection: socket.socket, reason: str, patience: float = 0) -> None:

@@ -438,8 +438,13 @@ class Backend:
 
 
 def wait(array: Any) -> None:
-    """Blocks until an array is computed; raises what its computation raised."""
-    array.block_until_ready()
+    """Blocks until an array is computed; raises what its computation raised. One that was donated is part of a later
+    computation."""
+    try:
+        array.block_until_ready()
+    except RuntimeError:
+        if not array.is_deleted():
+            raise
 
 
 def _force_cpu_devices(count: int) -> None:

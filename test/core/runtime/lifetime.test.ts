@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
 import { AronnaxError } from "../../../core/src/graph/errors.js";
-import { RuntimeLost } from "../../../core/src/runtime/errors.js";
+import { BufferDeleted, InvalidArgument, RuntimeLost } from "../../../core/src/runtime/errors.js";
 import { pythonCommand } from "../../../core/src/runtime/locate.js";
 import { Runtime } from "../../../core/src/runtime/runtime.js";
 import type { RuntimeStatus } from "../../../core/src/runtime/types.js";
@@ -142,6 +142,36 @@ describe("the runtime process and its clients", () => {
     other.close();
     await expect(other.ping()).rejects.toThrow(RuntimeLost);
     await runtime.ping();
+  });
+
+  it("lets one client read what another takes by donation: whole, or with the reason why not", async () => {
+    const { runtime, directory } = await startRuntime();
+    const other = new Runtime({ directory, devices: "cpu" });
+    const size = 1 << 20;
+    const step = runtime.compile({ text: addProgram([size], true), outputs: [f32([size]), f32([])] });
+    const zero = runtime.put(new Float32Array(size), f32([size]));
+    let x = runtime.put(new Float32Array(size).fill(1), f32([size]));
+    const shared = runtime.workspace("shared");
+    await shared.set({ x });
+    const read = async () => {
+      try {
+        const { x: seen } = await other.workspace("shared").get(["x"]);
+        const values = await floats(other, seen!);
+        expect(values.every((value) => value === 1)).toBe(true);
+      } catch (error) {
+        // It was taken before it was named, or between that and its reading.
+        if (!(error instanceof BufferDeleted || error instanceof InvalidArgument)) throw error;
+      }
+    };
+    const reads: Promise<void>[] = [];
+    for (let i = 0; i < 40; i++) {
+      reads.push(read());
+      [x] = runtime.execute(step, [x, zero]) as [typeof x];
+      await shared.set({ x });
+    }
+    await Promise.all(reads);
+    other.close();
+    await runtime.shutdown();
   });
 
   it("is not waited for without end where it hangs", async () => {
