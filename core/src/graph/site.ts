@@ -2,7 +2,7 @@
  * Where in the user's program an operation was written.
  *
  * Capturing looks at V8's structured frames and finds the innermost one outside the array language; each such place has one Site, made
- * when it is met first. Text is formatted (with source maps applied) only when a location is printed or an error raised.
+ * when it is met first, with the text of its stack. Its location is looked up in the text only when it is printed or an error raised.
  */
 
 export interface SourceLocation {
@@ -61,6 +61,8 @@ export function captureSite(): Site | undefined {
     site = new Site();
     Error.captureStackTrace(site, captureSite);
     Error.stackTraceLimit = limit;
+    // Until its text is made a stack holds what its functions were called on: here the arrays of a whole model.
+    void site.stack;
     // Cells are edited and run again: their old places must not stay for ever.
     if (sites.size >= manySites) sites.clear();
     sites.set(key, site);

@@ -1,6 +1,7 @@
 /** Whether a step fits into the devices' memory, found out before it runs. */
 import { itemSize } from "../graph/dtype.js";
 import { AronnaxError } from "../graph/errors.js";
+import { collectGarbage } from "../host/garbage.js";
 import { Runtime } from "../runtime/runtime.js";
 import type { MemoryReport, ProgramInfo } from "../runtime/types.js";
 import { flatten } from "../transform/tree.js";
@@ -47,6 +48,15 @@ export function freeMemory(report: MemoryReport, held: number): number {
   return (report.host.availableBytes + held * report.devices.length) / report.devices.length;
 }
 
+/** Bytes that are free for a training that needs so many; where they are too few, what nobody uses any more is freed before. */
+async function freeFor(needed: number, held: number): Promise<number> {
+  const free = freeMemory(await Runtime.default().memory(), held);
+  if (needed <= free) return free;
+  // A notebook's cell that runs again leaves its earlier Trainer to the garbage collector, which knows nothing of devices.
+  await collectGarbage();
+  return freeMemory(await Runtime.default().memory(), held);
+}
+
 /**
  * Compares a state that is not on the devices yet with the free memory.
  *
@@ -56,7 +66,7 @@ export function freeMemory(report: MemoryReport, held: number): number {
 export async function requireStateMemory(state: TrainState, devices: number): Promise<void> {
   const parameters = sizeOf(state.model) / devices;
   const optimizer = sizeOf([state.optimizer, state.average, state.watch]) / devices;
-  const free = freeMemory(await Runtime.default().memory(), 0);
+  const free = await freeFor(parameters + optimizer, 0);
   if (parameters + optimizer <= free) return;
   const biggest = optimizer > parameters ? "the optimizer's state" : "parameters";
   throw new TooLargeForMemory(
@@ -76,8 +86,8 @@ export async function requireMemory(
   { batchSize, accumulate }: { batchSize: number; accumulate: number },
 ): Promise<void> {
   const held = need.parameters + need.optimizer;
-  const free = freeMemory(await Runtime.default().memory(), held);
   const total = held + need.activations + need.other;
+  const free = await freeFor(total, held);
   if (total <= free) return;
   const named = {
     "gradients and activations": need.activations,
