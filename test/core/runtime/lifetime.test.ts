@@ -164,8 +164,8 @@ describe("the runtime process and its clients", () => {
       }
     };
     const reads: Promise<void>[] = [];
-    for (let i = 0; i < 40; i++) {
-      reads.push(read());
+    for (let i = 0; i < 60; i++) {
+      reads.push(read(), read(), read());
       [x] = runtime.execute(step, [x, zero]) as [typeof x];
       await shared.set({ x });
     }
