@@ -285,7 +285,7 @@ function checkArguments(
   if (typeof (model as Partial<LanguageModel> | undefined)?.newCache !== "function")
     refuse("the first argument is no language model", "give a model that llm.load or llm.llama returned");
   refuseUnknown("generate: there is no option", Object.keys(options), optionNames);
-  if (typeof (options.tokenizer as Partial<Tokenizer> | undefined)?.encode !== "function")
+  if (typeof (options.tokenizer as Partial<Tokenizer> | undefined)?.stream !== "function")
     refuse("there is no tokenizer", "pass tokenizer, such as that of text.loadTokenizer(folder)");
   if (!Array.isArray(prompts)) refuse(`the prompts are ${typeof prompts}`, "give an array of prompts");
   const odd = prompts.find((prompt) => typeof prompt !== "string" && typeof prompt?.length !== "number");
