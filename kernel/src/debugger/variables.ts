@@ -85,8 +85,7 @@ export class Variables {
   /** Without a `type`: of one that is not Python's, JupyterLab shows the type in the place of the value. */
   async describe(variables: { name: string; value: RemoteObject }[]): Promise<Json[]> {
     const objects = variables.flatMap(({ value: { objectId } }) => (objectId ? [{ objectId }] : []));
-    const texts =
-      objects.length > 0 ? ((await this.#call(TEXTS_OF, objects, true)).result.value as string[]) : [];
+    const texts = objects.length > 0 ? await this.#texts(objects) : [];
     return variables.map(({ name, value }) => ({
       name,
       value: value.objectId ? (texts.shift() ?? String(value.description)) : shownPrimitive(value),
@@ -94,6 +93,15 @@ export class Variables {
       variablesReference:
         value.objectId && value.type === "object" ? this.#reference({ value: value.objectId }) : 0,
     }));
+  }
+
+  /** None where the thread that has them does not answer. */
+  async #texts(objects: { objectId: string }[]): Promise<(string | null)[]> {
+    try {
+      return (await this.#call(TEXTS_OF, objects, true)).result.value as (string | null)[];
+    } catch {
+      return [];
+    }
   }
 
   #call(
