@@ -28,13 +28,10 @@ export {
   diagonal,
   diff,
   elu,
-  hypot,
-  isinf,
   kron,
   leakyRelu,
   logicalAnd,
   logicalOr,
-  logSigmoid,
   meshgrid,
   nanToNum,
   outer,
@@ -59,6 +56,7 @@ export {
   swapAxes,
   transpose,
 } from "./array/shaping.js";
+export { hypot, logaddexp, logSigmoid, softplus } from "./array/smooth.js";
 export { argsort, bincount, median, quantile, searchSorted, sort, sortBy, topK } from "./array/sorting.js";
 export { Tensor } from "./array/tensor.js";
 export {
@@ -67,7 +65,6 @@ export {
   cummin,
   cumprod,
   cumsum,
-  logaddexp,
   logcumsumexp,
   maxPool,
 } from "./array/windows.js";

@@ -348,6 +348,12 @@ export function isfinite(x: TensorLike): Tensor {
   return isFloat(t.dtype) ? bind(isFinitePrimitive, [t], {}) : equal(t, t);
 }
 
+export function isinf(x: TensorLike): Tensor {
+  const [t] = promote("isinf", x) as [Tensor];
+  if (isComplex(t.dtype)) return or(isinf(real(t)), isinf(imag(t)));
+  return isFloat(t.dtype) ? equal(abs(t), Number.POSITIVE_INFINITY) : notEqual(t, t);
+}
+
 const selectPrimitive: Op<None> = {
   name: "select",
   ...oncePerElement,
@@ -483,10 +489,4 @@ export function gelu(x: Tensor, { approximate = false } = {}): Tensor {
     return mul(mul(x, 0.5), add(tanh(inner), 1));
   }
   return mul(mul(x, 0.5), erfc(mul(neg(x), Math.SQRT1_2)));
-}
-
-/** log(1 + exp(x)), without overflow. */
-export function softplus(x: Tensor): Tensor {
-  if (!isDifferentiable(x.dtype)) return softplus(cast(x, "float32"));
-  return add(maximum(x, 0), log1p(exp(neg(abs(x)))));
 }

@@ -1,16 +1,13 @@
 /** More of NumPy's vocabulary, written with the operations of the other files. */
-import { isComplex, isFloat, isInteger } from "../graph/dtype.js";
+import { isFloat } from "../graph/dtype.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { broadcastInDim, broadcastTo, reduceSum, zerosLike } from "./broadcast.js";
-import { imag, real } from "./complex.js";
 import { dotGeneral } from "./contraction.js";
 import { iota } from "./creation.js";
 import {
-  abs,
   add,
   and,
   cast,
-  div,
   equal,
   expm1,
   greater,
@@ -19,12 +16,8 @@ import {
   maximum,
   minimum,
   mul,
-  neg,
-  notEqual,
   or,
   promote,
-  softplus,
-  sqrt,
   sub,
   type TensorLike,
   where,
@@ -181,29 +174,11 @@ export function peakToPeak(x: Tensor, axes?: number | readonly number[]): Tensor
   return sub(max(x, axes), min(x, axes));
 }
 
-export function isinf(x: TensorLike): Tensor {
-  const [t] = promote("isinf", x) as [Tensor];
-  if (isComplex(t.dtype)) return or(isinf(real(t)), isinf(imag(t)));
-  return isFloat(t.dtype) ? equal(abs(t), Number.POSITIVE_INFINITY) : notEqual(t, t);
-}
-
 /** `x` with NaN replaced by `nan` and infinities by the largest numbers of the type. */
 export function nanToNum(x: Tensor, nan = 0): Tensor {
   if (!isFloat(x.dtype)) return x;
   const { max: top } = limits(x.dtype);
   return where(isnan(x), nan, minimum(maximum(x, -Number(top)), top));
-}
-
-/** sqrt(x² + y²), without overflow. */
-export function hypot(x: TensorLike, y: TensorLike): Tensor {
-  const [a, b] = promote("hypot", x, y).map((t) => abs(isFloat(t.dtype) ? t : cast(t, "float32"))) as [
-    Tensor,
-    Tensor,
-  ];
-  const [large, small] = [maximum(a, b), minimum(a, b)];
-  const ratio = div(where(equal(large, 0), 0, small), where(equal(large, 0), 1, large));
-  const infinite = or(isinf(a), isinf(b));
-  return where(infinite, Number.POSITIVE_INFINITY, mul(large, sqrt(add(mul(ratio, ratio), 1))));
 }
 
 /** Logical or of bools, of numbers whether they are not 0. */
@@ -218,11 +193,6 @@ export function logicalAnd(x: TensorLike, y: TensorLike): Tensor {
 
 function truth(x: TensorLike): Tensor {
   return cast(promote("truth", x)[0]!, "bool");
-}
-
-/** log sigmoid(x), without overflow. */
-export function logSigmoid(x: Tensor): Tensor {
-  return neg(softplus(neg(isInteger(x.dtype) ? cast(x, "float32") : x)));
 }
 
 /** x from 0 up, else `slope`·x. */

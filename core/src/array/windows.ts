@@ -8,29 +8,24 @@ import { ones, onesLike, zeros } from "./broadcast.js";
 import { resolvePadding } from "./convolution.js";
 import { literal, scalar } from "./creation.js";
 import {
-  abs,
-  add,
   and,
   cast,
   div,
-  equal,
-  exp,
   greaterEqual,
   lessEqual,
-  log1p,
   maximum,
   minimum,
   mul,
-  neg,
   not,
   or,
-  sub,
   uniform,
   where,
 } from "./elementwise.js";
 import { limits } from "./hostdata.js";
+import { concatenate } from "./joining.js";
 import { normalizeAxis } from "./shapes.js";
 import { flip, padWith, sliceRanges } from "./shaping.js";
+import { logaddexp } from "./smooth.js";
 import type { Tensor } from "./tensor.js";
 
 interface Windows {
@@ -311,27 +306,23 @@ function cumulative(
   axis: number,
   reverse: boolean,
   combine: (x: Tensor, y: Tensor) => Tensor,
-  neutral: number | bigint,
 ): Tensor {
   const along = normalizeAxis(name, axis, x.ndim);
   let result = reverse ? flip(x, along) : x;
   const length = x.shape[along]!;
   const zeros = x.shape.map(() => 0);
+  const part = (from: number, to: number): Tensor =>
+    sliceRanges(result, zeros.with(along, from), x.shape.with(along, to));
   for (let by = 1; by < length; by *= 2) {
-    const head = sliceRanges(result, zeros, x.shape.with(along, length - by));
-    const shifted = padWith(head, scalar(neutral, x.dtype), {
-      low: zeros.with(along, by),
-      high: zeros,
-      interior: zeros,
-    });
-    result = combine(shifted, result);
+    const combined = combine(part(0, length - by), part(by, length));
+    result = concatenate([part(0, by), combined], along);
   }
   return reverse ? flip(result, along) : result;
 }
 
 /** Products of the elements up to and with each, along an axis. */
 export function cumprod(x: Tensor, axis = 0, { reverse = false } = {}): Tensor {
-  return cumulative("cumprod", x.dtype === "bool" ? cast(x, "int32") : x, axis, reverse, mul, 1);
+  return cumulative("cumprod", x.dtype === "bool" ? cast(x, "int32") : x, axis, reverse, mul);
 }
 
 /** Products of the elements before each along the last axis, or after it. */
@@ -354,24 +345,15 @@ export function productsBefore(x: Tensor, { reverse = false } = {}): Tensor {
 
 /** The largest of the elements up to and with each, along an axis. */
 export function cummax(x: Tensor, axis = 0, { reverse = false } = {}): Tensor {
-  return cumulative("cummax", x, axis, reverse, maximum, identity("maximum", x.dtype));
+  return cumulative("cummax", x, axis, reverse, maximum);
 }
 
 /** The smallest of the elements up to and with each, along an axis. */
 export function cummin(x: Tensor, axis = 0, { reverse = false } = {}): Tensor {
-  return cumulative("cummin", x, axis, reverse, minimum, identity("minimum", x.dtype));
-}
-
-/** log(exp(x) + exp(y)), without overflow. */
-export function logaddexp(x: Tensor, y: Tensor): Tensor {
-  const top = maximum(x, y);
-  const difference = sub(x, y);
-  // Two equal infinities have no difference.
-  const apart = where(equal(x, y), 0, neg(abs(difference)));
-  return add(top, log1p(exp(apart)));
+  return cumulative("cummin", x, axis, reverse, minimum);
 }
 
 /** log of the sums of exp(x) up to and with each, along an axis. */
 export function logcumsumexp(x: Tensor, axis = 0, { reverse = false } = {}): Tensor {
-  return cumulative("logcumsumexp", x, axis, reverse, logaddexp, Number.NEGATIVE_INFINITY);
+  return cumulative("logcumsumexp", isFloat(x.dtype) ? x : cast(x, "float32"), axis, reverse, logaddexp);
 }
