@@ -82,6 +82,13 @@ export class Progress<M extends TrainableModel> {
     await this.#config.data.restore(position);
   }
 
+  /** Takes the data back to the state's position: a batch that was read and not computed must come again. */
+  async returnData(): Promise<void> {
+    if (this.state === undefined) return;
+    // Data that cannot be read any more may be what failed; the next call will say so.
+    await this.#config.data.restore(this.position!).catch(() => {});
+  }
+
   /** Takes the state of a checkpoint, or that before the first step. */
   async #begin(checkpoint: Checkpoint | undefined): Promise<void> {
     const { model, optimizer, average, spikes, seed = 0, checkMemory, resume } = this.#config;

@@ -273,6 +273,7 @@ export class Trainer<M extends TrainableModel> {
           : `${what} was lost at step ${this.#at.step}: call fit() again to go on from the checkpoint of step ${last}.`,
       );
     }
+    await this.#at.returnData();
     return emitToAll(this.#callbacks, "onException", error, this.#handle);
   }
 

@@ -2,7 +2,7 @@
 import "../../support/runtime.js";
 import { nn, Trainer, type text } from "aronnax";
 import { expect, it } from "vitest";
-import { altered, config, source } from "./support.js";
+import { altered, config, losses, source } from "./support.js";
 
 it.each<[string, (batch: text.Batch) => unknown, RegExp]>([
   ["no batch", () => undefined, /data.next\(\) gave undefined in place of a batch/],
@@ -27,6 +27,21 @@ it.each<[string, (batch: text.Batch) => unknown, RegExp]>([
   const trainer = new Trainer(config({ data, steps: 4 }));
   await expect(trainer.fit()).rejects.toThrow(message);
   expect(trainer.step).toBe(2);
+});
+
+it("are read again after they were refused", async () => {
+  const whole = new Trainer(config({ steps: 4 }));
+  await whole.fit();
+  let broken = true;
+  const data = altered(source(), (batch, i) => {
+    if (i !== 2 || !broken) return batch;
+    broken = false;
+    return { ...batch, inputs: batch.inputs.subarray(1) };
+  });
+  const trainer = new Trainer(config({ data, steps: 4 }));
+  await expect(trainer.fit()).rejects.toThrow(/inputs is Int32Array of 63/);
+  await trainer.fit();
+  expect(losses(trainer)).toEqual(losses(whole));
 });
 
 it("but a loss of the user's own may read targets as it likes", async () => {
