@@ -230,7 +230,7 @@ const asking = new Worker(\`
   }
   expect(results).toEqual(results.map((_, i) => `${i + 0.5}`));
   await kernel.execute("await asking.terminate()");
-});
+}, 60_000);
 
 it("tells the notebook's variables while a cell runs", async () => {
   await kernel.execute("const before = 41;");
