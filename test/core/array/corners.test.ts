@@ -187,6 +187,34 @@ checkProperties("corners", [
     (x, i, j) => a.dynamicSlice(x, [i.slice(0), j.slice(0)], [2, 2]),
     "lambda x, i, j: x[1:3, 2:4]",
   ),
+  ...(
+    [
+      ["softplus", (x) => a.softplus(x), "nn.softplus"],
+      ["logSigmoid", (x) => a.logSigmoid(x), "nn.log_sigmoid"],
+      ["logaddexp", (x) => a.logaddexp(x, 0), "lambda x: jnp.logaddexp(x, 0.0)"],
+      ["logcumsumexp", (x) => a.logcumsumexp(x), "lax.cumlogsumexp"],
+      ["hypot", (x) => a.hypot(x.add(3), 3), "lambda x: jnp.hypot(x + 3, 3.0)"],
+    ] as readonly [string, (x: Tensor) => Tensor, string][]
+  ).map(([name, ours, theirs]) =>
+    row(
+      `second derivative of ${name} where its pieces meet`,
+      [float32([0, 0, 2, -100])],
+      gradient((x) => gradient(ours)(x).sin()),
+      `lambda x: jax.grad(lambda y: jnp.sum(jnp.sin(jax.grad(lambda z: jnp.sum((${theirs})(z)))(y))))(x)`,
+    ),
+  ),
+  row(
+    "gradient of logcumsumexp from -infinity",
+    [float32([-inf, 1, 2])],
+    gradient((x) => a.logcumsumexp(x)),
+    "jax.grad(lambda x: jnp.sum(lax.cumlogsumexp(x)))",
+  ),
+  row(
+    "gradient of logaddexp at infinities",
+    [float32([inf, -inf, 3]), float32([inf, 2, -inf])],
+    (x, y) => [gradient((z) => a.logaddexp(z, y))(x), gradient((z) => a.logaddexp(x, z))(y)],
+    "jax.grad(lambda x, y: jnp.sum(jnp.logaddexp(x, y)), (0, 1))",
+  ),
   row(
     "arange to a fraction",
     [],

@@ -71,6 +71,28 @@ const inLoops = [
     }),
     options,
   ),
+  // Under vmap its derivative reads what the policy kept in the batched loop.
+  ...(["dots", { names: ["hidden"] }] as const).map((policy) =>
+    operation(
+      `gradient of a scan, ${label(policy)} kept`,
+      cases,
+      () => ({
+        inputs: [{ shape: [2, 3] }, { shape: [4, 3, 3] }],
+        ours: (x, ws) =>
+          a.grad((y: Tensor) =>
+            a
+              .scan(
+                (h: Tensor, w: Tensor): [Tensor, null] => [a.remat(block, { policy })(h, w), null],
+                y,
+                ws!,
+              )[0]
+              .sum(),
+          )(x!),
+        theirs: `lambda x, ws: jax.grad(lambda y: jnp.sum(lax.scan(lambda h, w: ((${theirs})(h, w), None), y, ws)[0]))(x)`,
+      }),
+      { ...options, tolerance: 1e-3, firstOnly: true },
+    ),
+  ),
 ];
 
 const all = [...rematerialised, ...inLoops];
