@@ -1,4 +1,5 @@
 /** The checks that are run on GPUs by hand, every eighth of them on the CPU: so that they work when they are needed. */
+import "../support/runtime.js";
 import { expect, it } from "vitest";
 import { families } from "../../bench/checks/array.js";
 import { runChecks } from "../../bench/checks/check.js";
