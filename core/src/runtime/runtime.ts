@@ -6,7 +6,7 @@
  */
 import { type DType, itemSize } from "../graph/dtype.js";
 import type { Link, Reply } from "./connection.js";
-import { BufferDeleted, InvalidArgument, type RuntimeLost } from "./errors.js";
+import { BufferDeleted, InvalidArgument, RuntimeLost } from "./errors.js";
 import { attach, type LaunchOptions } from "./launch.js";
 import { joinParts } from "./nodes.js";
 import { donatedArguments } from "./signature.js";
@@ -34,6 +34,9 @@ export type {
 } from "./types.js";
 
 let shared: Runtime | undefined;
+
+/** How a process ended that was asked to: the supervisor's words. */
+const stopped = "stopped on request";
 
 export class Runtime {
   /** Resolves once attached; rejects with RuntimeLost if no process can be started. */
@@ -208,9 +211,14 @@ export class Runtime {
     this.#connection.close();
   }
 
-  /** Asks the process to end; resolves when it has taken the request. */
+  /** Asks the process to end; resolves when it has taken the request, or has ended by somebody's. */
   async shutdown(): Promise<void> {
-    await this.request({ op: "shutdown" });
+    try {
+      await this.request({ op: "shutdown" });
+    } catch (error) {
+      // Where this client writes in the moment in which the process ends, the socket is closed before the answer is read.
+      if (!(error instanceof RuntimeLost && error.exit === stopped)) throw error;
+    }
   }
 
   /** Sends any request of the protocol. Other parts of the client build on it; programs use the methods above. */

@@ -174,6 +174,17 @@ describe("the runtime process and its clients", () => {
     await runtime.shutdown();
   });
 
+  it("ends when several clients ask for it at once, and go on writing", async () => {
+    const { runtime, directory } = await startRuntime();
+    const clients = [runtime, ...Array.from({ length: 5 }, () => new Runtime({ directory, devices: "cpu" }))];
+    await Promise.all(clients.map((client) => client.ready));
+    const ended = Promise.all(clients.map((client) => client.shutdown()));
+    while (!(await Promise.race([ended.then(() => true), sleep(0).then(() => false)]))) {
+      for (const client of clients) if (!client.lost) client.put(new Float32Array(1), f32([1])).free();
+    }
+    await ended;
+  });
+
   it("is not waited for without end where it hangs", async () => {
     const { directory, pid } = await startRuntime();
     process.kill(pid, "SIGSTOP");

@@ -213,7 +213,7 @@ describe("bad configurations", () => {
     ],
     [{ data: { ...altered(source(), (b) => b), batchSize: 0 } }, /data.batchSize is 0/],
     [{ model: llm.llama({ ...small, vocabSize: 100 }) }, /ids up to 256, the model's vocabSize is 100/],
-  ])("%j is refused before anything starts", (options, message) => {
+  ])("are refused before anything starts, case %#", (options, message) => {
     expect(() => new Trainer(config(options))).toThrow(message);
   });
 
