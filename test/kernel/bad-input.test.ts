@@ -151,14 +151,14 @@ describe("the kernel lives on after", () => {
 
   it("a heap that is full: the cell is stopped with the reason, and what it made is kept", async () => {
     await kernel.stop();
-    kernel = await KernelClient.start({ flags: ["--max-old-space-size=600"] });
+    kernel = await KernelClient.start({ flags: ["--max-old-space-size=1600"] });
     const { error } = await kernel.execute(
       "const hoard: object[] = []; for (let n = 0; ; n++) hoard.push({ n });",
       {},
       100_000,
     );
     expect(error?.ename).toBe("HeapExhausted");
-    expect(error?.evalue).toMatch(/the heap is full: \d+ of 600 MB/);
+    expect(error?.evalue).toMatch(/the heap is full: \d+ of 1600 MB/);
     expect((await kernel.execute("const { length } = hoard; hoard.length = 0; length > 1e6")).result).toEqual(
       {
         "text/plain": "true",
