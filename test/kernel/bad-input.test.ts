@@ -173,6 +173,8 @@ describe("the kernel lives on after", () => {
   }, 120_000);
 
   it("a single call that takes the rest of the heap: it ends, and says why in the log", async () => {
+    await kernel.stop();
+    kernel = await KernelClient.start({ flags: ["--max-old-space-size=600"] });
     kernel.startExecution("JSON.parse('[' + '[],'.repeat(2e7) + '[]]').length");
     await kernel.exit;
     expect(kernel.stderr).toContain("heap out of memory");
