@@ -1,5 +1,5 @@
 /** Reductions along axes other than sums (broadcast.ts), and what is built from them. */
-import { type DType, isComplex, isFloat, isInteger } from "../graph/dtype.js";
+import { type DType, isComplex, isFloat } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
@@ -23,6 +23,7 @@ import {
 import { limits } from "./hostdata.js";
 import { normalizeAxes, normalizeAxis, sizeOf } from "./shapes.js";
 import { inverse, reshape, squeeze, transpose } from "./shaping.js";
+import { floating } from "./smooth.js";
 import type { Tensor } from "./tensor.js";
 import { productsBefore } from "./windows.js";
 
@@ -154,10 +155,6 @@ export function all(x: Tensor, axes?: AxesArgument, options: ReductionOptions = 
 /** Whether any element is true (not zero). */
 export function any(x: Tensor, axes?: AxesArgument, options: ReductionOptions = {}): Tensor {
   return reduce("reduce_or", "any", cast(x, "bool"), axes, options);
-}
-
-function floating(x: Tensor): Tensor {
-  return isInteger(x.dtype) || x.dtype === "bool" ? cast(x, "float32") : x;
 }
 
 /** In float32 if the type is narrower: what is rounded once, at the end. */

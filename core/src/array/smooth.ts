@@ -71,7 +71,7 @@ export function logaddexp(x: TensorLike, y: TensorLike): Tensor {
 
 /** log(1 + exp(x)), without overflow. */
 export function softplus(x: Tensor): Tensor {
-  return logaddexp(floating(x), 0);
+  return logaddexp(x, 0);
 }
 
 /** log sigmoid(x), without overflow. */
@@ -104,6 +104,7 @@ export function hypot(x: TensorLike, y: TensorLike): Tensor {
   );
 }
 
-function floating(x: Tensor): Tensor {
+/** Integers and bools in float32; everything else as it is. */
+export function floating(x: Tensor): Tensor {
   return isDifferentiable(x.dtype) ? x : cast(x, "float32");
 }

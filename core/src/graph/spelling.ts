@@ -25,6 +25,26 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
+/**
+ * Checks the names of a function's options.
+ *
+ * @param fix - what to do where they are no object; default the names
+ * @throws ArgumentError
+ */
+export function refuseUnknownOptions(
+  name: string,
+  options: object,
+  known: readonly string[],
+  fix?: string,
+): void {
+  if (typeof options !== "object" || options === null)
+    throw new ArgumentError(
+      `${name}: the options are ${String(options)}`,
+      fix ?? `there are ${known.join(", ")}`,
+    );
+  refuseUnknown(`${name}: there is no option`, Object.keys(options), known);
+}
+
 /** @throws ArgumentError for the first of `fields` that is not known, with the nearest name that is */
 export function refuseUnknown(what: string, fields: readonly string[], known: readonly string[]): void {
   for (const field of fields) {

@@ -2,7 +2,7 @@
 import { add, cast, mul, sub } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-import { refuseUnknown } from "../graph/spelling.js";
+import { refuseUnknownOptions } from "../graph/spelling.js";
 import { castTree } from "../nn/module.js";
 import { flatten } from "../transform/tree.js";
 import { checkGroups, groupOf, type Leaves, type ParameterGroup, withGroups } from "./groups.js";
@@ -135,12 +135,7 @@ export function checkOptions(options: DescentOptions, name: string): void {
 
 /** Refuses options that an optimizer does not have, with the nearest that it has. */
 export function checkNames(name: string, options: object, own: readonly string[]): void {
-  if (typeof options !== "object" || options === null)
-    throw new ArgumentError(
-      `${name}: the options are ${String(options)}`,
-      `call ${name}({ learningRate: ... })`,
-    );
-  refuseUnknown(`${name}: there is no option`, Object.keys(options), [...sharedFields, ...own]);
+  refuseUnknownOptions(name, options, [...sharedFields, ...own], `call ${name}({ learningRate: ... })`);
 }
 
 /** Checks that decay factors lie in [0, 1). */

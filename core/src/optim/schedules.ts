@@ -5,7 +5,7 @@ import { iota } from "../array/creation.js";
 import { add, cast, cos, div, less, maximum, minimum, mul, rsqrt, sub, where } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-import { refuseUnknown } from "../graph/spelling.js";
+import { refuseUnknownOptions } from "../graph/spelling.js";
 import { vmap } from "../transform/vmap.js";
 import { withOptions } from "./optimizer.js";
 
@@ -30,7 +30,7 @@ export async function previewSchedule(schedule: Schedule, steps: number): Promis
 
 /** The same rate for every step, after a linear warm-up if one is asked for. */
 export function constant(learningRate: number, options: { warmup?: number } = {}): Schedule {
-  checkNames("constant", options, ["warmup"]);
+  refuseUnknownOptions("constant", options, ["warmup"]);
   const { warmup = 0 } = options;
   check("constant", { learningRate });
   checkSteps("constant", { warmup });
@@ -54,7 +54,7 @@ export interface CosineOptions {
 
 /** Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017). */
 export function cosine(options: CosineOptions): Schedule {
-  checkNames("cosine", options, ["peak", "warmup", "final", "steps"]);
+  refuseUnknownOptions("cosine", options, ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = peak / 10, steps } = options;
   check("cosine", { peak, final });
   checkSteps("cosine", { warmup, steps });
@@ -69,7 +69,7 @@ export function cosine(options: CosineOptions): Schedule {
 
 /** Linear warm-up, then a straight line down to `final` (default 0). */
 export function linear(options: CosineOptions): Schedule {
-  checkNames("linear", options, ["peak", "warmup", "final", "steps"]);
+  refuseUnknownOptions("linear", options, ["peak", "warmup", "final", "steps"]);
   const { peak, warmup = 0, final = 0, steps } = options;
   check("linear", { peak, final });
   checkSteps("linear", { warmup, steps });
@@ -94,7 +94,7 @@ export interface WarmupStableDecayOptions {
 
 /** Warm-up, a long plateau, and a short straight decay (Hu et al. 2024, MiniCPM). */
 export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
-  checkNames("warmupStableDecay", options, ["peak", "warmup", "decay", "final", "steps"]);
+  refuseUnknownOptions("warmupStableDecay", options, ["peak", "warmup", "decay", "final", "steps"]);
   const { peak, warmup = 0, final = 0 } = options;
   check("warmupStableDecay", { peak, final });
   checkSteps("warmupStableDecay", { warmup, decay: options.decay, steps: options.steps });
@@ -110,7 +110,7 @@ export function warmupStableDecay(options: WarmupStableDecayOptions): Schedule {
 
 /** Warm-up, then the peak times sqrt(warmup / step) (Vaswani et al. 2017). */
 export function inverseSquareRoot(options: { peak: number; warmup: number }): Schedule {
-  checkNames("inverseSquareRoot", options, ["peak", "warmup"]);
+  refuseUnknownOptions("inverseSquareRoot", options, ["peak", "warmup"]);
   const { peak, warmup } = options;
   check("inverseSquareRoot", { peak });
   if (!(Number.isInteger(warmup) && warmup >= 1))
@@ -130,12 +130,6 @@ function rising(t: Tensor, warmup: number, peak: number): Tensor {
 /** How much of the way from step `from` to step `to` is done, 0 to 1. */
 function share(t: Tensor, from: number, to: number): Tensor {
   return minimum(maximum(div(sub(t, from), Math.max(to - from, 1)), 0), 1);
-}
-
-function checkNames(name: string, options: object, known: readonly string[]): void {
-  if (typeof options !== "object" || options === null)
-    throw new ArgumentError(`${name}: the options are ${String(options)}`, `there are ${known.join(", ")}`);
-  refuseUnknown(`${name}: there is no option`, Object.keys(options), known);
 }
 
 /** A share of the training, as other libraries take it, would be next to no step. */

@@ -75,7 +75,7 @@ export async function load(
   if (dtype !== undefined && !["float32", "bfloat16", "float16"].includes(dtype))
     throw new ArgumentError(`load: dtype is ${String(dtype)}`, "give float32, bfloat16 or float16");
   const path = join(folder, "config.json");
-  const json = readJson(path);
+  const { json } = readJson(path);
   const family = familyOf(json, path);
   const generation = generationText(folder);
   const model = opened(family, json, path, { ...options, ...(generation !== undefined && { generation }) });
@@ -161,22 +161,23 @@ const generationFile = "generation_config.json";
 
 function generationText(folder: string): string | undefined {
   const path = join(folder, generationFile);
-  if (!existsSync(path)) return undefined;
-  readJson(path);
-  return readFileSync(path, "utf8");
+  return existsSync(path) ? readJson(path).text : undefined;
 }
 
-function readJson(path: string): Json {
+/** A file that holds a JSON object, as such and as it is written. */
+function readJson(path: string): { json: Json; text: string } {
+  let text: string;
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, "utf8"));
+    text = readFileSync(path, "utf8");
+    json = JSON.parse(text);
   } catch (error) {
     const { message } = error as Error;
     throw new CheckpointError(`${path} cannot be read: ${message}`, "give the folder of a checkpoint", {
       cause: error,
     });
   }
-  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Json;
+  if (typeof json === "object" && json !== null && !Array.isArray(json)) return { json: json as Json, text };
   throw new CheckpointError(`${path} holds no JSON object`, "give the folder of a checkpoint");
 }
 
@@ -344,6 +345,6 @@ export async function save(
 function indexedFiles(folder: string): string[] {
   const index = join(folder, "model.safetensors.index.json");
   if (!existsSync(index)) return [];
-  const { weight_map: map } = readJson(index) as { weight_map?: Record<string, string> };
+  const { weight_map: map } = readJson(index).json as { weight_map?: Record<string, string> };
   return [...new Set(Object.values(map ?? {}))].filter((file) => basename(file) === file);
 }
