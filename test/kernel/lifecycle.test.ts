@@ -1,16 +1,16 @@
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { isAlive } from "../runtime/support.js";
 import { KernelClient, kernelNode, repository } from "./client.js";
 
 let kernel: KernelClient;
 afterEach(() => kernel.stop());
 
-const gone = (pid: number) =>
-  !existsSync(`/proc/${pid}`) || /State:\s+Z/.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+const gone = (pid: number) => !isAlive(pid);
 
 async function waitUntil(condition: () => boolean, timeout: number): Promise<void> {
   const end = performance.now() + timeout;

@@ -63,11 +63,11 @@ function runtimesOf(folder: string): number[] {
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
+    // A zombie answers signals too. One that ends meanwhile cannot be read.
+    return !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, "utf8"));
   } catch {
     return false;
   }
-  // A zombie answers signals too.
-  return !/^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, "utf8"));
 }
 
 /** Waits until `condition` holds; fails after `seconds`. */
