@@ -20,6 +20,8 @@ export interface Settings {
   /** Device set, e.g. `cpu:2`; default the first GPUs. */
   devices?: string;
   quick: boolean;
+  /** Matches the names of the parts to run; the first always runs. */
+  parts: RegExp;
   folder: string;
   machine: object;
   attach: (devices?: string) => Runtime;
@@ -86,6 +88,7 @@ export class DeviceBench {
 
   /** Runs one part with a limit in seconds, and takes note. */
   async part(name: string, limit: number, run: () => Promise<Part>): Promise<void> {
+    if (this.result.devices !== undefined && !this.#settings.parts.test(name)) return;
     const start = seconds();
     const late = new AbortController();
     try {

@@ -3,7 +3,7 @@
  *
  *     node bench/runtime.ts [--devices SET] [--quick] [--output FILE]       one device
  *     node bench/runtime.ts --matmul                                        the 8192 product alone, in turns with jax
- *     node bench/runtime.ts --gpus 2 [--devices SET] [--quick] [--output FILE]   several devices, with faults
+ *     node bench/runtime.ts --gpus 2 [--devices SET] [--quick] [--output FILE] [--parts REGEXP]   several devices, with faults
  *
  * Prints one JSON object with date, machine and versions. jax's own figures come from bench/runtime_jax.py on the same machine in the
  * same minutes. `--gpus 2 --devices cpu:2` rehearses the second on virtual CPU devices.
@@ -33,6 +33,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     matmul: { type: "boolean", default: false },
     output: { type: "string" },
+    parts: { type: "string", default: "" },
     scratch: { type: "string", default: os.tmpdir() },
   },
 });
@@ -112,6 +113,7 @@ async function main() {
           count: Number(options.gpus),
           devices: options.devices,
           quick: options.quick,
+          parts: new RegExp(options.parts),
           folder,
           machine: machine(),
           attach,

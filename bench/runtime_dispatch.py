@@ -25,6 +25,8 @@ VARIANTS = {
     "one malloc arena": {"DISPATCH_MALLOC": "one arena"},
     "8 threads in XLA's pools": {"PJRT_NPROC": "8"},
     "effort as XLA's own": {"DISPATCH_EFFORT": "none"},
+    "launches on other threads": {"PJRT_GPU_ENABLE_ASYNC_DISPATCH": "1"},
+    "that, malloc as it comes": {"PJRT_GPU_ENABLE_ASYNC_DISPATCH": "1", "DISPATCH_MALLOC": "default"},
 }
 
 
@@ -111,13 +113,16 @@ def _measure(backend, count: int) -> None:  # noqa: ANN001
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", required=True, help="cpu:N or cuda:0,1")
-    devices = parser.parse_args().devices
+    parser.add_argument("--turns", type=int, default=1, help="processes of each variant")
+    arguments = parser.parse_args()
+    devices = arguments.devices
     if "DISPATCH_NAME" in os.environ:
         measure(devices)
         return
-    for name, settings in VARIANTS.items():
-        environment = {**os.environ, "DISPATCH_NAME": name, **settings}
-        subprocess.run([sys.executable, __file__, "--devices", devices], env=environment, check=False)
+    for _ in range(arguments.turns):
+        for name, settings in VARIANTS.items():
+            environment = {**os.environ, "DISPATCH_NAME": name, **settings}
+            subprocess.run([sys.executable, __file__, "--devices", devices], env=environment, check=False)
 
 
 if __name__ == "__main__":

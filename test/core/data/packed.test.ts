@@ -8,6 +8,7 @@ import {
   permutation,
   Sfc32,
   streamed,
+  type TextSource,
   unigramCrossEntropy,
 } from "../../../core/src/data/index.js";
 
@@ -168,7 +169,14 @@ describe("packed text", () => {
   test("stops tokenizing when the notebook interrupts the cell", async () => {
     const notebook = interruptible();
     try {
-      const source = packed(Array<string>(3000).fill("abcdefghij".repeat(300)), base);
+      const endless: TextSource = {
+        name: "documents",
+        size: undefined,
+        async *documents() {
+          for (let i = 1; ; i++) yield { text: "abcdefghij".repeat(300), consumed: i };
+        },
+      };
+      const source = packed(endless, base);
       const onProgress = (): void => notebook.interrupt();
       await expect(source.prepare({ onProgress })).rejects.toThrow(/tokenizing documents was stopped/);
       expect(notebook.observers).toBe(0);
