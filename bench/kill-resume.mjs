@@ -2,7 +2,7 @@
  * Kills a training with SIGKILL at random moments, resumes it each time, and compares its end with that of a training that was left alone:
  * every byte of parameters, optimizer and averaged parameters, and every step's loss.
  *
- * usage: node bench/kill-resume.mjs [--kills 50] [--seed 1]
+ * usage: node bench/kill-resume.mjs [--kills 50] [--seed 1] [--fsdp 1]
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     child: { type: "string" },
     steps: { type: "string", default: "0" },
     slow: { type: "boolean", default: false },
+    fsdp: { type: "string", default: "1" },
   },
 });
 const kills = Number(values.kills);
@@ -41,6 +42,8 @@ async function train(folder, steps, slow) {
     spikes: { deviations: 50 },
     checkpoints: { every: 4, keep: 2 },
     resume: true,
+    parallel: { fsdp: Number(values.fsdp) },
+    deterministic: true,
     printEvery: 0,
     callbacks: [
       { onStart: () => console.log("started"), onStep: () => sleep(slow ? millisecondsOfStep : 0) },
@@ -50,7 +53,15 @@ async function train(folder, steps, slow) {
 }
 
 function start(folder, steps, slow) {
-  const args = ["--child", folder, "--steps", String(steps), ...(slow ? ["--slow"] : [])];
+  const args = [
+    "--child",
+    folder,
+    "--steps",
+    String(steps),
+    "--fsdp",
+    values.fsdp,
+    ...(slow ? ["--slow"] : []),
+  ];
   const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });

@@ -8,7 +8,8 @@
  * The batch is that of all devices. `--loss plain` takes the cross-entropy of whole logits instead of the model's own, in chunks.
  */
 import { parseArgs } from "node:util";
-import { adamw, cosine, jit, llm, nn, random, Trainer, type text, tree, vjp } from "aronnax";
+import { adamw, cosine, jit, llm, nn, random, Trainer, tree, vjp } from "aronnax";
+import { RandomTokens } from "../core/src/recipes/random-tokens.js";
 import { Runtime } from "../core/src/runtime/runtime.js";
 
 const { values } = parseArgs({
@@ -28,28 +29,6 @@ const { values } = parseArgs({
   },
 });
 const [batchSize, sequenceLength, steps] = [Number(values.batch), Number(values.time), Number(values.steps)];
-
-/** Tokens drawn at random: the speed of training without that of reading. */
-class RandomTokens implements text.BatchSource {
-  readonly batchSize = batchSize;
-  readonly sequenceLength = sequenceLength;
-  #samples = 0;
-  constructor(readonly vocabSize: number) {}
-  async prepare(): Promise<void> {}
-  async next(): Promise<text.Batch> {
-    const draw = (): Int32Array =>
-      Int32Array.from({ length: batchSize * sequenceLength }, () =>
-        Math.floor(Math.random() * this.vocabSize),
-      );
-    this.#samples += batchSize;
-    return { batchSize, sequenceLength, inputs: draw(), targets: draw(), after: this.position() };
-  }
-  async *validation(): AsyncIterable<text.Batch> {}
-  position(): text.DataPosition {
-    return { version: 1, kind: "random", samples: this.#samples };
-  }
-  async restore(): Promise<void> {}
-}
 
 /** The fused attention against plain float32 operations on this device: relative error of the output and of each gradient. */
 async function checkAttention(): Promise<Record<string, number>> {
@@ -97,7 +76,7 @@ const trainer = new Trainer({
   name: `bench-${process.pid}`,
   folder: "/tmp/aronnax-bench-runs",
   model,
-  data: new RandomTokens(config.vocabSize),
+  data: new RandomTokens({ batchSize, sequenceLength, vocabSize: config.vocabSize }),
   optimizer: adamw({ learningRate: cosine({ peak: 3e-4, warmup: 10 }), weightDecay: 0.1, clipNorm: 1 }),
   steps,
   precision: values.precision as "bf16" | "float32",

@@ -4,7 +4,7 @@ import { OutOfDeviceMemory, RuntimeLost } from "../core/dist/runtime/errors.js";
 import type { DeviceBuffer } from "../core/dist/runtime/runtime.js";
 import type { DeviceBench, Part } from "./runtime-gpus.ts";
 import { check, end, f32, numbers, seconds } from "./runtime-parts.ts";
-import { product, step } from "./runtime-programs.ts";
+import { product, step, throughGram } from "./runtime-programs.ts";
 
 /** A run for which there is no room, and one small buffer after another until there is none; the runtime lives on. */
 export async function memory(bench: DeviceBench): Promise<Part> {
@@ -14,8 +14,6 @@ export async function memory(bench: DeviceBench): Promise<Part> {
     tag: "parameter",
     name: "held",
   });
-  const zeros = (count: number) =>
-    `func.func @main() -> tensor<${count}xf32> { %0 = stablehlo.constant dense<0.0> : tensor<${count}xf32> return %0 : tensor<${count}xf32> }`;
   const report = await runtime.memory();
   const limit = report.devices[0]!.limit ?? report.host.totalBytes;
   const huge = Math.ceil((2 * limit) / 4 / 1024) * 1024;
@@ -59,6 +57,54 @@ export async function memory(bench: DeviceBench): Promise<Part> {
     line: `refused after ${refusedSeconds.toFixed(1)} s; full after ${many.length} buffers; lives on`,
   };
 }
+
+/**
+ * Enough memory is free for a run, but in pieces too small for its temporaries: what no check foresees. The run fails, and says so; what
+ * was asked for after it fails with it; the runtime lives on.
+ */
+export async function fragmented(bench: DeviceBench): Promise<Part> {
+  const runtime = await bench.attached();
+  const size = 16384;
+  const gram = runtime.compile({ text: throughGram(size), outputs: [f32([size, 16])], name: "gram" });
+  const { memory } = await gram.info;
+  check(memory.temporaries >= 4 * size ** 2, `the program has ${memory.temporaries} bytes of temporaries`);
+  const ones = () => runtime.put(new Float32Array(16 * size).fill(1), f32([size, 16]));
+  const right = async (): Promise<void> => {
+    const [made] = runtime.execute(gram, [ones()]);
+    const values = await numbers(runtime, made!);
+    made!.free();
+    check(
+      values.every((value) => value === 16 * size),
+      `the program gives ${values[0]}`,
+    );
+  };
+  await right();
+  const report = await runtime.memory();
+  const free = report.devices[0]!.limit! - (report.devices[0]!.inUse ?? 0);
+  const chunk = 2 ** 23;
+  const piece = runtime.compile({ text: zeros(chunk), outputs: [f32([chunk])], name: "piece" });
+  const count = Math.floor(free / chunk / 4) - 8;
+  const pieces = Array.from({ length: count }, () => runtime.execute(piece, [])[0]!);
+  await runtime.sync(pieces);
+  for (let i = 0; i < pieces.length; i += 2) pieces[i]!.free();
+  await runtime.sync();
+  const start = seconds();
+  const [first] = runtime.execute(gram, [ones()]);
+  const [second] = runtime.execute(gram, [first!]);
+  const error = await memoryError(runtime.sync([second!]));
+  const failedSeconds = seconds() - start;
+  for (const buffer of pieces) buffer.free();
+  await runtime.sync().catch(() => {});
+  await right();
+  return {
+    message: error.message,
+    seconds: failedSeconds,
+    line: `${(free / 2 ** 31).toFixed(1)} GiB free in pieces; failed after ${failedSeconds.toFixed(1)} s; lives on`,
+  };
+}
+
+const zeros = (count: number): string =>
+  `func.func @main() -> tensor<${count}xf32> { %0 = stablehlo.constant dense<0.0> : tensor<${count}xf32> return %0 : tensor<${count}xf32> }`;
 
 /** A second runtime on GPUs that the first one, and jax, hold: it takes what is left, and says who has the rest when that is full. */
 export async function sharedGpus(bench: DeviceBench): Promise<Part> {

@@ -8,7 +8,8 @@ import type { DeviceBuffer, Program, Runtime } from "../core/dist/runtime/runtim
 import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
 import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
 import type { RuntimeInfo, Sharding, TelemetrySample } from "../core/dist/runtime/types.js";
-import { kill, memory, sharedGpus } from "./runtime-faults.ts";
+import { fragmented, kill, memory, sharedGpus } from "./runtime-faults.ts";
+import { interleaved } from "./runtime-interleaved.ts";
 import { Jax } from "./runtime-jax.ts";
 import { twoNodes } from "./runtime-nodes.ts";
 import { check, end, f32, latencies, matmul, numbers, seconds, transfers } from "./runtime-parts.ts";
@@ -41,6 +42,7 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
     for (const element of ["f32", "bf16"] as const) {
       await bench.part(`all-reduce ${element}`, 60, () => bench.allReduce(element));
     }
+    await bench.part("interleaved", 90, () => interleaved(bench, count));
     await bench.part("telemetry", 30, () => bench.telemetry());
     await bench.part("dispatch, one device", 40, () => bench.dispatch(1));
     await bench.part(`dispatch, ${count} devices`, 40, () => bench.dispatch(count));
@@ -49,6 +51,7 @@ export async function severalDevices(settings: Settings): Promise<Record<string,
     await bench.part("transfer, sharded", 60, () => bench.transfer(ring(count)));
     await bench.part("safetensors", 60, () => bench.safetensors());
     await bench.part("memory", 60, () => memory(bench));
+    if (bench.cuda) await bench.part("fragmented memory", 60, () => fragmented(bench));
     if (bench.cuda) await bench.part("shared GPUs", 60, () => sharedGpus(bench));
     await bench.part("kill", 60, () => kill(bench));
     await bench.part("two nodes", 90, () => twoNodes(set, settings.folder));

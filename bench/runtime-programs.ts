@@ -22,6 +22,15 @@ export function step(n: number): string {
       return %0 : ${t} } }`;
 }
 
+/** `@main(a) -> (a aT) a` on float32[size, 16], in place, by way of a matrix of size x size. */
+export function throughGram(size: number): string {
+  const [t, square] = [`tensor<${size}x16xf32>`, `tensor<${size}x${size}xf32>`];
+  return `func.func @main(%a: ${t} {tf.aliasing_output = 0 : i32}) -> ${t} {
+    %0 = stablehlo.dot_general %a, %a, contracting_dims = [1] x [1] : (${t}, ${t}) -> ${square}
+    %1 = stablehlo.dot_general %0, %a, contracting_dims = [1] x [0] : (${square}, ${t}) -> ${t}
+    return %1 : ${t} }`;
+}
+
 /** `@main(a, b) -> a b` on square bfloat16 matrices of one device. */
 export function product(size: number): string {
   const t = `tensor<${size}x${size}xbf16>`;
@@ -41,6 +50,43 @@ export function reduction(n: number): string {
       %b = stablehlo.broadcast_in_dim %1, dims = [] : (tensor<f32>) -> ${t}
       %0 = stablehlo.add %a, %b : ${t}
       return %0, %1 : ${t}, tensor<f32> } }`;
+}
+
+/**
+ * `@main(a, b)` on float32[n, width], a row a device: `a`, in place, becomes (a + b) mod `modulus`, so many rounds; with an exchange the
+ * sum of `a` over the rows is added too.
+ */
+export function mix(n: number, width: number, rounds: number, exchange: boolean, modulus: number): string {
+  const [t, row] = [`tensor<${n}x${width}xf32>`, `tensor<${width}xf32>`];
+  const lines = Array.from({ length: rounds }, (_, r) => {
+    const a = r === 0 ? "%a" : `%a${r}`;
+    const sum = `
+      %s${r} = stablehlo.reduce(${a} init: %z) applies stablehlo.add across dimensions = [0] : (${t}, tensor<f32>) -> ${row}
+      %e${r} = stablehlo.broadcast_in_dim %s${r}, dims = [1] : (${row}) -> ${t}
+      %u${r} = stablehlo.add %t${r}, %e${r} : ${t}`;
+    return `
+      %t${r} = stablehlo.add ${a}, %b : ${t}${exchange ? sum : ""}
+      %a${r + 1} = stablehlo.remainder ${exchange ? "%u" : "%t"}${r}, %m : ${t}`;
+  });
+  return `module @mix { ${meshOf(n)}
+    func.func public @main(%a: ${t} {sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>, tf.aliasing_output = 0 : i32}, %b: ${t} ${rows})
+      -> (${t} ${rows}) {
+      %z = stablehlo.constant dense<0.0> : tensor<f32>
+      %m = stablehlo.constant dense<${modulus}.0> : ${t} ${lines.join("")}
+      return %a${rounds} : ${t} } }`;
+}
+
+/** `@main(a)` on float32[n, width], a row a device: the least and the greatest element of each row. */
+export function extremes(n: number, width: number): string {
+  const [t, out] = [`tensor<${n}x${width}xf32>`, `tensor<${n}xf32>`];
+  const split = `{sdy.sharding = #sdy.sharding<@mesh, [{"x"}]>}`;
+  return `module @extremes { ${meshOf(n)}
+    func.func public @main(%a: ${t} ${rows}) -> (${out} ${split}, ${out} ${split}) {
+      %low = stablehlo.constant dense<0xFF800000> : tensor<f32>
+      %high = stablehlo.constant dense<0x7F800000> : tensor<f32>
+      %0 = stablehlo.reduce(%a init: %high) applies stablehlo.minimum across dimensions = [1] : (${t}, tensor<f32>) -> ${out}
+      %1 = stablehlo.reduce(%a init: %low) applies stablehlo.maximum across dimensions = [1] : (${t}, tensor<f32>) -> ${out}
+      return %0, %1 : ${out}, ${out} } }`;
 }
 
 /** `@main(a)` on [n, elements], a row a device: every row becomes the sum of all, in place. */

@@ -5,6 +5,7 @@ import { type LoweredModule, lower } from "../graph/lowering.js";
 import { fromSharding, type Mesh, type Placement, replicated, toSharding } from "../graph/mesh.js";
 import { type Graph, operandsOf, reachable, type Value } from "../graph/node.js";
 import { type BufferTag, type DeviceBuffer, type Program, Runtime } from "../runtime/runtime.js";
+import type { CompileOptions as CompilerOptions } from "../runtime/types.js";
 
 /** A graph whose trailing parameters are values computed outside it. */
 export interface ClosedGraph extends Graph {
@@ -94,6 +95,7 @@ export interface CompileOptions {
   /** Where the parameters lie, and where the outputs are to. */
   readonly parameters?: readonly (Placement | undefined)[];
   readonly outputs?: readonly (Placement | undefined)[];
+  readonly compiler?: CompilerOptions;
 }
 
 /** A lowered program, compiled once for each runtime process that it meets. */
@@ -116,7 +118,8 @@ export class CompiledGraph {
     }
     const tags = this.#options.tags ?? [];
     const { mesh, outputs } = this.module;
-    const key = `${this.module.key}\n${tags.join()}${mesh === undefined ? "" : `\n${mesh.devices}`}`;
+    const { compiler } = this.#options;
+    const key = `${this.module.key}\n${tags.join()}${mesh === undefined ? "" : `\n${mesh.devices}`}${compiler === undefined ? "" : `\n${JSON.stringify(compiler)}`}`;
     let program = cache.get(key);
     if (program === undefined) {
       program = runtime.compile({
@@ -127,6 +130,7 @@ export class CompiledGraph {
         }),
         ...(mesh && { devices: [...mesh.devices] }),
         name: this.#options.name,
+        options: compiler,
       });
       cache.set(key, program);
     }

@@ -41,6 +41,11 @@ export interface TrainerConfig<M extends TrainableModel> {
   average?: { decay: number };
   /** Seed of the parameters, and of the keys that the loss gets. Default 0. */
   seed?: number;
+  /**
+   * Leaves out GPU kernels whose sums depend on the order in which threads come: the same run then gives the same bits each time. Slower.
+   * Default false. On CPU nothing changes.
+   */
+  deterministic?: boolean;
   /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
   validation?: { every: number; batches?: number };
   /**
@@ -84,7 +89,7 @@ export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks">
 /** The configuration as JSON, for the run's record. */
 export function describe(config: Settings): { [field: string]: JsonValue } {
   const { name, steps, precision = "float32", parallel = {}, accumulate = 1, seed = 0, data } = config;
-  const { optimizer, onDivergence = "stop", average, model } = config;
+  const { optimizer, onDivergence = "stop", average, model, deterministic = false } = config;
   const sizes = Object.entries(parallel).filter(([, size]) => typeof size === "number" && size > 1);
   return {
     name,
@@ -96,6 +101,7 @@ export function describe(config: Settings): { [field: string]: JsonValue } {
     batchSize: data.batchSize,
     sequenceLength: data.sequenceLength,
     onDivergence,
+    ...(deterministic && { deterministic }),
     ...(average !== undefined && { averageDecay: average.decay }),
     optimizer: madeWith(optimizer),
     model: {
@@ -180,6 +186,7 @@ const rules: Readonly<Record<string, Rule>> = {
     fix: "give a number in [0, 1), e.g. 0.999",
   },
   seed: { holds: (x) => Number.isSafeInteger(x), fix: "give an integer" },
+  deterministic: oneOf(true, false),
   validation: having("{ every, batches }"),
   "validation.every": count,
   "validation.batches": count,

@@ -17,7 +17,7 @@ export class Evaluation<M extends TrainableModel> {
   constructor(config: TrainerConfig<M>, options: StepOptions<M>) {
     this.#config = config;
     this.#plan = options.plan;
-    this.#loss = jit(lossOf(options), { name: "evaluate" });
+    this.#loss = jit(lossOf(options), { name: "evaluate", compiler: options.compiler });
   }
 
   /**

@@ -27,6 +27,7 @@ import { ArgumentError } from "../graph/errors.js";
 import { crossEntropy } from "../nn/losses.js";
 import { castTree, type Module } from "../nn/module.js";
 import type { Optimizer } from "../optim/optimizer.js";
+import type { CompileOptions } from "../runtime/types.js";
 import { scan } from "../transform/scan.js";
 import { flatten, map } from "../transform/tree.js";
 import { valueAndGradWithAux } from "../transform/vjp.js";
@@ -70,6 +71,7 @@ export interface StepOptions<M extends TrainableModel> {
   readonly skip: boolean;
   readonly statistics: StatisticsOptions | undefined;
   readonly plan: ParallelPlan | undefined;
+  readonly compiler: CompileOptions | undefined;
 }
 
 /** What a step reports of itself. */

@@ -101,11 +101,13 @@ export class Trainer<M extends TrainableModel> {
       spikes: config.spikes,
       skip: config.onDivergence === "skip",
       statistics: config.statistics,
+      compiler: config.deterministic === true ? { flags: { xla_gpu_deterministic_ops: true } } : undefined,
     };
     this.#train = jit((state: TrainState<M>, batch: DeviceBatch) => update(state, batch, options), {
       donate: [0],
       name: "train_step",
       tag: tagOf,
+      compiler: options.compiler,
     });
     this.#evaluation = new Evaluation(config, options);
   }

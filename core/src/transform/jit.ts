@@ -9,6 +9,7 @@ import { type Placement, placementKey } from "../graph/mesh.js";
 import type { Aval, Value } from "../graph/node.js";
 import { tracing } from "../graph/tracing.js";
 import { type BufferTag, Runtime } from "../runtime/runtime.js";
+import type { CompileOptions } from "../runtime/types.js";
 import { Lowered } from "./lowered.js";
 import { trace } from "./tracing.js";
 import { type Flat, flatten } from "./tree.js";
@@ -25,6 +26,8 @@ export interface JitOptions {
    * value of its shape that it was computed from, else whole on every device of the mesh.
    */
   place?: (path: string, aval: Aval) => Placement | undefined;
+  /** How XLA compiles it: `{ optimizationLevel: 1, flags: { xla_gpu_deterministic_ops: true } }`. */
+  compiler?: CompileOptions;
   /** It is meant to be traced for many shapes or structures: no warning of it. Default false. */
   manyTraces?: boolean;
 }
@@ -92,6 +95,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
         const to = options.place?.(path, out.leaves[i]!);
         return to === undefined || to.mesh.count === 1 ? undefined : to;
       }),
+      compiler: options.compiler,
     });
     return {
       compiled,

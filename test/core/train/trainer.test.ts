@@ -2,7 +2,8 @@ import "../../support/runtime.js";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { adamw, llm, metrics, Trainer, text, tree } from "aronnax";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { Runtime } from "../../../core/src/runtime/runtime.js";
 import { altered, config, folder, losses, small, source, weights } from "./support.js";
 
 describe("fit", () => {
@@ -195,6 +196,19 @@ describe("fit", () => {
     expect(b).not.toEqual(a);
     for (const [i, loss] of b.entries()) expect(Math.abs(loss - a[i]!)).toBeLessThan(0.05);
   });
+
+  it("asks the compiler for steps that give the same bits each time", async () => {
+    const compile = vi.spyOn(Runtime.prototype, "compile");
+    const trainer = new Trainer(config({ steps: 3, deterministic: true, validation: { every: 3 } }));
+    await trainer.fit();
+    const options = new Map(compile.mock.calls.map(([request]) => [request.name, request.options]));
+    compile.mockRestore();
+    for (const name of ["train_step", "evaluate"])
+      expect(options.get(name)).toEqual({ flags: { xla_gpu_deterministic_ops: true } });
+    const plain = new Trainer(config({ steps: 3 }));
+    await plain.fit();
+    expect(losses(trainer)).toEqual(losses(plain));
+  });
 });
 
 describe("bad configurations", () => {
@@ -203,6 +217,7 @@ describe("bad configurations", () => {
     [{ validation: { every: 0 } }, /validation.every is 0/],
     [{ checkpoints: { every: 2.5 } }, /checkpoints.every is 2.5/],
     [{ precision: "fp4" as "bf16" }, /precision is "fp4"/],
+    [{ deterministic: "yes" as unknown as boolean }, /deterministic is "yes"/],
     [{ resume: true }, /resume is true without checkpoints/],
     [{ callbacks: [{ onstep() {} } as object] }, /callbacks\[0\]: there is no event onstep/],
     [{ callbacks: [undefined as unknown as object] }, /callbacks\[0\] is undefined/],
