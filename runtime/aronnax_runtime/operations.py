@@ -12,7 +12,7 @@ from .compiler import CompileJob
 from .devicememory import require_device_memory
 from .errors import InvalidArgument
 from .fields import Header, lookup
-from .hostmemory import require_host_memory, touch_pages
+from .hostmemory import give_back_pages, require_host_memory, touch_pages
 from .programs import Described, PendingProgram
 from .wire import Answer, Bytes, aligned_bytes
 from .xla import wait
@@ -223,6 +223,8 @@ def _sync(session: "Session", header: Header) -> None:
 
 
 def _memory(session: "Session", header: Header) -> None:
+    if header.get("trim") is True:
+        give_back_pages()
     session.reply(header, session.server.memory())
 
 

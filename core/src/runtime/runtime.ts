@@ -190,9 +190,14 @@ export class Runtime {
     await this.#connection.drain(bytes);
   }
 
-  /** What holds memory, by device, tag and name. */
-  async memory(): Promise<MemoryReport> {
-    return (await this.request({ op: "memory" })).result as MemoryReport;
+  /**
+   * What holds memory, by device, tag and name.
+   *
+   * @param options.trim - whether the process first returns to the host what it keeps for the next programs; those take longer then
+   */
+  async memory(options: { trim?: boolean } = {}): Promise<MemoryReport> {
+    const { trim } = options;
+    return (await this.request({ op: "memory", ...(trim === true && { trim }) })).result as MemoryReport;
   }
 
   /** A named set of buffers that outlives this client. */

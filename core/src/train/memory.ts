@@ -54,7 +54,7 @@ async function freeFor(needed: number, held: number): Promise<number> {
   if (needed <= free) return free;
   // A notebook's cell that runs again leaves its earlier Trainer to the garbage collector, which knows nothing of devices.
   await collectGarbage();
-  return freeMemory(await Runtime.default().memory(), held);
+  return freeMemory(await Runtime.default().memory({ trim: true }), held);
 }
 
 /**

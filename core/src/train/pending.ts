@@ -2,8 +2,9 @@
 import type { DataPosition } from "../data/batch.js";
 import type { MetricsRow } from "../metrics/index.js";
 import type { Figures } from "./divergence.js";
+import type { Moment } from "./progress.js";
 import { fetched } from "./statistics.js";
-import type { StepReport } from "./step.js";
+import type { StepReport, TrainableModel } from "./step.js";
 
 /** Steps or batches queued on the device before the oldest is waited for. */
 export const inFlight = 2;
@@ -16,7 +17,8 @@ export interface Arrived {
   readonly at: number;
 }
 
-export interface Pending {
+export interface Pending<M extends TrainableModel> {
+  readonly before: Moment<M>;
   readonly step: number;
   readonly tokens: number;
   /** Where the data stood after its batch. */

@@ -4,13 +4,23 @@ import type { DataPosition } from "../data/batch.js";
 import { DataError } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { leaves } from "../transform/tree.js";
-import { describePartial, type PartialReport, type TrainingCheckpoints } from "./checkpoints.js";
+import {
+  describePartial,
+  type PartialReport,
+  type Standing,
+  type TrainingCheckpoints,
+} from "./checkpoints.js";
 import type { TrainerConfig } from "./config.js";
 import { requireStateMemory } from "./memory.js";
 import type { ParallelPlan } from "./parallel.js";
 import { type StartOptions, startingState, stateLike } from "./placement.js";
 import type { TrainState } from "./state.js";
 import type { TrainableModel } from "./step.js";
+
+/** Where a training stood, with the state that it had there. */
+export interface Moment<M extends TrainableModel> extends Standing {
+  readonly state: TrainState<M>;
+}
 
 export class Progress<M extends TrainableModel> {
   /** Undefined before it is drawn or read, and once it is lost. */
@@ -80,6 +90,22 @@ export class Progress<M extends TrainableModel> {
     await this.#begin(await this.#checkpoints?.latest());
     this.position = position;
     await this.#config.data.restore(position);
+  }
+
+  /** Where it stands now. */
+  get moment(): Moment<M> {
+    return { state: this.state!, step: this.step, tokens: this.tokens, position: this.position! };
+  }
+
+  /** Returns to before a step that failed; false if the step has used up what it was given. */
+  returnTo(before: Moment<M>): boolean {
+    if (leaves(before.state).some(({ buffer }) => buffer !== undefined && buffer.state !== "live"))
+      return false;
+    this.state = before.state;
+    this.step = before.step;
+    this.tokens = before.tokens;
+    this.position = before.position;
+    return true;
   }
 
   /** Takes the data back to the state's position: a batch that was read and not computed must come again. */

@@ -57,7 +57,7 @@ export class Trainer<M extends TrainableModel> {
   #run: RunWriter | undefined;
   readonly #at: Progress<M>;
   /** Steps that are queued on the device. */
-  #queue: Pending[] = [];
+  #queue: Pending<M>[] = [];
   /** The newest step whose figures have come. */
   #recorded = 0;
   #loss = Number.NaN;
@@ -334,6 +334,7 @@ export class Trainer<M extends TrainableModel> {
         checkBatch(batch, this.config, "next");
         const placed = placeBatch(batch, accumulate, this.#plan);
         meter.temporaries ??= await this.#requireMemory(placed);
+        const before = this.#at.moment;
         const [state, report] = this.#train(this.#at.state!, placed);
         this.#at.state = state;
         this.#at.position = batch.after;
@@ -342,7 +343,13 @@ export class Trainer<M extends TrainableModel> {
         const wantsColumns =
           this.#at.step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
         const result = arriving(this.#at.step, report, wantsColumns);
-        this.#queue.push({ step: this.#at.step, tokens: this.#at.tokens, after: batch.after, result });
+        this.#queue.push({
+          before,
+          step: this.#at.step,
+          tokens: this.#at.tokens,
+          after: batch.after,
+          result,
+        });
         const isLast = this.#at.step === steps;
         validate = validation !== undefined && (this.#at.step % validation.every === 0 || isLast);
         save = checkpoints !== undefined && this.#at.step % checkpoints.every === 0 && !isLast;
@@ -380,10 +387,15 @@ export class Trainer<M extends TrainableModel> {
   }
 
   /** Waits for a step's figures and logs them; false if the training went back to before it. */
-  async #record(pending: Pending, meter: Meter): Promise<boolean> {
+  async #record(pending: Pending<M>, meter: Meter): Promise<boolean> {
     const { figures, more, at } = await pending.result.catch((error: unknown) => {
-      // What the step was to leave behind is not there, and what it was given is used up.
-      this.#lost = true;
+      // What the step was to leave behind is not there; what it was given still is, if it failed before it began.
+      this.#queue = [];
+      this.#lost = !this.#at.returnTo(pending.before);
+      if (!this.#lost)
+        console.error(
+          `Step ${pending.step} failed before it began: nothing is lost, and fit() goes on with it.`,
+        );
       throw error;
     });
     const { step, loss } = figures;
@@ -406,7 +418,7 @@ export class Trainer<M extends TrainableModel> {
   }
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
-  async #rollBack(bad: Pending, meter: Meter): Promise<void> {
+  async #rollBack(bad: Pending<M>, meter: Meter): Promise<void> {
     await this.#saving;
     this.#queue = [];
     await this.#at.rollBack(bad.after);
