@@ -34,6 +34,9 @@ if (!connectionFile) {
   process.exit(2);
 }
 
+// The kernelspec's, for large arrays, and in force since the process began. What a cell starts decides for itself.
+if (process.env.GLIBC_TUNABLES === "glibc.malloc.hugetlb=1") delete process.env.GLIBC_TUNABLES;
+
 const exitProcess = process.exit.bind(process);
 const shared = new Int32Array(new SharedArrayBuffer(4 * Shared.length));
 const inputChannel = new MessageChannel();

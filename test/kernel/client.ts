@@ -20,12 +20,9 @@ export function kernelNode(): string {
   return process.execPath;
 }
 
-/** Node's flags in the kernelspec. */
-function kernelFlags(): string[] {
-  const { argv } = JSON.parse(readFileSync(join(repository, "jupyter-config", "kernel.json"), "utf8")) as {
-    argv: string[];
-  };
-  return argv.filter((argument) => argument.startsWith("-"));
+/** The kernelspec. */
+function kernelspec(): { argv: string[]; env: Record<string, string> } {
+  return JSON.parse(readFileSync(join(repository, "jupyter-config", "kernel.json"), "utf8"));
 }
 
 type Channel = "shell" | "control" | "stdin" | "iopub";
@@ -96,13 +93,16 @@ export class KernelClient {
     };
     const file = join(folder, "connection.json");
     writeFileSync(file, JSON.stringify(connection));
+    const { argv, env } = kernelspec();
+    const flags = argv.filter((argument) => argument.startsWith("-"));
     const child = spawn(
       kernelNode(),
-      [...kernelFlags(), ...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
+      [...flags, ...(options.flags ?? []), join(repository, "kernel/dist/main.js"), file],
       {
         cwd,
         env: {
           ...process.env,
+          ...env,
           JPY_PARENT_PID: String(process.pid),
           JUPYTER_DATA_DIR: join(folder, "data"),
           ...options.env,

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +45,24 @@ describe("the kernel process", () => {
       for (const pid of checkers) await waitUntil(() => gone(pid), 3_000);
       await kernel.stop();
     }
+  });
+
+  it("takes large arrays in huge pages where Linux has them, and hands that setting to no process of a cell", async () => {
+    kernel = await KernelClient.start();
+    const { stdout } = await kernel.execute(`
+      import { execFileSync } from "node:child_process";
+      import { readFileSync } from "node:fs";
+      const large = new Uint8Array(2 ** 27).fill(1);
+      const smaps = readFileSync("/proc/self/smaps_rollup", "utf8");
+      console.log(JSON.stringify({
+        huge: Number(/AnonHugePages:\\s+(\\d+)/.exec(smaps)![1]) / 1024,
+        inherited: execFileSync("env", { encoding: "utf8" }).includes("GLIBC_TUNABLES"),
+      }));`);
+    const { huge, inherited } = JSON.parse(stdout) as { huge: number; inherited: boolean };
+    expect(inherited).toBe(false);
+    const setting = "/sys/kernel/mm/transparent_hugepage/enabled";
+    const given = existsSync(setting) && !readFileSync(setting, "utf8").includes("[never]");
+    if (given) expect(huge).toBeGreaterThan(8);
   });
 
   it("leaves no folder behind, and clears up after one that was killed", async () => {
