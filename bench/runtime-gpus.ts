@@ -165,7 +165,8 @@ export class DeviceBench {
     return this.#jax;
   }
 
-  #compile(text: string, outputs: Parameters<Runtime["compile"]>[0]["outputs"], name: string): Program {
+  /** A program over all devices. */
+  compile(text: string, outputs: Parameters<Runtime["compile"]>[0]["outputs"], name: string): Program {
     return this.#runtime!.compile({ text, outputs, devices: this.#mesh, name });
   }
 
@@ -200,7 +201,7 @@ export class DeviceBench {
     const runtime = await this.attached();
     const n = this.#settings.count;
     const sharding = ring(n);
-    const program = this.#compile(reduction(n), [{ ...f32([n, 4]), sharding }, f32([])], "reduction");
+    const program = this.compile(reduction(n), [{ ...f32([n, 4]), sharding }, f32([])], "reduction");
     let values = Array.from({ length: 4 * n }, (_, i) => i);
     let x = runtime.put(Float32Array.from(values), { ...f32([n, 4]), sharding });
     for (let i = 0; i < 3; i++) {
@@ -223,10 +224,10 @@ export class DeviceBench {
     const dtype = element === "f32" ? ("float32" as const) : ("bfloat16" as const);
     const array = { shape: [n, elements], dtype, sharding: ring(n) };
     const scalar = { shape: [], dtype: "int32" as const };
-    const ones = this.#compile(spread(n, elements, element, "ones"), [array], "ones");
-    const ramp = this.#compile(spread(n, elements, element, "ramp"), [array], "ramp");
-    const wrong = this.#compile(spread(n, elements, element, "wrong"), [scalar, f32([]), f32([])], "wrong");
-    const sum = this.#compile(allReduce(n, elements, element), [array], "all-reduce");
+    const ones = this.compile(spread(n, elements, element, "ones"), [array], "ones");
+    const ramp = this.compile(spread(n, elements, element, "ramp"), [array], "ramp");
+    const wrong = this.compile(spread(n, elements, element, "wrong"), [scalar, f32([]), f32([])], "wrong");
+    const sum = this.compile(allReduce(n, elements, element), [array], "all-reduce");
     const [summed] = runtime.execute(sum, runtime.execute(ramp, []));
     const [bad] = runtime.execute(wrong, [summed!]);
     const count = new Int32Array((await runtime.get(bad!)).buffer)[0];
@@ -279,8 +280,8 @@ export class DeviceBench {
     const n = this.#settings.count;
     const elements = this.cuda ? 2 ** 28 : 2 ** 20;
     const array = { ...f32([n, elements]), sharding: ring(n) };
-    const ones = this.#compile(spread(n, elements, "f32", "ones"), [array], "ones");
-    const sum = this.#compile(allReduce(n, elements, "f32"), [array], "all-reduce");
+    const ones = this.compile(spread(n, elements, "f32", "ones"), [array], "ones");
+    const sum = this.compile(allReduce(n, elements, "f32"), [array], "all-reduce");
     const samples: TelemetrySample[] = [];
     const stop = await subscribeTelemetry(runtime, (sample) => samples.push(sample), 10);
     let [x] = runtime.execute(ones, []);
@@ -394,7 +395,7 @@ export class DeviceBench {
     const layouts = [ring(n), { ...ring(n), spec: [null, ["x"]] }, { ...ring(n), spec: [] }];
     const file = `${this.#settings.folder}/weights.safetensors`;
     const scalar = { shape: [], dtype: "int32" as const };
-    const made = this.#compile(fill(n, rows, columns), [{ ...f32(shape), sharding: layouts[0] }], "fill");
+    const made = this.compile(fill(n, rows, columns), [{ ...f32(shape), sharding: layouts[0] }], "fill");
     const offset = (i: number) =>
       runtime.put(Float32Array.of(i), { ...f32([]), sharding: { ...ring(n), spec: [] } });
     const buffers: Record<string, DeviceBuffer> = {};
@@ -421,7 +422,7 @@ export class DeviceBench {
         rates.push(bytes / (seconds() - start));
       }
       load.push(rates);
-      const compared = this.#compile(filled(n, rows, columns, sharding), [scalar], "compare");
+      const compared = this.compile(filled(n, rows, columns, sharding), [scalar], "compare");
       for (const [i, buffer] of loaded.entries()) {
         const [bad] = runtime.execute(compared, [buffer, offset(i)]);
         const count = new Int32Array((await runtime.get(bad!)).buffer)[0];

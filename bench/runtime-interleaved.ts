@@ -2,7 +2,8 @@
  * Thousands of short-lived buffers in one queue: programs that take their first argument over, with and without exchange between devices,
  * uploads and downloads of many sizes, frees of what is still in use. Checked to the last element against the same arithmetic here.
  */
-import type { DeviceBuffer, Program } from "../core/dist/runtime/runtime.js";
+import { Sfc32 } from "../core/dist/data/random.js";
+import type { DeviceBuffer } from "../core/dist/runtime/runtime.js";
 import type { DeviceBench, Part } from "./runtime-gpus.ts";
 import { check, f32, numbers, seconds } from "./runtime-parts.ts";
 import { extremes, mix, ring } from "./runtime-programs.ts";
@@ -19,14 +20,8 @@ interface Slot {
 
 export async function interleaved(bench: DeviceBench, n: number): Promise<Part> {
   const runtime = await bench.attached();
-  const devices = Array.from({ length: n }, (_, i) => i);
-  let state = 20261128;
-  const draw = (below: number): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-  const compile = (text: string, outputs: Parameters<typeof runtime.compile>[0]["outputs"]): Program =>
-    runtime.compile({ text, outputs, devices, name: "interleaved" });
+  const random = new Sfc32([20261128]);
+  const draw = (below: number): number => random.below(below);
   const widths = bench.cuda ? [8, 4096, 2 ** 20, 2 ** 22] : [8, 4096, 2 ** 16];
   const sizes = widths.map((width) => {
     const array = { ...f32([n, width]), sharding: ring(n) };
@@ -35,7 +30,7 @@ export async function interleaved(bench: DeviceBench, n: number): Promise<Part> 
       [false, true].map((exchange) => ({
         rounds,
         exchange,
-        program: compile(mix(n, width, rounds, exchange, MODULUS), [array]),
+        program: bench.compile(mix(n, width, rounds, exchange, MODULUS), [array], "mix"),
       })),
     );
     const put = (): Slot => {
@@ -45,7 +40,7 @@ export async function interleaved(bench: DeviceBench, n: number): Promise<Part> 
         rows,
       };
     };
-    const extreme = compile(extremes(n, width), [rows, rows]);
+    const extreme = bench.compile(extremes(n, width), [rows, rows], "extremes");
     return { width, kinds, put, extreme, slots: Array.from({ length: SLOTS }, put) };
   });
   const pending: { found: DeviceBuffer[]; rows: number[] }[] = [];

@@ -74,7 +74,7 @@ export async function transfers(runtime: Runtime, elements: number, sharding?: S
   const data = new Float32Array(elements).fill(1);
   const bytes = data.byteLength;
   const found = { bytes, putBytesPerSecond: [] as number[], getBytesPerSecond: [] as number[] };
-  for (let i = 0; i < 4; i++) {
+  for (let i = 0; i < 8; i++) {
     let start = seconds();
     const buffer = runtime.put(data, { ...f32([elements]), sharding, transfer: true });
     await runtime.sync([buffer]);

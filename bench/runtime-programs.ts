@@ -10,6 +10,7 @@ export function ring(n: number): Sharding {
 
 const meshOf = (n: number) => `sdy.mesh @mesh = <["x"=${n}]>`;
 const rows = `{sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>}`;
+const inPlace = `{sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>, tf.aliasing_output = 0 : i32}`;
 const whole = `{sdy.sharding = #sdy.sharding<@mesh, []>}`;
 
 /** `@main(a, b) -> a + b` on float32[8], the first taken by donation. */
@@ -43,7 +44,7 @@ export function product(size: number): string {
 export function reduction(n: number): string {
   const t = `tensor<${n}x4xf32>`;
   return `module @reduction { ${meshOf(n)}
-    func.func public @main(%a: ${t} {sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>, tf.aliasing_output = 0 : i32})
+    func.func public @main(%a: ${t} ${inPlace})
       -> (${t} ${rows}, tensor<f32> ${whole}) {
       %z = stablehlo.constant dense<0.0> : tensor<f32>
       %1 = stablehlo.reduce(%a init: %z) applies stablehlo.add across dimensions = [0, 1] : (${t}, tensor<f32>) -> tensor<f32>
@@ -69,7 +70,7 @@ export function mix(n: number, width: number, rounds: number, exchange: boolean,
       %a${r + 1} = stablehlo.remainder ${exchange ? "%u" : "%t"}${r}, %m : ${t}`;
   });
   return `module @mix { ${meshOf(n)}
-    func.func public @main(%a: ${t} {sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>, tf.aliasing_output = 0 : i32}, %b: ${t} ${rows})
+    func.func public @main(%a: ${t} ${inPlace}, %b: ${t} ${rows})
       -> (${t} ${rows}) {
       %z = stablehlo.constant dense<0.0> : tensor<f32>
       %m = stablehlo.constant dense<${modulus}.0> : ${t} ${lines.join("")}
@@ -95,7 +96,7 @@ export function allReduce(n: number, elements: number, element: Element): string
   const split = `[<@mesh, [{"x"}, {}]>]`;
   const group = Array.from({ length: n }, (_, i) => i).join(", ");
   return `module @all_reduce { ${meshOf(n)}
-    func.func public @main(%a: ${t} {sdy.sharding = #sdy.sharding<@mesh, [{"x"}, {}]>, tf.aliasing_output = 0 : i32}) -> (${t} ${rows}) {
+    func.func public @main(%a: ${t} ${inPlace}) -> (${t} ${rows}) {
       %0 = sdy.manual_computation(%a) in_shardings=${split} out_shardings=${split} manual_axes={"x"} (%b: ${part}) {
         %1 = "stablehlo.all_reduce"(%b) <{replica_groups = dense<[[${group}]]> : tensor<1x${n}xi64>, channel_handle = #stablehlo.channel_handle<handle = 1, type = 1>, use_global_device_ids}> ({
         ^bb0(%x: tensor<${element}>, %y: tensor<${element}>):

@@ -25,7 +25,7 @@ VARIANTS = {
     "one malloc arena": {"DISPATCH_MALLOC": "one arena"},
     "8 threads in XLA's pools": {"PJRT_NPROC": "8"},
     "effort as XLA's own": {"DISPATCH_EFFORT": "none"},
-    # Faster, and not for training: each queued run holds its temporaries, and a step that fits alone finds no memory.
+    # Faster, and not for training: a step that fits alone finds no memory, perhaps since queued runs hold theirs.
     "launches on other threads": {"PJRT_GPU_ENABLE_ASYNC_DISPATCH": "1"},
 }
 

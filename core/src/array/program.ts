@@ -103,11 +103,14 @@ export class CompiledGraph {
   readonly module: LoweredModule;
   readonly #outputs: readonly Value[];
   readonly #options: CompileOptions;
+  readonly #key: string;
 
   constructor(graph: Graph, runtime: Runtime, options: CompileOptions = {}) {
     this.module = lower(graph, { ...options, platform: runtime.platform });
     this.#outputs = graph.outputs.map(({ shape, dtype }) => ({ shape, dtype }) as Value);
     this.#options = options;
+    const { mesh, key } = this.module;
+    this.#key = [key, options.tags, mesh?.devices, JSON.stringify(options.compiler)].join("\n");
   }
 
   program(runtime: Runtime): Program {
@@ -116,12 +119,10 @@ export class CompiledGraph {
       cache = new Map();
       caches.set(runtime, cache);
     }
-    const tags = this.#options.tags ?? [];
-    const { mesh, outputs } = this.module;
-    const { compiler } = this.#options;
-    const key = `${this.module.key}\n${tags.join()}${mesh === undefined ? "" : `\n${mesh.devices}`}${compiler === undefined ? "" : `\n${JSON.stringify(compiler)}`}`;
-    let program = cache.get(key);
+    let program = cache.get(this.#key);
     if (program === undefined) {
+      const { tags = [], name, compiler } = this.#options;
+      const { mesh, outputs } = this.module;
       program = runtime.compile({
         text: this.module.text,
         outputs: this.#outputs.map(({ shape, dtype }, i) => {
@@ -129,10 +130,10 @@ export class CompiledGraph {
           return { shape, dtype, tag: tags[i], ...(place && { sharding: toSharding(place) }) };
         }),
         ...(mesh && { devices: [...mesh.devices] }),
-        name: this.#options.name,
+        name,
         options: compiler,
       });
-      cache.set(key, program);
+      cache.set(this.#key, program);
     }
     return program;
   }

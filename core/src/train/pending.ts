@@ -1,6 +1,6 @@
 /** Steps that are queued on the device, and what is waited for of them. */
-import type { DataPosition } from "../data/batch.js";
 import type { MetricsRow } from "../metrics/index.js";
+import type { Standing } from "./checkpoints.js";
 import type { Figures } from "./divergence.js";
 import type { Moment } from "./progress.js";
 import { fetched } from "./statistics.js";
@@ -19,10 +19,7 @@ export interface Arrived {
 
 export interface Pending<M extends TrainableModel> {
   readonly before: Moment<M>;
-  readonly step: number;
-  readonly tokens: number;
-  /** Where the data stood after its batch. */
-  readonly after: DataPosition;
+  readonly after: Standing;
   readonly result: Promise<Arrived>;
 }
 

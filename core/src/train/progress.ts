@@ -101,10 +101,7 @@ export class Progress<M extends TrainableModel> {
   returnTo(before: Moment<M>): boolean {
     if (leaves(before.state).some(({ buffer }) => buffer !== undefined && buffer.state !== "live"))
       return false;
-    this.state = before.state;
-    this.step = before.step;
-    this.tokens = before.tokens;
-    this.position = before.position;
+    this.stand(before.state, before);
     return true;
   }
 
@@ -128,11 +125,8 @@ export class Progress<M extends TrainableModel> {
     };
     if (checkMemory !== false) await requireStateMemory(stateLike(model, options), plan?.stateParts ?? 1);
     if (checkpoint === undefined) {
-      this.state = startingState(model, options);
       this.savedStep = undefined;
-      this.step = 0;
-      this.tokens = 0;
-      this.position = this.#start;
+      this.stand(startingState(model, options), { step: 0, tokens: 0, position: this.#start! });
       return;
     }
     const loaded =
@@ -145,10 +139,15 @@ export class Progress<M extends TrainableModel> {
     // A checkpoint of this training's own, that it returns to, fits.
     this.partial ??= loaded.report;
     this.savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
-    this.state = loaded.state;
-    this.step = loaded.standing.step;
-    this.tokens = loaded.standing.tokens;
-    this.position = loaded.standing.position;
+    this.stand(loaded.state, loaded.standing);
+  }
+
+  /** Takes a state, and that it stands there. */
+  stand(state: TrainState<M>, { step, tokens, position }: Standing): void {
+    this.state = state;
+    this.step = step;
+    this.tokens = tokens;
+    this.position = position;
   }
 
   /** Takes the data to the state's position; where only what fits is resumed, other data begin anew. */

@@ -335,21 +335,17 @@ export class Trainer<M extends TrainableModel> {
         const placed = placeBatch(batch, accumulate, this.#plan);
         meter.temporaries ??= await this.#requireMemory(placed);
         const before = this.#at.moment;
-        const [state, report] = this.#train(this.#at.state!, placed);
-        this.#at.state = state;
-        this.#at.position = batch.after;
-        this.#at.step++;
-        this.#at.tokens += batch.batchSize * batch.sequenceLength;
+        const [state, report] = this.#train(before.state, placed);
+        const after = {
+          step: before.step + 1,
+          tokens: before.tokens + batch.batchSize * batch.sequenceLength,
+          position: batch.after,
+        };
+        this.#at.stand(state, after);
         const wantsColumns =
           this.#at.step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
         const result = arriving(this.#at.step, report, wantsColumns);
-        this.#queue.push({
-          before,
-          step: this.#at.step,
-          tokens: this.#at.tokens,
-          after: batch.after,
-          result,
-        });
+        this.#queue.push({ before, after, result });
         const isLast = this.#at.step === steps;
         validate = validation !== undefined && (this.#at.step % validation.every === 0 || isLast);
         save = checkpoints !== undefined && this.#at.step % checkpoints.every === 0 && !isLast;
@@ -394,14 +390,14 @@ export class Trainer<M extends TrainableModel> {
       this.#lost = !this.#at.returnTo(pending.before);
       if (!this.#lost)
         console.error(
-          `Step ${pending.step} failed before it began: nothing is lost, and fit() goes on with it.`,
+          `Step ${pending.after.step} failed before it began: nothing is lost, and fit() goes on with it.`,
         );
       throw error;
     });
     const { step, loss } = figures;
     this.#loss = loss;
     this.#recorded = step;
-    const row = await meter.record({ ...figures, tokens: pending.tokens, more, at });
+    const row = await meter.record({ ...figures, tokens: pending.after.tokens, more, at });
     let sound = true;
     try {
       await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
@@ -421,10 +417,12 @@ export class Trainer<M extends TrainableModel> {
   async #rollBack(bad: Pending<M>, meter: Meter): Promise<void> {
     await this.#saving;
     this.#queue = [];
-    await this.#at.rollBack(bad.after);
+    await this.#at.rollBack(bad.after.position);
     this.#recorded = this.#at.step;
     this.#diverged = undefined;
-    meter.note(`step ${bad.step} diverged: back to step ${this.#at.step}, with the data after its batch`);
+    meter.note(
+      `step ${bad.after.step} diverged: back to step ${this.#at.step}, with the data after its batch`,
+    );
     meter.skip();
   }
 
