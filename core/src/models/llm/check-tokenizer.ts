@@ -1,4 +1,4 @@
-import type { Tokenizer } from "../../data/tokenizer.js";
+import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import type { LanguageModel } from "./model.js";
 

@@ -1,8 +1,8 @@
 /** Writing text with a language model. */
 import { key as makeKey } from "../../array/random.js";
-import { type ChatMessage, type ChatOptions, renderChat } from "../../data/chat-template.js";
-import type { DecodeStream } from "../../data/decode-stream.js";
-import type { HuggingFaceTokenizer, Tokenizer } from "../../data/tokenizer.js";
+import { type ChatMessage, type ChatOptions, renderChat } from "../../data/text/chat-template.js";
+import type { DecodeStream } from "../../data/text/decode-stream.js";
+import type { HuggingFaceTokenizer, Tokenizer } from "../../data/text/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { refuseUnknown } from "../../graph/spelling.js";
 import { Interrupted, Interruption } from "../../host/interrupt.js";

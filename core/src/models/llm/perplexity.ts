@@ -6,7 +6,7 @@ import { takeAlongAxis } from "../../array/indexing.js";
 import { logsumexp } from "../../array/reductions.js";
 import { expandDims, squeeze } from "../../array/shaping.js";
 import type { Tensor } from "../../array/tensor.js";
-import type { Tokenizer } from "../../data/tokenizer.js";
+import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { refuseUnknown } from "../../graph/spelling.js";
 import { Interrupted, Interruption } from "../../host/interrupt.js";

@@ -6,7 +6,7 @@ import { transpose } from "../../array/shaping.js";
 import { listTensors, loadTensors, saveTensors } from "../../array/storage.js";
 import type { Tensor } from "../../array/tensor.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
-import type { Tokenizer } from "../../data/tokenizer.js";
+import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import type { DType } from "../../graph/dtype.js";
 import { ArgumentError } from "../../graph/errors.js";

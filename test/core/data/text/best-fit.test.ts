@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { bestFit } from "../../../core/src/data/best-fit.js";
-import { type Batch, byteTokenizer, packed } from "../../../core/src/data/index.js";
+import { bestFit } from "../../../../core/src/data/text/best-fit.js";
+import { type Batch, byteTokenizer, packed } from "../../../../core/src/data/text/index.js";
 
 const tokenizer = byteTokenizer();
 const lengths = fc.array(fc.integer({ min: 1, max: 90 }), { maxLength: 60 });

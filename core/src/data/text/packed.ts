@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { refuseUnknown } from "../graph/spelling.js";
+import { refuseUnknown } from "../../graph/spelling.js";
 import {
   type Batch,
   type BatchSource,
@@ -8,10 +8,10 @@ import {
   type DataPosition,
   type PrepareOptions,
   type SourceProgress,
-} from "./batch.js";
+} from "../batch.js";
+import { DataError } from "../errors.js";
 import { type Bins, bestFit } from "./best-fit.js";
 import { type Corpus, type TokenArray, tokenize } from "./corpus.js";
-import { DataError } from "./errors.js";
 import {
   gather,
   gatherEnds,

@@ -1,7 +1,7 @@
-import { refuseUnknown } from "../graph/spelling.js";
+import { refuseUnknown } from "../../graph/spelling.js";
+import { DataError } from "../errors.js";
 import { byteCharacters, byteLevelJson, type PreTokenization, writtenOut } from "./byte-level.js";
 import { endOfText } from "./byte-tokenizer.js";
-import { DataError } from "./errors.js";
 import { libraryTokenizer } from "./library.js";
 import { type Pacer, pacer } from "./pacer.js";
 import { PairHeap } from "./pair-heap.js";

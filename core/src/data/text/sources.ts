@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import { refuseUnknown } from "../graph/spelling.js";
-import { DataError } from "./errors.js";
+import { refuseUnknown } from "../../graph/spelling.js";
+import { DataError } from "../errors.js";
 
 /** A document and how much of its source has been read with it, in the unit of `TextSource.size`. */
 export interface TextDocument {

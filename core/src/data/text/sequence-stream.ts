@@ -1,7 +1,7 @@
+import { permutation } from "../random.js";
 import { type BlockReader, blockReader } from "./block-reader.js";
 import type { BlockOptions, ReaderPosition, TokenBlock } from "./blocks.js";
 import type { TokenArray } from "./corpus.js";
-import { permutation } from "./random.js";
 import { sequence, sequenceCount } from "./sequences.js";
 import type { TextSource } from "./sources.js";
 import type { Tokenizer } from "./tokenizer.js";

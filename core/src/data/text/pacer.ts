@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { Interrupted, Interruption } from "../host/interrupt.js";
+import { Interrupted, Interruption } from "../../host/interrupt.js";
 
 /** To be awaited often inside long work. Resolves to true when it is time to report progress (at most ten times a second). */
 export type Pacer = (() => Promise<boolean> | false) & Disposable;

@@ -1,4 +1,6 @@
-export type { Batch, BatchSource, DataPosition, PrepareOptions, SourceProgress } from "./batch.js";
+export type { Batch, BatchSource, DataPosition, PrepareOptions, SourceProgress } from "../batch.js";
+export { DataError } from "../errors.js";
+export { permutation, Sfc32 } from "../random.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";
@@ -11,10 +13,8 @@ export {
   tokenize,
 } from "./corpus.js";
 export { DecodeStream } from "./decode-stream.js";
-export { DataError } from "./errors.js";
 export { bigramCrossEntropy, type NgramOptions, unigramCrossEntropy } from "./ngram.js";
 export { type MixturePart, type PackedOptions, PackedText, packed, type Shard } from "./packed.js";
-export { permutation, Sfc32 } from "./random.js";
 export { loadSentencePiece } from "./sentencepiece.js";
 export {
   type BrokenLine,

@@ -1,4 +1,4 @@
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 
 export interface NgramOptions {
   vocabSize: number;

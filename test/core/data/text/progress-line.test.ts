@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { tokenizingLine, trainingLine } from "../../../core/src/data/progress-line.js";
+import { tokenizingLine, trainingLine } from "../../../../core/src/data/text/progress-line.js";
 
 let written: string[];
 beforeEach(() => {

@@ -8,7 +8,7 @@ import {
   SafetensorsError,
   SafetensorsFile,
   writeSafetensors,
-} from "../checkpoint/index.js";
+} from "../../checkpoint/index.js";
 import type { Corpus, TokenArray } from "./corpus.js";
 import type { BrokenLines } from "./sources.js";
 import type { Tokenizer } from "./tokenizer.js";

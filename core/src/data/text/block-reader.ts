@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import { DataError } from "../errors.js";
 import { type BlockOptions, type ReaderPosition, readBlocks, type TokenBlock } from "./blocks.js";
-import { DataError } from "./errors.js";
 import type { SourceRecipe, TextSource } from "./sources.js";
 import {
   HuggingFaceTokenizer,

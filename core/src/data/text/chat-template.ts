@@ -1,5 +1,5 @@
 import { Template } from "@huggingface/jinja";
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 import type { HuggingFaceTokenizer } from "./tokenizer.js";
 
 export interface ChatMessage {

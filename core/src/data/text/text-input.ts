@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 import { documents, jsonLines, type SourceRecipe, type TextSource, textFiles } from "./sources.js";
 import { arrowFiles, parquetFiles } from "./table-files.js";
 

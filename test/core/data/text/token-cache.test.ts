@@ -13,7 +13,7 @@ import {
   textFiles,
   tokenize,
   trainBpe,
-} from "../../../core/src/data/index.js";
+} from "../../../../core/src/data/text/index.js";
 
 let folder: string;
 let cache: string;

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { arrowFiles, parquetFiles, type TextSource } from "../../../core/src/data/index.js";
-import { textSource } from "../../../core/src/data/text-input.js";
+import { arrowFiles, parquetFiles, type TextSource } from "../../../../core/src/data/text/index.js";
+import { textSource } from "../../../../core/src/data/text/text-input.js";
 
 // Made by test/fixtures/tables/make.py with PyArrow.
-const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/tables/${name}`, import.meta.url));
+const fixture = (name: string) => fileURLToPath(new URL(`../../../fixtures/tables/${name}`, import.meta.url));
 const rows = Array.from({ length: 50 }, (_, i) => `Row ${i}: naïve 鯨 🐋\n${"blubber ".repeat(i % 7)}`);
 const expected = rows.filter((_, i) => i !== 10);
 

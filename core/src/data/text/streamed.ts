@@ -6,9 +6,9 @@ import {
   type DataPosition,
   type PrepareOptions,
   type SourceProgress,
-} from "./batch.js";
+} from "../batch.js";
+import { DataError } from "../errors.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
-import { DataError } from "./errors.js";
 import {
   checkPackedOptions,
   checkShard,

@@ -3,7 +3,7 @@ import { open } from "node:fs/promises";
 import { RecordBatchReader } from "apache-arrow";
 import { type AsyncBuffer, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 import { fileBytes, filesFingerprint, pathList, type TextSource, totalBytes, unreadable } from "./sources.js";
 
 export interface TableOptions {

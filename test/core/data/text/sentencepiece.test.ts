@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { loadSentencePiece, loadTokenizer } from "../../../core/src/data/index.js";
-import { parseSentencePieceModel } from "../../../core/src/data/sentencepiece-model.js";
+import { loadSentencePiece, loadTokenizer } from "../../../../core/src/data/text/index.js";
+import { parseSentencePieceModel } from "../../../../core/src/data/text/sentencepiece-model.js";
 
-const folder = fileURLToPath(new URL("../../fixtures/sentencepiece/", import.meta.url));
+const folder = fileURLToPath(new URL("../../../fixtures/sentencepiece/", import.meta.url));
 // Made by test/fixtures/sentencepiece/make.py with SentencePiece.
 const reference = JSON.parse(readFileSync(join(folder, "reference.json"), "utf8")) as Record<
   string,

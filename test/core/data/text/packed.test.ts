@@ -10,9 +10,9 @@ import {
   streamed,
   type TextSource,
   unigramCrossEntropy,
-} from "../../../core/src/data/index.js";
+} from "../../../../core/src/data/text/index.js";
 
-import { interruptible } from "../../support/interrupt.js";
+import { interruptible } from "../../../support/interrupt.js";
 
 const tokenizer = byteTokenizer();
 const base = { tokenizer, sequenceLength: 8, batchSize: 3 };

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { DataError } from "../errors.js";
 import { DecodeStream } from "./decode-stream.js";
-import { DataError } from "./errors.js";
 import { type Library, libraryTokenizer } from "./library.js";
 import { runnable } from "./runnable.js";
 import { WordEncoder } from "./word-encoder.js";

@@ -10,7 +10,7 @@ import {
   HuggingFaceTokenizer,
   loadTokenizer,
   renderChat,
-} from "../../../core/src/data/index.js";
+} from "../../../../core/src/data/text/index.js";
 
 interface Reference {
   templates: Record<string, string>;
@@ -27,7 +27,7 @@ interface Reference {
 
 // Made by test/fixtures/chat/make.py with Jinja2.
 const { templates, cases } = JSON.parse(
-  readFileSync(new URL("../../fixtures/chat/reference.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../../../fixtures/chat/reference.json", import.meta.url), "utf8"),
 ) as Reference;
 
 const named = Object.entries(templates).map(([name, template]) => ({ name, template }));

@@ -1,4 +1,4 @@
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 import { pacer } from "./pacer.js";
 import { tokenizingLine } from "./progress-line.js";
 import type { BrokenLines, TextSource } from "./sources.js";

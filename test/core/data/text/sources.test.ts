@@ -12,8 +12,8 @@ import {
   type TokenizeProgress,
   textFiles,
   tokenize,
-} from "../../../core/src/data/index.js";
-import { textSource } from "../../../core/src/data/text-input.js";
+} from "../../../../core/src/data/text/index.js";
+import { textSource } from "../../../../core/src/data/text/text-input.js";
 
 let folder: string;
 beforeAll(async () => {

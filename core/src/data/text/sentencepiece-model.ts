@@ -1,4 +1,4 @@
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 
 /** `SentencePiece.Type` of sentencepiece_model.proto. */
 export const PieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;

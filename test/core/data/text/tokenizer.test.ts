@@ -11,7 +11,7 @@ import {
   loadTokenizer,
   type TokenizerJson,
   trainBpe,
-} from "../../../core/src/data/index.js";
+} from "../../../../core/src/data/text/index.js";
 
 let folder: string;
 beforeAll(async () => {
@@ -99,7 +99,7 @@ describe("BPE training", () => {
   test("learns the merges that Hugging Face's trainer learns, and encodes as it does", async () => {
     // Made by test/fixtures/tokenizers/make.py with the Python package `tokenizers`.
     const fixture = JSON.parse(
-      readFileSync(new URL("../../fixtures/tokenizers/bpe.json", import.meta.url), "utf8"),
+      readFileSync(new URL("../../../fixtures/tokenizers/bpe.json", import.meta.url), "utf8"),
     ) as Record<
       "gpt2" | "llama3",
       { merges: [string, string][]; vocab: Record<string, number>; encodings: [string, number[]][] }
@@ -222,7 +222,7 @@ describe("a tokenizer.json of another type", () => {
   >;
   const read = (name: string) =>
     JSON.parse(
-      readFileSync(new URL(`../../fixtures/tokenizers/${name}`, import.meta.url), "utf8"),
+      readFileSync(new URL(`../../../fixtures/tokenizers/${name}`, import.meta.url), "utf8"),
     ) as Reference;
   const types = { ...read("types.json"), ...read("families.json"), ...read("parts.json") };
   test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {

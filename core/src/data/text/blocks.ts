@@ -1,5 +1,5 @@
+import { DataError } from "../errors.js";
 import { GrowingTokens, pieces, type TokenArray } from "./corpus.js";
-import { DataError } from "./errors.js";
 import { sequenceCount } from "./sequences.js";
 import type { BrokenLines, TextSource } from "./sources.js";
 import type { SpecialTokenPolicy, Tokenizer } from "./tokenizer.js";

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { DataError } from "./errors.js";
+import { DataError } from "../errors.js";
 import { PieceType, parseSentencePieceModel, type SentencePieceModel } from "./sentencepiece-model.js";
 import { HuggingFaceTokenizer, type TokenizerConfig, type TokenizerJson } from "./tokenizer.js";
 

@@ -1,6 +1,6 @@
+import { DataError } from "../errors.js";
+import { permutation } from "../random.js";
 import type { Corpus, TokenArray } from "./corpus.js";
-import { DataError } from "./errors.js";
-import { permutation } from "./random.js";
 
 /** A run of documents out of a corpus: a contiguous range of its tokens. */
 export interface TokenRange {
