@@ -1,7 +1,62 @@
+import type { TypedArray } from "../array/hostdata.js";
+import type { JsonValue } from "../files/json.js";
+import type { DType } from "../graph/dtype.js";
 import type { TokenArray, TokenizeProgress } from "./text/corpus.js";
 
-/** One step's tokens, row-major `[batchSize, sequenceLength]`. */
-export interface Batch {
+/**
+ * A host array of a batch. A bare typed array has its shape from the batch: `[batchSize, sequenceLength]` in a batch of sequences, else
+ * `[batchSize]` or, with k times as many elements, `[batchSize, k]`. Any other shape or element type is said.
+ */
+export type HostArray = TypedArray | ShapedArray;
+
+/** A host array with its shape, row-major. */
+export interface ShapedArray {
+  readonly data: TypedArray;
+  readonly shape: readonly number[];
+  /** Of the device's array, where the typed array does not tell: `bool` for bytes, `bfloat16` for their bits in a Uint16Array. */
+  readonly dtype?: DType;
+  /**
+   * The axis that runs over the batch's rows, which `accumulate` and `parallel` split; null for an array that all rows share, which every
+   * part and device gets whole. Default 0.
+   */
+  readonly batchAxis?: number | null;
+}
+
+/**
+ * What a batch holds, by name: host arrays, and objects of them. Strings and truth values are static: each of their values has a program of
+ * its own.
+ */
+export interface BatchFields {
+  readonly [name: string]: HostArray | string | boolean | BatchFields | undefined;
+}
+
+/** How much a batch holds: what throughput is reported in. Other names give columns of their own. */
+export interface BatchCounts {
+  /** Rows. */
+  readonly samples: number;
+  readonly tokens?: number;
+  readonly frames?: number;
+  readonly seconds?: number;
+  readonly [other: string]: number | undefined;
+}
+
+/** What is said of a batch, beside its fields. */
+export interface BatchInfo {
+  /** Rows; default the length of the fields' batch axis, where one has a shape. */
+  readonly batchSize?: number;
+  /** Of a batch of sequences of one length. */
+  readonly sequenceLength?: number;
+  /** Default the rows, and in a batch of sequences their tokens. */
+  readonly counts?: Partial<BatchCounts>;
+  /** The position of the source after this batch: what a checkpoint taken after this step must hold. */
+  readonly after: DataPosition;
+}
+
+/** One step's data: named host arrays of any shapes and element types. By default a batch of tokens. */
+export type Batch<F extends object = TokenFields> = F & BatchInfo;
+
+/** A batch of token sequences, each field row-major `[batchSize, sequenceLength]`. */
+export interface TokenFields {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly inputs: Int32Array;
@@ -16,17 +71,15 @@ export interface Batch {
   readonly positions?: Int32Array;
   /** With `segments: true`: 0 where the target belongs to another document than the input or the sequence is not full, else 1. */
   readonly weights?: Float32Array;
-  /** The position of the source after this batch: what a checkpoint taken after this step must hold. */
-  readonly after: DataPosition;
 }
 
 /** Where a source stands; plain JSON. */
 export interface DataPosition {
   version: 1;
   kind: string;
-  /** Sequences given out since the start. */
+  /** Rows given out since the start. */
   samples: number;
-  [detail: string]: number | string | number[];
+  [detail: string]: JsonValue;
 }
 
 export interface PrepareOptions {
@@ -45,23 +98,43 @@ export interface SourceProgress {
   readonly epochs: number;
 }
 
-/** What a Trainer reads. Endless: after the last sequence the next epoch begins in another order. */
-export interface BatchSource {
+/** What a Trainer reads. Endless: after the last row the next epoch begins in another order. */
+export interface BatchSource<F extends object = TokenFields> {
+  /** Rows in a batch, or in the largest where they differ. */
   readonly batchSize: number;
-  readonly sequenceLength: number;
-  /** Ids are below this. */
-  readonly vocabSize: number;
-  /** Reads and tokenizes; does nothing the second time. The other methods call it themselves. */
-  prepare(options?: PrepareOptions): Promise<void>;
-  next(): Promise<Batch>;
+  /** Of a source of sequences of one length. */
+  readonly sequenceLength?: number;
+  /** Of a source of tokens: ids are below this. */
+  readonly vocabSize?: number;
+  /** Reads what is needed before the first batch; does nothing the second time. The other methods call it themselves. */
+  prepare?(options?: PrepareOptions): Promise<void>;
+  next(): Promise<Batch<F>>;
   /** Batches of the validation split, always the same ones in the same order; none without a validation split. */
-  validation(maxBatches?: number): AsyncIterable<Batch>;
+  validation?(maxBatches?: number): AsyncIterable<Batch<F>>;
   position(): DataPosition;
   /** How much of each source was given out. */
   progress?(): SourceProgress[];
+  /** Columns for the run's next row, e.g. the seconds that the last batch was waited for. */
+  columns?(): Readonly<Record<string, number>>;
   /** Goes to a position of the same source; refuses one of another source. */
   restore(position: DataPosition): Promise<void>;
 }
+
+/** A source of token sequences. */
+export interface TokenSource extends BatchSource {
+  readonly sequenceLength: number;
+  readonly vocabSize: number;
+  prepare(options?: PrepareOptions): Promise<void>;
+  validation(maxBatches?: number): AsyncIterable<Batch>;
+}
+
+/** Names that a batch's fields cannot have. */
+export const batchInfoNames: readonly (keyof BatchInfo)[] = [
+  "batchSize",
+  "sequenceLength",
+  "counts",
+  "after",
+];
 
 /**
  * A batch of rows of sequenceLength + 1 tokens: inputs and targets overlap. With `eosId`, it has segments, positions and

@@ -6,7 +6,7 @@
  * its `finetune_default` (learning rate 1e-4, 50 steps of warm-up, beta2 0.98, sequences of 2,048). What a model's authors published
  * themselves goes before; the source stands with each recipe.
  */
-import type { BatchSource } from "../data/batch.js";
+import type { TokenSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import * as models from "../models/llm/index.js";
@@ -30,7 +30,7 @@ export interface RecipeOptions<M extends Model> {
   /** Names the run. Default the recipe's own name. */
   name?: string;
   /** Makes the source of batches of the recipe's shape. Default tokens without meaning, to measure the speed with. */
-  data?: (shape: BatchShape) => BatchSource;
+  data?: (shape: BatchShape) => TokenSource;
   /** In place of the recipe's. */
   batchSize?: number;
   sequenceLength?: number;
@@ -54,7 +54,7 @@ const optionNames: readonly (keyof RecipeOptions<Model>)[] = [
 export interface FinetuneOptions<M extends Model> extends RecipeOptions<M> {
   /** What to start from: `await llm.load(folder)`. */
   model: M;
-  data: (shape: BatchShape) => BatchSource;
+  data: (shape: BatchShape) => TokenSource;
 }
 
 export interface Recipe<M extends Model> {

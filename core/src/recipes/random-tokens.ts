@@ -1,12 +1,12 @@
 /** Tokens without meaning: for measuring how fast a recipe trains before there are data. */
-import type { Batch, BatchSource, DataPosition } from "../data/batch.js";
+import type { Batch, DataPosition, TokenSource } from "../data/batch.js";
 import { DataError } from "../data/errors.js";
 import { Sfc32 } from "../data/random.js";
 
 const kind = "random-tokens";
 
 /** Uniform random tokens; equal positions give equal batches. There is no validation split. */
-export class RandomTokens implements BatchSource {
+export class RandomTokens implements TokenSource {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly vocabSize: number;

@@ -1,5 +1,5 @@
 /** What the Trainer asks of the batches that a source gives: it must not compute with what was meant otherwise. */
-import type { Batch, BatchSource } from "../data/batch.js";
+import type { Batch, TokenSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
 import { vocabularyOf } from "./config.js";
 import type { TrainableModel } from "./step.js";
@@ -19,7 +19,7 @@ const kinds = {
  */
 export function checkBatch(
   batch: Batch,
-  config: { readonly data: BatchSource; readonly model: TrainableModel; readonly loss?: unknown },
+  config: { readonly data: TokenSource; readonly model: TrainableModel; readonly loss?: unknown },
   call: "next" | "validation",
 ): void {
   const { batchSize, sequenceLength } = config.data;

@@ -1,5 +1,5 @@
 /** What a training is told, and the check of every field before anything starts. */
-import type { BatchSource } from "../data/batch.js";
+import type { TokenSource } from "../data/batch.js";
 import type { JsonValue } from "../files/json.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
@@ -22,7 +22,7 @@ export interface TrainerConfig<M extends TrainableModel> {
   name: string;
   /** Drawn anew if it has no values yet; a loaded or trained one is copied and stays as it is. */
   model: M;
-  data: BatchSource;
+  data: TokenSource;
   optimizer: Optimizer;
   /** Updates in all. */
   steps: number;

@@ -1,4 +1,10 @@
-export type { Batch, BatchSource, DataPosition, PrepareOptions, SourceProgress } from "../batch.js";
+export type {
+  Batch,
+  DataPosition,
+  PrepareOptions,
+  SourceProgress,
+  TokenSource as BatchSource,
+} from "../batch.js";
 export { DataError } from "../errors.js";
 export { permutation, Sfc32 } from "../random.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";

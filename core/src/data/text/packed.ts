@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import { refuseUnknown } from "../../graph/spelling.js";
 import {
   type Batch,
-  type BatchSource,
   batchOf,
   batchOfPieces,
   type DataPosition,
   type PrepareOptions,
   type SourceProgress,
+  type TokenSource,
 } from "../batch.js";
 import { DataError } from "../errors.js";
 import { type Bins, bestFit } from "./best-fit.js";
@@ -100,7 +100,7 @@ interface Prepared {
   fingerprint: string;
 }
 
-export class PackedText implements BatchSource {
+export class PackedText implements TokenSource {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly vocabSize: number;
@@ -196,7 +196,7 @@ export class PackedText implements BatchSource {
         "Use the same ones to continue a run, or start a new run from the checkpoint's weights.",
       );
     }
-    sampler.blend.restore(taken);
+    sampler.blend.restore(taken as number[]);
   }
 
   /** The tokens of the training split, part after part. */

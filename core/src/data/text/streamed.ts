@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import {
   type Batch,
-  type BatchSource,
   batchOf,
   type DataPosition,
   type PrepareOptions,
   type SourceProgress,
+  type TokenSource,
 } from "../batch.js";
 import { DataError } from "../errors.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
@@ -38,7 +38,7 @@ export function streamed(source: TextInput | readonly MixturePart[], options: St
   return new StreamedText(mixtureParts(source), options);
 }
 
-export class StreamedText implements BatchSource {
+export class StreamedText implements TokenSource {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly vocabSize: number;
