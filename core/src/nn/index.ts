@@ -1,3 +1,4 @@
+export { withUpdates } from "../transform/buffers.js";
 export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache } from "./cache.js";
 export { Conv1d, Conv2d, type ConvOptions, GroupNorm } from "./convolutions.js";
@@ -20,6 +21,7 @@ export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm, type RMSNorm
 export { crossEntropy, type LinearCrossEntropyOptions, linearCrossEntropy } from "./losses.js";
 export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";
 export {
+  type BufferOptions,
   castTree,
   checkpointName,
   initialize,
@@ -37,4 +39,5 @@ export {
   type RotaryTables,
   rotaryTables,
 } from "./rotary.js";
+export { freeze, type Pattern, replace, unfreeze } from "./selection.js";
 export { applyLayers, type LayerOptions, type Recompute } from "./stack.js";

@@ -1,4 +1,5 @@
 /** Modules: trees of parameters with a forward function. */
+import { full } from "../array/broadcast.js";
 import { tensor } from "../array/creation.js";
 import { foldIn, type Key, key as makeKey } from "../array/random.js";
 import { Tensor } from "../array/tensor.js";
@@ -8,12 +9,14 @@ import { type Mesh, type Placement, placementKey } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
 import type { Layout } from "../sharding/layout.js";
 import { defaultRules, placeAxes, type Rules } from "../sharding/rules.js";
+import { setBuffer } from "../transform/buffers.js";
 import { jit } from "../transform/jit.js";
-import { flatten, mapNamed, TreeSummary, treeNode } from "../transform/tree.js";
+import { type FieldKind, fieldKind, flatten, mapNamed, TreeSummary, treeNode } from "../transform/tree.js";
 import { type Initializer, normalInit } from "./initializers.js";
 
-/** What a parameter is made of, beside its values. */
+/** What a parameter or buffer is made of, beside its values. */
 export interface ParameterSpec {
+  readonly kind: Exclude<FieldKind, "constant">;
   readonly shape: Shape;
   readonly init: Initializer;
   /** Logical axes, one a dimension, that sharding rules map to mesh axes. */
@@ -27,20 +30,29 @@ export interface ParameterOptions {
   dtype?: DType;
 }
 
+export interface BufferOptions extends ParameterOptions {
+  /**
+   * Where its new values come from: `forward`, by `setBuffer`; or the derivative, whose cotangent of it is its new value, the largest of the parts
+   * of a batch (the scales of FP8 need the maxima of gradients). Default "forward".
+   */
+  update?: "forward" | "cotangent";
+}
+
 const specs: unique symbol = Symbol("parameters");
 
 /**
- * The base of layers and models. A subclass declares parameters in its constructor and computes in `forward`.
+ * The base of layers and models. A subclass declares parameters and buffers in its constructor and computes in `forward`.
  *
  * A Module is a tree: its fields that hold Tensors, Modules or arrays of them are its children, so `grad`, `jit` and `tree.map` take
- * and return Modules. Other fields are static.
+ * and return Modules. Other fields are static. A Tensor field that was not declared is a constant: an input of every program, and not
+ * trained.
  */
 export abstract class Module {
   declare readonly [treeNode]: true;
-  declare private readonly [specs]: Record<string, ParameterSpec>;
+  declare readonly [specs]: Record<string, ParameterSpec>;
 
   constructor() {
-    Object.defineProperty(this, specs, { value: {}, enumerable: false });
+    Object.defineProperty(this, specs, { value: {}, enumerable: false, configurable: true });
   }
 
   /**
@@ -48,31 +60,53 @@ export abstract class Module {
    * initializer with a key of its own.
    */
   protected parameter(name: string, shape: Shape, options: ParameterOptions = {}): Tensor {
-    const { init = normalInit(0.02), axes = shape.map(() => null), dtype = "float32" } = options;
-    if (!shape.every((size) => Number.isInteger(size) && size >= 1)) {
-      throw new ArgumentError(
-        `${this.constructor.name}: the parameter "${name}" would have the shape [${shape.map(String).join(", ")}]`,
-        "give positive integers as numbers of features",
-      );
-    }
-    if (axes.length !== shape.length) {
-      throw new ArgumentError(
-        `parameter "${name}": ${axes.length} logical axes for shape [${shape.join(", ")}]`,
-        "name one axis (or null) a dimension",
-      );
-    }
-    this[specs][name] = { shape: [...shape], init, axes, dtype };
-    return init(makeKey(declared++), shape, dtype);
+    return declared(this, "parameter", name, shape, options, normalInit(0.02));
   }
 
-  /** The declared parameters of this module alone, by field. */
+  /**
+   * Declares the buffer that will be stored in the field `name`: saved and distributed like a parameter, but not differentiated, decayed or
+   * clipped. Its new values are set by `setBuffer`.
+   *
+   * @param options.init - default zeros
+   */
+  protected buffer(name: string, shape: Shape, options: BufferOptions = {}): Tensor {
+    const { update = "forward", ...rest } = options;
+    if (update !== "forward" && update !== "cotangent")
+      throw new ArgumentError(
+        `buffer "${name}": update is ${String(update)}`,
+        'give "forward" or "cotangent"',
+      );
+    const kind = update === "forward" ? "buffer" : "cotangent";
+    return declared(this, kind, name, shape, rest, (_key, of, dtype) => full(of, 0, { dtype }));
+  }
+
+  /**
+   * Gives a buffer a new value, in `forward`; afterwards the field has it. It comes back from `nn.withUpdates(model, f)`, which the Trainer
+   * calls; no gradient goes through it.
+   *
+   * @throws TraceError outside of `withUpdates` and inside `vmap` and `whileLoop`, where the value would be lost
+   */
+  protected setBuffer(name: string, value: Tensor): void {
+    setBuffer(this, name, value);
+  }
+
+  /** What a field is. */
+  [fieldKind](name: string): FieldKind {
+    return this[specs][name]?.kind ?? "constant";
+  }
+
+  /** The declared parameters and buffers of this module alone, by field. */
   get ownParameters(): Readonly<Record<string, ParameterSpec>> {
     return this[specs];
   }
 
-  /** Number of parameters, in elements. */
+  /** Number of parameters, in elements; of those that are trained and frozen ones, not of buffers. */
   get parameterCount(): number {
-    return flatten(this).leaves.reduce((n, leaf) => n + leaf.size, 0);
+    const { leaves, kinds } = flatten(this);
+    return leaves.reduce(
+      (n, leaf, i) => n + (kinds[i] === "parameter" || kinds[i] === "frozen" ? leaf.size : 0),
+      0,
+    );
   }
 
   toString(): string {
@@ -86,9 +120,42 @@ export abstract class Module {
 
 Object.defineProperty(Module.prototype, treeNode, { value: true });
 
-let declared = 0;
+let count = 0;
 
-/** The specification of every parameter of a tree of Modules, by path. */
+/** Notes what a field will hold; its initial value, as an expression. */
+function declared(
+  module: Module,
+  kind: ParameterSpec["kind"],
+  name: string,
+  shape: Shape,
+  options: ParameterOptions,
+  initial: Initializer,
+): Tensor {
+  const { init = initial, axes = shape.map(() => null), dtype = "float32" } = options;
+  if (!shape.every((size) => Number.isInteger(size) && size >= 1)) {
+    throw new ArgumentError(
+      `${module.constructor.name}: "${name}" would have the shape [${shape.map(String).join(", ")}]`,
+      "give positive integers as numbers of features",
+    );
+  }
+  if (axes.length !== shape.length) {
+    throw new ArgumentError(
+      `"${name}": ${axes.length} logical axes for shape [${shape.join(", ")}]`,
+      "name one axis (or null) a dimension",
+    );
+  }
+  module[specs][name] = { kind, shape: [...shape], init, axes, dtype };
+  return init(makeKey(count++), shape, dtype);
+}
+
+/** Gives fields of a module, which a copy was made of, other kinds: the module that it was copied from keeps its own. */
+export function redeclare(module: Module, kinds: Readonly<Record<string, ParameterSpec["kind"]>>): void {
+  const own = { ...module[specs] };
+  for (const [name, kind] of Object.entries(kinds)) own[name] = { ...own[name]!, kind };
+  Object.defineProperty(module, specs, { value: own, enumerable: false, configurable: true });
+}
+
+/** The specification of every parameter and buffer of a tree of Modules, by path. */
 export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
   const found = new Map<string, ParameterSpec>();
   const visit = (value: unknown, path: string): void => {
@@ -158,10 +225,13 @@ function hash(text: string): number {
   return h >>> 0;
 }
 
-/** The tree with its floating-point Tensors converted. */
+/** The tree with its floating-point Tensors converted, but for buffers, whose types say how exactly they are kept. */
 export function castTree<T>(tree: T, dtype: DType): T {
   const flat = flatten(tree);
-  return flat.rebuild(flat.leaves.map((leaf) => (isFloat(leaf.dtype) ? leaf.astype(dtype) : leaf))) as T;
+  const keeps = (i: number): boolean => flat.kinds[i] === "buffer" || flat.kinds[i] === "cotangent";
+  return flat.rebuild(
+    flat.leaves.map((leaf, i) => (isFloat(leaf.dtype) && !keeps(i) ? leaf.astype(dtype) : leaf)),
+  ) as T;
 }
 
 /** The name that Hugging Face checkpoints give the parameter at `path`: `selfAttn.qProj` becomes `self_attn.q_proj`. */

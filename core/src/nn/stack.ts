@@ -1,8 +1,10 @@
 /** Running a stack of layers: one after the other, or as a loop over their stacked parameters; with recomputation. */
+import { slice } from "../array/indexing.js";
 import { stack } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
+import { sameNodes, apply as setBuffers, tracked, type Update } from "../transform/buffers.js";
 import { type RematPolicy, remat } from "../transform/remat.js";
 import { scan } from "../transform/scan.js";
 import { flatten } from "../transform/tree.js";
@@ -79,11 +81,25 @@ export function applyLayers<L, S>(
       }
     }
     const stacked = first.leaves.map((_, k) => stack(groups.map(({ leaves }) => leaves[k]!)));
-    const step = (before: S, leaves: Tensor[]): readonly [S, null] => {
+    const own = layers.slice(0, period);
+    let updates: Update[] = [];
+    const step = (before: S, leaves: Tensor[]): readonly [S, Tensor[]] => {
       const group = first.rebuild(leaves) as L[];
-      return [group.reduce((s, layer, index) => run(layer, s, index), before), null];
+      const [after, found] = tracked([[own, group]], () =>
+        group.reduce((s, layer, index) => run(layer, s, index), before),
+      );
+      updates = found.filter(({ of }) => of === 0);
+      setBuffers(found.filter(({ of }) => of < 0));
+      return [after, updates.map(({ value }) => value)];
     };
-    [now] = scan(step, state, stacked);
+    const [after, values] = scan(step, state, stacked);
+    now = after;
+    for (let g = 0; g < periods && updates.length > 0; g++) {
+      sameNodes(own, layers.slice(g * period, (g + 1) * period), (node, layer) => {
+        for (const [k, { holder, name }] of updates.entries())
+          if (holder === node) layer[name] = slice(values[k]!, g);
+      });
+    }
   }
   for (let i = looped; i < layers.length; i++) now = run(layers[i]!, now, i);
   return now;

@@ -2,7 +2,7 @@
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
-import { checkpointName } from "../nn/module.js";
+import { matches, type Pattern } from "../nn/selection.js";
 import { flatten } from "../transform/tree.js";
 import { globalNorm, type Optimizer } from "./optimizer.js";
 
@@ -10,11 +10,8 @@ import { globalNorm, type Optimizer } from "./optimizer.js";
 export type Leaves = Readonly<Record<string, Tensor>>;
 
 export interface ParameterGroup {
-  /**
-   * Which parameters: a path in the model with all that is below it (`model.embedTokens`; `*` stands for one name: `model.layers.*.mlp`;
-   * names as in the model or as in Hugging Face's checkpoints), a regular expression on the path, or a test.
-   */
-  match: string | RegExp | ((path: string, parameter: Tensor) => boolean);
+  /** Which parameters. */
+  match: Pattern;
   /** Multiplies the learning rate. Default 1. */
   learningRateFactor?: number;
   /** In place of the optimizer's own, for all parameters of the group. */
@@ -31,13 +28,7 @@ export function groupOf(
   path: string,
   parameter: Tensor,
 ): ParameterGroup | undefined {
-  return groups.find(({ match }) => {
-    if (typeof match === "function") return match(path, parameter);
-    if (match instanceof RegExp) return match.test(path) || match.test(checkpointName(path));
-    const wanted = checkpointName(match).split(".");
-    const names = checkpointName(path).split(".");
-    return wanted.every((name, i) => name === "*" || name === names[i]);
-  });
+  return groups.find(({ match }) => matches(match, path, parameter));
 }
 
 const groupFields = ["match", "learningRateFactor", "weightDecay", "frozen", "optimizer"];

@@ -8,6 +8,7 @@ import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType } from "../graph/lowering.js";
 import type { Graph } from "../graph/node.js";
+import { apply, tracked, type Update } from "./buffers.js";
 import { closure } from "./closure.js";
 import { backward } from "./vjp.js";
 import { applyBatched, batchGraph } from "./vmap.js";
@@ -121,9 +122,36 @@ function choose<A extends unknown[], R>(
   operands: A,
 ): R {
   if (functions.length === 0) throw new ArgumentError(`${transform} of no branches`);
+
   if (!isInteger(index.dtype) || index.ndim !== 0)
     throw new DTypeError(`${transform}: the index is ${index}`, "give an integer scalar");
-  const traced = functions.map((f) => closure(transform, () => f(...operands), [], { keepInside: true }));
+  const slots: Update[] = [];
+  const traced = functions.map((f) =>
+    closure(
+      transform,
+      () => {
+        const [result, updates] = tracked([], () => f(...operands));
+        slots.push(...updates);
+        return result;
+      },
+      [],
+      { keepInside: true },
+    ),
+  );
+  if (slots.length > 0) {
+    // A branch that leaves a buffer as it is gives back the value that it has.
+    const carrying = functions.map((f) => (...given: A) => {
+      const [result, updates] = tracked([], () => f(...given));
+      const values = slots.map(
+        ({ holder, name }) =>
+          updates.find((u) => u.holder === holder && u.name === name)?.value ?? holder[name]!,
+      );
+      return { result, values };
+    });
+    const { result, values } = choose(transform, index, carrying, operands);
+    apply(slots, values);
+    return result;
+  }
   const [first] = traced as [(typeof traced)[0]];
   for (const [i, other] of traced.entries()) {
     const [a, b] = [first.result, other.result];

@@ -10,6 +10,7 @@ import type { Aval, Value } from "../graph/node.js";
 import { tracing } from "../graph/tracing.js";
 import { type BufferTag, Runtime } from "../runtime/runtime.js";
 import type { CompileOptions } from "../runtime/types.js";
+import { refusingUpdates, watchFields } from "./buffers.js";
 import { Lowered } from "./lowered.js";
 import { trace } from "./tracing.js";
 import { type Flat, flatten } from "./tree.js";
@@ -81,7 +82,12 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
 
   const build = (args: A, flat: Flat): Entry => {
     const parameters = flat.leaves.map(placeholder);
-    const returned = trace("jit", () => f(...(flat.rebuild(parameters) as A)));
+    const given = flat.rebuild(parameters) as A;
+    const check = watchFields(given, "jit");
+    const returned = refusingUpdates("jit runs the function once and keeps its program", () =>
+      trace("jit", () => f(...given)),
+    );
+    check();
     const out = flatten(returned);
     const graph = close(out.leaves, parameters);
     for (const value of graph.captured) value.node.pinned = true;

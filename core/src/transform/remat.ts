@@ -9,6 +9,7 @@ import { ArgumentError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import { type Graph, type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
+import { apply, tracked, type Update } from "./buffers.js";
 import { closure } from "./closure.js";
 import { pullback, pushForward } from "./pushforward.js";
 import { flatten } from "./tree.js";
@@ -213,14 +214,25 @@ export function remat<A extends unknown[], R>(
   if (policy === "everything") return f;
   return (...args) => {
     const flat = flatten(args);
-    const graph = closure("remat", (...leaves) => f(...(flat.rebuild(leaves) as A)), flat.leaves, {
-      keepInside: true,
-    });
+    let updates: Update[] = [];
+    const graph = closure(
+      "remat",
+      (...leaves) => {
+        const given = flat.rebuild(leaves) as A;
+        const [result, found] = tracked([[args, given]], () => f(...given));
+        updates = found;
+        return { result, updates: found.map(({ value }) => value) };
+      },
+      flat.leaves,
+      { keepInside: true },
+    );
     const outputs = bindAll(rematPrimitive, [...graph.captured, ...flat.leaves], {
       graph: { parameters: graph.parameters, outputs: graph.outputs },
       results: graph.outputs.length,
       policy,
     });
-    return graph.result.rebuild(outputs) as R;
+    const back = graph.result.rebuild(outputs) as { result: R; updates: Tensor[] };
+    apply(updates, back.updates);
+    return back.result;
   };
 }

@@ -11,6 +11,7 @@ import { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { functionType, type Lowering, tensorType } from "../graph/lowering.js";
 import { type Aval, type Graph, type Node, reachable } from "../graph/node.js";
+import { apply, sameNodes, tracked, type Update } from "./buffers.js";
 import { closure, isConstant } from "./closure.js";
 import { pullback, pushForward } from "./pushforward.js";
 import { flatten, leaves } from "./tree.js";
@@ -371,15 +372,29 @@ export function scan<C, X, Y>(
     throw new ArgumentError(`scan: ${steps ?? "an unknown number of"} steps`, "give sequences, or `length`");
   }
   const carries = state.leaves.length;
+  let updates: Update[] = [];
   const body = closure(
     "scan",
-    (...args) => f(state.rebuild(args.slice(0, carries)) as C, sequences.rebuild(args.slice(carries)) as X),
+    (...args) => {
+      const before = state.rebuild(args.slice(0, carries)) as C;
+      const slice = sequences.rebuild(args.slice(carries)) as X;
+      const [pair, found] = tracked(
+        [
+          [initial, before],
+          [xs, slice],
+        ],
+        () => f(before, slice),
+      );
+      if (!Array.isArray(pair) || pair.length !== 2)
+        throw new ArgumentError("scan: the function returned no pair", "return [state, result]");
+      updates = found;
+      return [...pair, ofSlices(found).map(({ value }) => value)];
+    },
     [...state.leaves, ...sequences.leaves.map(({ shape, dtype }) => ({ shape: shape.slice(1), dtype }))],
   );
-  const returned = body.result.rebuild(body.outputs);
-  if (!Array.isArray(returned) || returned.length !== 2) {
-    throw new ArgumentError("scan: the function returned no pair", "return [state, result]");
-  }
+  const outer = updates.filter(({ of }) => of < 0);
+  if (outer.length > 0) return threaded(outer, f, initial, xs, { length, reverse });
+  const returned = body.result.rebuild(body.outputs) as [C, Y, Tensor[]];
   const next = flatten(returned[0], { sorted: true });
   checkState("scan", state, next);
   const constants = body.captured.length;
@@ -393,7 +408,45 @@ export function scan<C, X, Y>(
           length: steps,
           reverse,
         });
-  return body.result.rebuild(outputs) as [C, Y];
+  const [last, results, stackedUpdates] = body.result.rebuild(outputs) as [C, Y, Tensor[]];
+  if (updates.length > 0) {
+    sameNodes(initial, last, (node, twin) => {
+      for (const { holder, name } of updates) if (holder === node) node[name] = twin[name]!;
+    });
+    apply(ofSlices(updates), stackedUpdates);
+  }
+  return [last, results];
+}
+
+/** Buffers of Modules among the sequences: each step sets those of its slice. */
+const ofSlices = (updates: readonly Update[]): Update[] => updates.filter(({ of }) => of === 1);
+
+/** `scan` of a function that sets buffers of Modules from outside: they go from step to step beside the state. */
+function threaded<C, X, Y>(
+  buffers: readonly Update[],
+  f: (state: C, slice: X) => readonly [C, Y],
+  initial: C,
+  xs: X,
+  options: ScanOptions,
+): [C, Y] {
+  const now = (): Tensor[] => buffers.map(({ holder, name }) => holder[name]!);
+  const before = now();
+  const [{ state, values }, results] = scan(
+    (carried: { state: C; values: Tensor[] }, slice: X): [typeof carried, Y] => {
+      apply(buffers, carried.values);
+      try {
+        const [next, result] = f(carried.state, slice);
+        return [{ state: next, values: now() }, result];
+      } finally {
+        apply(buffers, before);
+      }
+    },
+    { state: initial, values: before },
+    xs,
+    options,
+  );
+  apply(buffers, values);
+  return [state, results];
 }
 
 /** Checks that a loop's step gave back a state of the structure, shapes and dtypes it was given. */

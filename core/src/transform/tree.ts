@@ -11,8 +11,18 @@ import { bytesText } from "./bytes.js";
 /** Classes whose instances are taken apart and rebuilt as trees carry this on their prototype. */
 export const treeNode: unique symbol = Symbol.for("aronnax.tree-node");
 
+/** Nodes of trees say here what their Tensor fields are. */
+export const fieldKind: unique symbol = Symbol.for("aronnax.field-kind");
+
+/**
+ * A parameter, trained or (frozen) not; a buffer, whose new values come from the function or, "cotangent", from its derivative; or neither, a
+ * Tensor that stays as it is.
+ */
+export type FieldKind = "parameter" | "frozen" | "buffer" | "cotangent" | "constant";
+
 interface TreeNode {
   readonly [treeNode]: true;
+  [fieldKind]?(name: string): FieldKind;
 }
 
 /** A tree taken apart. */
@@ -20,6 +30,8 @@ export interface Flat {
   readonly leaves: Tensor[];
   /** Where each leaf stands, e.g. `layers.0.attention.weight`. */
   readonly paths: string[];
+  /** What each leaf is; "parameter" outside of nodes that say. */
+  readonly kinds: FieldKind[];
   /** Equal for trees of the same structure and static values. */
   readonly key: string;
   /** The same tree with other leaves. */
@@ -54,13 +66,15 @@ function isPlain(value: object): boolean {
 export function flatten(tree: unknown, { sorted = false } = {}): Flat {
   const leaves: Tensor[] = [];
   const paths: string[] = [];
+  const kinds: FieldKind[] = [];
   const key: string[] = [];
   const around: object[] = [];
-  const visit = (value: unknown, path: string): Build => {
+  const visit = (value: unknown, path: string, kind: FieldKind): Build => {
     if (value instanceof Tensor) {
       leaves.push(value);
       paths.push(path);
-      key.push("*");
+      kinds.push(kind);
+      key.push(kind === "parameter" ? "*" : `*${kind};`);
       return (given, at) => given[at.next++];
     }
     if (typeof value === "object" && value !== null) {
@@ -68,7 +82,7 @@ export function flatten(tree: unknown, { sorted = false } = {}): Flat {
       if (Array.isArray(value)) {
         key.push("[");
         enter(value, path);
-        const items = value.map((item, i) => visit(item, `${below}${i}`));
+        const items = value.map((item, i) => visit(item, `${below}${i}`, kind));
         around.pop();
         key.push("]");
         return (given, at) => items.map((build) => build(given, at));
@@ -81,7 +95,8 @@ export function flatten(tree: unknown, { sorted = false } = {}): Flat {
         if (sorted && !node) entries.sort(([a], [b]) => (a < b ? -1 : 1));
         const fields = entries.map(([name, field]) => {
           key.push(`${name}:`);
-          return [name, visit(field, `${below}${name}`)] as const;
+          const own = node ? ((value as TreeNode)[fieldKind]?.(name) ?? kind) : kind;
+          return [name, visit(field, `${below}${name}`, own)] as const;
         });
         around.pop();
         key.push("}");
@@ -105,8 +120,8 @@ export function flatten(tree: unknown, { sorted = false } = {}): Flat {
       throw new ArgumentError(`a tree holds itself${at(path)}`, "trees have ends: leave the reference out");
     around.push(value);
   };
-  const build = visit(tree, "");
-  return { leaves, paths, key: key.join(""), rebuild: (given) => build(given, { next: 0 }) };
+  const build = visit(tree, "", "parameter");
+  return { leaves, paths, kinds, key: key.join(""), rebuild: (given) => build(given, { next: 0 }) };
 }
 
 const at = (path: string): string => (path === "" ? "" : ` at "${path}"`);

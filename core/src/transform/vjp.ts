@@ -7,6 +7,7 @@ import { isComplex, isFloat, isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
+import { apply, applyCotangents, tracked, watchFields } from "./buffers.js";
 import { alias, expectTensor, trace } from "./tracing.js";
 import { flatten } from "./tree.js";
 
@@ -106,7 +107,7 @@ function run<A extends unknown[], R>(
   f: (...args: A) => R,
   args: A,
   argument: number,
-): { result: R; inputs: Tensor[]; rebuild: (leaves: readonly unknown[]) => unknown } {
+): { result: R; inputs: Tensor[]; rebuild: (gradients: readonly Tensor[]) => unknown } {
   if (!Number.isInteger(argument) || argument < 0 || argument >= args.length) {
     throw new ArgumentError(
       `${transform}: argument ${argument} of a call with ${args.length}`,
@@ -120,8 +121,10 @@ function run<A extends unknown[], R>(
       "differentiate with respect to a Tensor or a tree of them",
     );
   }
+  // Buffers and frozen parameters have no gradient; a buffer may take its new value from its cotangent.
+  const isLeftOut = flat.kinds.map((kind) => kind === "buffer" || kind === "cotangent" || kind === "frozen");
   for (const [i, leaf] of flat.leaves.entries()) {
-    if (!differentiable(leaf)) {
+    if (!differentiable(leaf) && !isLeftOut[i] && flat.kinds[i] !== "constant") {
       const path = flat.paths[i];
       throw new DTypeError(
         `${transform}: ${path ? `"${path}" of ` : ""}argument ${argument} is ${leaf}`,
@@ -129,12 +132,25 @@ function run<A extends unknown[], R>(
       );
     }
   }
-  const inputs = flat.leaves.map(alias);
-  const replaced = args.with(argument, flat.rebuild(inputs)) as A;
+  const sources = flat.leaves.map(
+    (leaf, i) => differentiable(leaf) && (!isLeftOut[i] || flat.kinds[i] === "cotangent"),
+  );
+  const inputs = flat.leaves.map((leaf, i) => (sources[i] ? alias(leaf) : leaf));
+  const copy = flat.rebuild(inputs);
+  const replaced = args.with(argument, copy) as A;
+  const check = watchFields(copy, transform);
+  const [result, updates] = tracked([[args[argument], copy]], () => trace(transform, () => f(...replaced)));
+  check();
+  apply(updates);
   return {
-    result: trace(transform, () => f(...replaced)),
-    inputs,
-    rebuild: (leaves) => flat.rebuild(leaves),
+    result,
+    inputs: inputs.filter((_, i) => sources[i]),
+    rebuild(found) {
+      let next = 0;
+      const all = flat.leaves.map((leaf, i) => (sources[i] ? found[next++]! : zerosLike(leaf)));
+      applyCotangents(args[argument], flat.rebuild(all));
+      return flat.rebuild(all.map((g, i) => (isLeftOut[i] ? zerosLike(flat.leaves[i]!) : g)));
+    },
   };
 }
 
@@ -183,7 +199,10 @@ function checkIntegers(loss: Tensor, inputs: readonly Tensor[]): void {
   }
 }
 
-/** The gradient of a scalar function as a function: a tree like its first argument. */
+/**
+ * The gradient of a scalar function as a function: a tree like its first argument. Buffers of Modules and Tensors in them that have no gradient
+ * get zeros.
+ */
 export function grad<A extends [unknown, ...unknown[]]>(
   f: Differentiable<A>,
   options?: GradOptions,

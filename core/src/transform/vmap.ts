@@ -7,6 +7,7 @@ import type { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import { type Graph, type Node, reachable } from "../graph/node.js";
 import { withSite } from "../graph/site.js";
+import { refusingUpdates } from "./buffers.js";
 import { trace } from "./tracing.js";
 import { flatten } from "./tree.js";
 
@@ -153,7 +154,11 @@ export function vmap<A extends unknown[], R>(
       );
     }
     const count = size;
-    const result = flatten(trace("vmap", () => f(...inner)));
+    const result = flatten(
+      refusingUpdates("vmap computes many examples at once, each with a value of its own", () =>
+        trace("vmap", () => f(...inner)),
+      ),
+    );
     const { outputs, batched } = applyBatched(
       { parameters, outputs: result.leaves },
       mapped,

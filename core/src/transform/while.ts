@@ -7,6 +7,7 @@ import type { Tensor } from "../array/tensor.js";
 import { DTypeError } from "../graph/errors.js";
 import { tensorType } from "../graph/lowering.js";
 import type { Graph } from "../graph/node.js";
+import { refusingUpdates } from "./buffers.js";
 import { closure } from "./closure.js";
 import { pullback, pushForward } from "./pushforward.js";
 import { checkState } from "./scan.js";
@@ -160,6 +161,10 @@ function tangentWhile(
  * reverse: for gradients use `scan` or `foriLoop`, whose number of steps is known.
  */
 export function whileLoop<C>(condition: (state: C) => Tensor, body: (state: C) => C, initial: C): C {
+  return refusingUpdates("whileLoop runs an unknown number of times", () => loop(condition, body, initial));
+}
+
+function loop<C>(condition: (state: C) => Tensor, body: (state: C) => C, initial: C): C {
   const state = flatten(initial, { sorted: true });
   const test = closure(
     "whileLoop",
