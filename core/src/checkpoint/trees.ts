@@ -13,6 +13,7 @@ import type { BufferTag } from "../runtime/runtime.js";
 import { flatten } from "../transform/tree.js";
 import type { TensorFolder } from "./checkpoint-store.js";
 import { CheckpointError } from "./errors.js";
+import { refuseLoosePieces } from "./pieces.js";
 import { placeOf, replaceFolder } from "./replace-folder.js";
 
 /** The name on the disk of the Tensor at a path such as `layers.0.selfAttn.qProj.weight`. */
@@ -106,6 +107,7 @@ export async function loadTree<T>(like: T, folder: string, options: LoadTreeOpti
   checkChoice("match", match, ["exact", "partial"]);
   checkChoice("missing", missing, ["refuse", "keep"]);
   const path = placeOf(resolve(folder));
+  refuseLoosePieces(path);
   const fit = await compareTree(like, path, options.names);
   const wrong: TreeReport = {
     missing: missing === "refuse" ? fit.missing : [],
