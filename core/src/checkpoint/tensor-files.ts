@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { replaceFileSync } from "../files/atomic.js";
 import { SafetensorsError } from "./errors.js";
+import { refuseLoosePieces } from "./pieces.js";
 import { type NamedTensor, SafetensorsFile, writeSafetensors } from "./safetensors-file.js";
 import { byteLength, type TensorEntry } from "./safetensors-header.js";
 
@@ -144,6 +145,7 @@ async function locate(path: string): Promise<string> {
   for (const name of ["model.safetensors.index.json", "model.safetensors"]) {
     if (existsSync(join(path, name))) return join(path, name);
   }
+  refuseLoosePieces(path);
   const names = await readdir(path);
   const candidates = names.filter((name) => name.endsWith(".safetensors"));
   if (candidates.length === 1) return join(path, candidates[0]!);

@@ -3,7 +3,11 @@ import { ArgumentError } from "../../graph/errors.js";
 import type { LanguageModel } from "./model.js";
 
 /** Refuses a tokenizer whose ids the model does not have. A model may have more: vocabularies are padded. */
-export function checkTokenizer(operation: string, model: LanguageModel, tokenizer: Tokenizer): void {
+export function checkTokenizer(
+  operation: string,
+  model: Pick<LanguageModel, "config">,
+  tokenizer: Tokenizer,
+): void {
   const { vocabSize } = model.config;
   if (tokenizer.vocabSize <= vocabSize) return;
   throw new ArgumentError(

@@ -342,7 +342,7 @@ export class Decoder extends Module implements LanguageModel {
       return !stacked && !transposed && names[0] === parameterName(path);
     });
     return asTheyAre
-      ? configText(writeConfig(family, this.config, this.model.embedTokens.weight.dtype, this.source))
+      ? configText(writeConfig(family, fittedConfig(this), this.model.embedTokens.weight.dtype, this.source))
       : undefined;
   }
 
@@ -375,6 +375,19 @@ export class Decoder extends Module implements LanguageModel {
     const attended = layerTypes.reduce((sum, type) => sum + keys[type], 0);
     return 6 * weights + 12 * heads * headDim * attended;
   }
+}
+
+/** The configuration of the model as it is now: rows of its tables, layers and the output layer may be others than it was made with. */
+export function fittedConfig({ config, model, lmHead }: Decoder): ResolvedConfig {
+  const rows = model.embedTokens?.weight?.shape[0] ?? config.vocabSize;
+  const layers = model.layers.length;
+  return {
+    ...config,
+    vocabSize: lmHead === null || lmHead.weight?.shape[0] === rows ? rows : config.vocabSize,
+    tieEmbeddings: lmHead === null,
+    // Further layers would be of no known kind.
+    ...(layers > 0 && layers < config.layers && { layers, layerTypes: config.layerTypes.slice(0, layers) }),
+  };
 }
 
 /** The number of layers after which their kinds repeat. */

@@ -1,5 +1,5 @@
 /** Checkpoints in Hugging Face's layout: `config.json` and safetensors, straight from the disk to the devices and back. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { stack } from "../../array/joining.js";
 import { transpose } from "../../array/shaping.js";
@@ -8,8 +8,8 @@ import type { Tensor } from "../../array/tensor.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
-import type { DType } from "../../graph/dtype.js";
-import { ArgumentError } from "../../graph/errors.js";
+import { type DType, itemSize } from "../../graph/dtype.js";
+import { ArgumentError, AronnaxError } from "../../graph/errors.js";
 import { type Mesh, type Placement, placementKey } from "../../graph/mesh.js";
 import { parameterLayout } from "../../nn/module.js";
 import type { LayerOptions } from "../../nn/stack.js";
@@ -18,8 +18,9 @@ import { jit } from "../../transform/jit.js";
 import { scope } from "../../transform/scope.js";
 import { flatten, named } from "../../transform/tree.js";
 import { build } from "./build.js";
+import { refuseChanged } from "./changes.js";
 import { checkTokenizer } from "./check-tokenizer.js";
-import { Decoder } from "./decoder.js";
+import { Decoder, fittedConfig } from "./decoder.js";
 import {
   configText,
   type Family,
@@ -29,6 +30,7 @@ import {
   storedAs,
   writeConfig,
 } from "./family.js";
+import { modelFolder, readJson, weightsIn } from "./folders.js";
 import { gemma2Family, gemma3Family } from "./gemma.js";
 import { gpt2Family } from "./gpt2.js";
 import { llamaFamily } from "./llama.js";
@@ -63,7 +65,8 @@ export interface LoadOptions extends LayerOptions {
 
 /**
  * Opens a checkpoint folder with `config.json` and `model.safetensors`, or several files and their index; the architecture that
- * `config.json` names decides the family. The parameters go from the disk to the devices without passing through this process.
+ * `config.json` names decides the family. The parameters go from the disk to the devices without passing through this process. Of a
+ * training's checkpoint (`runs/name/checkpoints/step-000400`) it opens the model, of a run's folder the newest checkpoint's.
  *
  * @throws CheckpointError with the names that are missing, unexpected or have another shape
  */
@@ -71,22 +74,22 @@ export async function load(
   folder: string,
   { dtype, vocabSize, mesh, rules, ...options }: LoadOptions = {},
 ): Promise<Decoder> {
-  checkFolder(folder);
   if (dtype !== undefined && !["float32", "bfloat16", "float16"].includes(dtype))
     throw new ArgumentError(`load: dtype is ${String(dtype)}`, "give float32, bfloat16 or float16");
-  const path = join(folder, "config.json");
+  const at = await modelFolder(folder);
+  const path = join(at, "config.json");
   const { json } = readJson(path);
   const family = familyOf(json, path);
-  const generation = generationText(folder);
+  const generation = generationText(at);
   const model = opened(family, json, path, { ...options, ...(generation !== undefined && { generation }) });
-  const weights = weightsIn(folder);
+  const weights = weightsIn(at);
   if (vocabSize !== undefined && vocabSize > model.config.vocabSize) {
     throw new ArgumentError(
       `${folder}: the tokenizer has ${vocabSize} tokens, the model ${model.config.vocabSize}`,
       "load the tokenizer that belongs to the checkpoint",
     );
   }
-  const tensors = await listTensors(weights);
+  const tensors = await tensorsIn(weights);
   const flat = flatten(model);
   const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
   const unprefixed = withoutPrefix(stored, tensors);
@@ -96,7 +99,7 @@ export async function load(
     stored: unprefixed[i]!,
     to: layout?.get(flat.paths[i]!),
   }));
-  compare(folder, family, model, parameters, tensors);
+  compare(at, family, model, parameters, tensors);
   const own = (name: string): DType => dtype ?? (tensors.get(name)!.dtype as DType);
   const plain = parameters.filter(({ stored: s }) => !s.stacked && !s.transposed);
   const requests = plain.map(({ leaf, stored: { names }, to }) => ({
@@ -124,6 +127,18 @@ export async function load(
     found.set(leaf, whole);
   }
   return flat.rebuild(flat.leaves.map((leaf) => found.get(leaf)!)) as Decoder;
+}
+
+/** What the files hold. */
+async function tensorsIn(weights: string): ReturnType<typeof listTensors> {
+  return listTensors(weights).catch((error: unknown) => {
+    if (!(error instanceof AronnaxError)) throw error;
+    throw new CheckpointError(
+      `${weights} cannot be opened: ${error.message}`,
+      "fetch the file that it names, or all of them, again: those of several saves do not go together",
+      { cause: error },
+    );
+  });
 }
 
 /** The model that `config.json` describes. */
@@ -162,56 +177,6 @@ const generationFile = "generation_config.json";
 function generationText(folder: string): string | undefined {
   const path = join(folder, generationFile);
   return existsSync(path) ? readJson(path).text : undefined;
-}
-
-/** A file that holds a JSON object, as such and as it is written. */
-function readJson(path: string): { json: Json; text: string } {
-  let text: string;
-  let json: unknown;
-  try {
-    text = readFileSync(path, "utf8");
-    json = JSON.parse(text);
-  } catch (error) {
-    const { message } = error as Error;
-    throw new CheckpointError(`${path} cannot be read: ${message}`, "give the folder of a checkpoint", {
-      cause: error,
-    });
-  }
-  if (typeof json === "object" && json !== null && !Array.isArray(json)) return { json: json as Json, text };
-  throw new CheckpointError(`${path} holds no JSON object`, "give the folder of a checkpoint");
-}
-
-/** Says which folder was probably meant where this is none of a checkpoint. */
-function checkFolder(folder: string): void {
-  if (typeof folder !== "string")
-    throw new ArgumentError(`load: the folder is ${typeof folder}`, "give the path of a checkpoint's folder");
-  if (existsSync(join(folder, "config.json"))) return;
-  const what = existsSync(folder) ? "holds no config.json" : "does not exist";
-  // Hugging Face's cache keeps the files of each revision in a folder of its own.
-  const snapshots = join(folder, "snapshots");
-  const [revision] = existsSync(snapshots) ? readdirSync(snapshots) : [];
-  throw new CheckpointError(
-    `load: ${folder} ${what}`,
-    revision === undefined
-      ? `give the folder of a checkpoint; paths are relative to ${process.cwd()}`
-      : `give the folder of a revision, ${join(snapshots, revision)}`,
-  );
-}
-
-/** What transformers reads: `model.safetensors`, else the files of the index, whatever else lies beside them. */
-function weightsIn(folder: string): string {
-  const whole = join(folder, "model.safetensors");
-  if (existsSync(whole)) return whole;
-  const names = readdirSync(folder);
-  if (names.some((name) => name.endsWith(".safetensors") || name.endsWith(".safetensors.index.json")))
-    return folder;
-  const pickled = names.find((name) => /\.(bin|pt|pth|gguf|msgpack|h5)$/.test(name));
-  throw new CheckpointError(
-    `load: ${folder} holds no safetensors file${pickled === undefined ? "" : `, but ${pickled}`}`,
-    pickled === undefined
-      ? "fetch the files of the weights too"
-      : "convert it once: in Python, transformers' from_pretrained and save_pretrained",
-  );
 }
 
 function familyOf(json: Json, path: string): Family {
@@ -291,7 +256,12 @@ export interface SaveOptions {
   tokenizer?: Tokenizer;
 }
 
-/** Writes a model as `config.json` and safetensors files that transformers opens too. */
+/**
+ * Writes a model as `config.json` and safetensors files that transformers opens too. `config.json` says what the model is now: another
+ * number of rows in both tables, layers taken off the end, an output layer of its own or a shared one.
+ *
+ * @throws CheckpointError with the fields in which it is no longer of its family: replaced layers, further Tensors
+ */
 export async function save(
   model: Decoder,
   folder: string,
@@ -308,12 +278,14 @@ export async function save(
       `make it with one of llm.${families.map((f) => f.name).join(", llm.")}`,
     );
   }
-  if (tokenizer !== undefined) checkTokenizer("save", model, tokenizer);
+  const config = fittedConfig(model);
+  refuseChanged(model, config);
+  if (tokenizer !== undefined) checkTokenizer("save", { config }, tokenizer);
   mkdirSync(folder, { recursive: true });
   let bytes = 0;
   const tensors = new Map<string, Tensor>();
   for (const [path, tensor] of named(model)) {
-    bytes += tensor.size * (tensor.dtype === "float32" ? 4 : 2);
+    bytes += tensor.size * itemSize(tensor.dtype);
     const { names, stacked, transposed } = storedAs(family, path, tensor.shape);
     for (const [i, name] of names.entries())
       tensors.set(name, stacked ? tensor.slice(i) : transposed ? transpose(tensor) : tensor);
@@ -330,7 +302,7 @@ export async function save(
   for (const file of whole ? [...indexed, "model.safetensors.index.json"] : ["model.safetensors"])
     rmSync(join(folder, file), { force: true });
   const { dtype } = model.model.embedTokens.weight;
-  const json = writeConfig(family, model.config, dtype, model.source);
+  const json = writeConfig(family, config, dtype, model.source);
   if (tokenizer !== undefined) {
     await tokenizer.save(folder);
     const { bosId = null, eosId = null, padId = null } = tokenizer;
