@@ -116,8 +116,10 @@ function asKey(k: Key | number): Key {
   if (typeof k === "number") return key(k);
   if (!(k instanceof Tensor) || k.dtype !== "uint32" || k.shape.length !== 1 || k.shape[0] !== 2) {
     throw new ArgumentError(
-      `a random key is a uint32[2], not ${k}`,
-      "make one with random.key(seed), random.splitKeys() or random.foldIn()",
+      `a random key is a uint32[2], not ${k instanceof Tensor || k === null || typeof k !== "object" ? String(k) : "an object"}`,
+      typeof k === "object" && k !== null && "training" in k
+        ? "a loss gets a context as its third argument: take the key of it, (model, batch, { key }) => ..."
+        : "make one with random.key(seed), random.splitKeys() or random.foldIn()",
     );
   }
   return k;

@@ -129,9 +129,9 @@ function declared(
   name: string,
   shape: Shape,
   options: ParameterOptions,
-  initial: Initializer,
+  otherwise: Initializer,
 ): Tensor {
-  const { init = initial, axes = shape.map(() => null), dtype = "float32" } = options;
+  const { init = otherwise, axes = shape.map(() => null), dtype = "float32" } = options;
   if (!shape.every((size) => Number.isInteger(size) && size >= 1)) {
     throw new ArgumentError(
       `${module.constructor.name}: "${name}" would have the shape [${shape.map(String).join(", ")}]`,
@@ -145,7 +145,16 @@ function declared(
     );
   }
   module[specs][name] = { kind, shape: [...shape], init, axes, dtype };
-  return init(makeKey(count++), shape, dtype);
+  const initial = init(makeKey(count++), shape, dtype);
+  undrawn.add(initial);
+  return initial;
+}
+
+const undrawn = new WeakSet<Tensor>();
+
+/** Whether a leaf is still what its declaration made it, with no values on a device. */
+export function isUndrawn(leaf: Tensor): boolean {
+  return undrawn.has(leaf) && leaf.buffer === undefined;
 }
 
 /** Gives fields of a module, which a copy was made of, other kinds: the module that it was copied from keeps its own. */
@@ -174,12 +183,12 @@ export function parameterSpecs(root: unknown): Map<string, ParameterSpec> {
 
 type Draw = (base: Key, path: Tensor) => Tensor;
 
-const draws = new WeakMap<Initializer, Map<string, Draw>>();
+const programs = new WeakMap<Initializer, Map<string, Draw>>();
 
 /** The program that draws parameters of a kind; one serves all layers. */
 function drawing({ init, shape, dtype }: ParameterSpec, to: Placement | undefined): Draw {
-  const kinds = draws.get(init) ?? new Map<string, Draw>();
-  draws.set(init, kinds);
+  const kinds = programs.get(init) ?? new Map<string, Draw>();
+  programs.set(init, kinds);
   const kind = `${dtype}[${shape}]${to === undefined ? "" : placementKey(to)}`;
   let draw = kinds.get(kind);
   if (draw === undefined) {
@@ -200,13 +209,19 @@ function drawing({ init, shape, dtype }: ParameterSpec, to: Placement | undefine
  *
  * @param seed - a random key or an integer
  * @param layout - where each parameter is drawn: no device holds more than its part at any time. Default the first device
+ * @param draws - which leaves; default all that are declared
  */
-export function initialize<M extends Module>(model: M, seed: Key | number = 0, layout?: Layout): M {
+export function initialize<M extends Module>(
+  model: M,
+  seed: Key | number = 0,
+  layout?: Layout,
+  draws: (leaf: Tensor) => boolean = () => true,
+): M {
   const declaredSpecs = parameterSpecs(model);
   const base = typeof seed === "number" ? makeKey(seed) : seed;
   return mapNamed((leaf, path) => {
     const spec = declaredSpecs.get(path);
-    if (spec === undefined) return leaf;
+    if (spec === undefined || !draws(leaf)) return leaf;
     return drawing(spec, layout?.get(path))(base, tensor(Uint32Array.of(hash(path)), { shape: [] }));
   }, model);
 }

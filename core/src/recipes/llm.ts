@@ -10,7 +10,7 @@ import type { TokenSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import * as models from "../models/llm/index.js";
-import { adamw, cosine } from "../optim/index.js";
+import { adamw, cosine, type Optimizer } from "../optim/index.js";
 import type { TrainableModel, TrainerConfig } from "../train/index.js";
 import { RandomTokens } from "./random-tokens.js";
 
@@ -57,11 +57,17 @@ export interface FinetuneOptions<M extends Model> extends RecipeOptions<M> {
   data: (shape: BatchShape) => TokenSource;
 }
 
+/** Of a recipe: both are always there. */
+export type RecipeConfig<M extends Model> = TrainerConfig<M> & {
+  data: TokenSource;
+  optimizer: Optimizer;
+};
+
 export interface Recipe<M extends Model> {
   /** From parameters that are drawn. */
-  pretrain(options?: RecipeOptions<M>): TrainerConfig<M>;
+  pretrain(options?: RecipeOptions<M>): RecipeConfig<M>;
   /** All parameters of a model that was trained before; the data's weights say which tokens count. */
-  finetune(options: FinetuneOptions<M>): TrainerConfig<M>;
+  finetune(options: FinetuneOptions<M>): RecipeConfig<M>;
 }
 
 interface Settings {
@@ -102,7 +108,7 @@ function trainingOf<M extends Model>(
   model: M,
   settings: Settings,
   options: RecipeOptions<M>,
-): TrainerConfig<M> {
+): RecipeConfig<M> {
   const { batchSize = settings.batchSize, sequenceLength = settings.sequenceLength } = options;
   const { steps = settings.steps, microBatchSize = 1 } = options;
   refuseUnknown(`${name}: there is no option`, Object.keys(options), optionNames);

@@ -41,6 +41,8 @@ export interface ValidationEvent {
   readonly loss: number;
   /** Of the averaged parameters, where there are any. */
   readonly averagedLoss?: number;
+  /** All figures by column: `valid_loss`, `valid_<metric>`. */
+  readonly metrics: Readonly<Record<string, number>>;
 }
 
 export interface CheckpointEvent {

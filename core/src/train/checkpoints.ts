@@ -2,25 +2,37 @@
  * The checkpoints of a training: what is saved of its state, and the state that comes back. Tensors go between the disk and the devices
  * without passing through this process.
  */
-import { renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { renameSync } from "node:fs";
 import { scalar } from "../array/creation.js";
-import { listTensors, loadTensors, saveTensors } from "../array/storage.js";
 import type { Tensor } from "../array/tensor.js";
 import { type Checkpoint, CheckpointError, CheckpointStore, type TensorFolder } from "../checkpoint/index.js";
+import {
+  compareTree,
+  describeReport,
+  fits,
+  readTree,
+  releaseFitting,
+  type TreeFit,
+  treeFolder,
+} from "../checkpoint/trees.js";
 import type { DataPosition } from "../data/batch.js";
-import { itemSize } from "../graph/dtype.js";
+import { ArgumentError } from "../graph/errors.js";
 import type { Placement } from "../graph/mesh.js";
 import { checkpointName, type Module } from "../nn/module.js";
+import { matches } from "../nn/selection.js";
+import type { Leaves } from "../optim/groups.js";
 import { flatten } from "../transform/tree.js";
-import type { TrainState } from "./state.js";
+import { bestOf, type CheckpointOptions } from "./config.js";
+import type { Division, TrainState } from "./state.js";
 import type { TrainableModel } from "./step.js";
 
 /** Where a training stands, beside its tensors. */
 export interface Standing {
   readonly step: number;
-  readonly tokens: number;
-  readonly position: DataPosition;
+  /** What the batches so far held. */
+  readonly counts: Readonly<Record<string, number>>;
+  /** Undefined where batches come without one. */
+  readonly position: DataPosition | undefined;
 }
 
 /** What a checkpoint that was opened in part lacked, or had too much. Names are those of the files. */
@@ -42,9 +54,12 @@ type Place = (path: string, leaf: Tensor) => Placement | undefined;
 
 export class TrainingCheckpoints {
   readonly #store: CheckpointStore;
+  readonly #save: NonNullable<CheckpointOptions["save"]>;
 
-  constructor(folder: string, { keep = 3, keepBest }: { keep?: number; keepBest?: number }) {
-    this.#store = new CheckpointStore(folder, { keep, keepBest });
+  constructor(folder: string, options: CheckpointOptions) {
+    const { keep = 3, save = "trained" } = options;
+    this.#store = new CheckpointStore(folder, { keep, keepBest: bestOf(options).count });
+    this.#save = save;
   }
 
   /** The steps of the checkpoints that are whole. */
@@ -65,58 +80,100 @@ export class TrainingCheckpoints {
     return kept;
   }
 
-  /** Saves the state as it is now; later steps may take it over at once. */
+  /**
+   * Saves the state as it is now; later steps may take it over at once.
+   *
+   * @param model - the whole one, and whether all of it is saved
+   */
   save<M extends TrainableModel>(
-    { model, optimizer, average, watch }: TrainState<M>,
-    { step, tokens, position }: Standing,
+    state: TrainState,
+    { division, model }: { division: Division<M>; model: M },
+    { step, counts, position }: Standing,
     seed: number,
     score?: number,
   ): Promise<Checkpoint> {
+    const { parameters, buffers, optimizer, average, watch, scale } = state;
+    const all = this.#save === "all" || division.read.length === 0;
+    const read = all ? division.leaves(division.read, model) : {};
+    // A part of a model is none that could be opened by itself.
+    const config = all ? model.configText?.() : undefined;
+    const folder = (tree: unknown, text?: string): TensorFolder =>
+      treeFolder(tree, text === undefined ? {} : { config: text });
     return this.#store.save({
       step,
       score,
       tensors: {
-        model: folderOf(model, model.configText?.()),
-        optimizer: folderOf(optimizer),
-        ...(average !== null && { average: folderOf(average, average.configText?.()) }),
-        ...(watch !== null && { watch: folderOf(watch) }),
+        model: folder({ ...read, ...buffers, ...parameters }, config),
+        optimizer: folder(optimizer),
+        ...(average !== null && { average: folder({ ...read, ...average }, config) }),
+        ...(watch !== null && { watch: folder(watch) }),
+        ...(scale !== null && { scale: folder(scale) }),
+        ...this.#chosen(model, folder),
       },
-      trainer: { version: 1, step, tokens, seed, data: position },
+      trainer: { version: 1, step, tokens: counts.tokens ?? 0, counts, seed, data: position ?? null },
     });
+  }
+
+  /** The folders of the configuration's own. */
+  #chosen(model: Module, folder: (tree: unknown) => TensorFolder): Record<string, TensorFolder> {
+    if (typeof this.#save === "string") return {};
+    const flat = flatten(model);
+    return Object.fromEntries(
+      Object.entries(this.#save).map(([name, pattern]) => {
+        const taken = flat.paths.flatMap((path, i) =>
+          matches(pattern, path, flat.leaves[i]!) ? [[path, flat.leaves[i]!] as const] : [],
+        );
+        if (taken.length === 0) {
+          throw new ArgumentError(
+            `Trainer: checkpoints.save.${name} (${String(pattern)}) matches nothing`,
+            `paths are like ${flat.paths.slice(0, 3).join(", ")}`,
+          );
+        }
+        return [name, folder(Object.fromEntries(taken))];
+      }),
+    );
   }
 
   /**
    * The state of a checkpoint, of the structure of `like`.
    *
+   * @param read - names of the model's leaves that are only read: a checkpoint may have them, and they are not taken from it
    * @param place - where the leaves of the state lie
    * @throws CheckpointError if names, shapes or element types differ
    */
-  async load<M extends Module>(
+  async load(
     checkpoint: Checkpoint,
-    like: TrainState<M>,
+    like: TrainState,
+    read: readonly string[],
     place?: Place,
-  ): Promise<{ state: TrainState<M>; standing: Standing }> {
+  ): Promise<{ state: TrainState; standing: Standing }> {
     const { files } = checkpoint;
     const standing = standingOf(checkpoint);
-    const part = async <T>(key: keyof TrainState & string, tag: "parameter" | "optimizer"): Promise<T> => {
-      const tree = like[key] as T;
+    const part = async <T>(key: keyof TrainState & string, tree: T): Promise<T> => {
       if (tree === null) return tree;
       const path = files[key];
-      // Statistics of the loss gather by themselves.
-      if (path === undefined && key === "watch") return tree;
+      // Statistics of the loss and its scale find themselves again.
+      if (path === undefined && (key === "watch" || key === "scale")) return tree;
       if (path === undefined) {
         throw new CheckpointError(
           `${checkpoint.folder} has no ${key}`,
           'it was saved without: train on without it, or set resume: "partial", which begins one with what there is',
         );
       }
-      return restore(tree, path, tag, place);
+      return restore(tree, path, "optimizer", [], place);
     };
-    const state: TrainState<M> = {
-      model: await part("model", "parameter"),
-      optimizer: await part("optimizer", "optimizer"),
-      average: await part("average", "optimizer"),
-      watch: await part("watch", "optimizer"),
+    const own = { ...like.buffers, ...like.parameters };
+    const model = await restore(own, files.model!, "parameter", read, place);
+    const averagePath = files.average;
+    const state: TrainState = {
+      ...divided(model, like),
+      optimizer: await part("optimizer", like.optimizer),
+      average:
+        like.average === null || averagePath === undefined
+          ? await part("average", like.average)
+          : await restore(like.average, averagePath, "optimizer", read, place),
+      watch: await part("watch", like.watch),
+      scale: await part("scale", like.scale),
       step: scalar(standing.step, "int32"),
     };
     return { state, standing };
@@ -126,38 +183,42 @@ export class TrainingCheckpoints {
    * `start`, which is taken over, with what of a checkpoint fits it: parameters of equal name, shape and element type, and the optimizer's state if all of it
    * does. An average that the checkpoint does not have begins with the parameters that came of it.
    */
-  async loadPart<M extends Module>(
+  async loadPart(
     checkpoint: Checkpoint,
-    start: TrainState<M>,
+    start: TrainState,
+    read: readonly string[],
     place?: Place,
-  ): Promise<{ state: TrainState<M>; standing: Standing; report: PartialReport }> {
+  ): Promise<{ state: TrainState; standing: Standing; report: PartialReport }> {
     const { files } = checkpoint;
     const standing = standingOf(checkpoint);
-    const fit = await compared(start.model, files.model!);
-    release(start.model, fit);
-    const model = await loaded(start.model, files.model!, fit, "parameter", place);
-    let { average, optimizer, watch } = start;
+    const own = { ...start.buffers, ...start.parameters };
+    const fit = withoutRead(await compareTree(own, files.model!), read);
+    releaseFitting(own, fit);
+    const model = await readTree(own, files.model!, fit, { place, tag: "parameter" });
+    let { average, optimizer, watch, scale } = start;
     if (average !== null) {
       const averagePath = files.average ?? files.model!;
-      const averageFit = await compared(average, averagePath);
-      release(average, averageFit);
-      average = await loaded(average, averagePath, averageFit, "optimizer", place);
+      const averageFit = await compareTree(average, averagePath);
+      releaseFitting(average, averageFit);
+      average = await readTree(average, averagePath, averageFit, { place, tag: "optimizer" });
     }
-    if (watch !== null && files.watch !== undefined) {
-      watch = await loaded(watch, files.watch, await compared(watch, files.watch), "optimizer", place);
-    }
-    const optimizerFit = await compared(optimizer, files.optimizer!);
-    const freshOptimizer = !isWhole(optimizerFit);
+    const whatFits = async <T>(tree: T, path: string): Promise<T> =>
+      readTree(tree, path, await compareTree(tree, path), { place, tag: "optimizer" });
+    if (watch !== null && files.watch !== undefined) watch = await whatFits(watch, files.watch);
+    if (scale !== null && files.scale !== undefined) scale = await whatFits(scale, files.scale);
+    const optimizerFit = await compareTree(optimizer, files.optimizer!);
+    const freshOptimizer = !fits(optimizerFit);
     if (!freshOptimizer) {
-      release(optimizer, optimizerFit);
-      optimizer = await loaded(optimizer, files.optimizer!, optimizerFit, "optimizer", place);
+      releaseFitting(optimizer, optimizerFit);
+      optimizer = await readTree(optimizer, files.optimizer!, optimizerFit, { place, tag: "optimizer" });
     }
     return {
       state: {
-        model,
+        ...divided(model, start),
         average,
         optimizer,
         watch,
+        scale,
         step: scalar(standing.step, "int32"),
       },
       standing,
@@ -172,113 +233,42 @@ export class TrainingCheckpoints {
   }
 }
 
-/** The tensors of a tree as files of their folder, with `config.json` beside them for a model. */
-function folderOf(tree: unknown, config?: string): TensorFolder {
-  const flat = flatten(tree);
-  const tensors = new Map(flat.leaves.map((leaf, i) => [checkpointName(flat.paths[i]!), leaf]));
-  const bytes = flat.leaves.reduce((sum, leaf) => sum + leaf.size * itemSize(leaf.dtype) + 256, 4096);
-  return {
-    bytes,
-    write(folder) {
-      if (config !== undefined) writeFileSync(join(folder, "config.json"), config);
-      return saveTensors(folder, tensors, { metadata: { format: "pt" } });
-    },
-  };
+/** Parameters and buffers apart again. */
+function divided(leaves: Leaves, like: TrainState): Pick<TrainState, "parameters" | "buffers"> {
+  const of = (part: Leaves): Leaves =>
+    Object.fromEntries(Object.keys(part).map((path) => [path, leaves[path]!]));
+  return { parameters: of(like.parameters), buffers: of(like.buffers) };
 }
 
-/** How a tree and the tensors of a folder fit. */
-interface Fit {
-  /** Positions of the leaves that are there with the same shape and element type. */
-  readonly fitting: readonly number[];
-  readonly missing: readonly string[];
-  readonly unexpected: readonly string[];
-  readonly different: readonly string[];
-}
-
-function isWhole({ missing, unexpected, different }: Fit): boolean {
-  return missing.length + unexpected.length + different.length === 0;
-}
-
-async function compared(tree: unknown, path: string): Promise<Fit> {
-  const flat = flatten(tree);
-  const saved = await listTensors(path);
-  const names = flat.paths.map(checkpointName);
-  const expected = new Set(names);
-  const different: string[] = [];
-  const fitting = flat.leaves.flatMap((leaf, i) => {
-    const name = names[i]!;
-    const found = saved.get(name);
-    if (found === undefined) return [];
-    if (found.dtype === leaf.dtype && found.shape.join() === leaf.shape.join()) return [i];
-    different.push(
-      `${name} is ${found.dtype}[${found.shape.join(", ")}], the model's is ${leaf.dtype}[${leaf.shape.join(", ")}]`,
-    );
-    return [];
-  });
-  return {
-    fitting,
-    missing: names.filter((name) => !saved.has(name)),
-    unexpected: [...saved.keys()].filter((name) => !expected.has(name)),
-    different,
-  };
-}
-
-/** Frees the values that are about to be replaced: both at once may be too much. */
-function release(tree: unknown, { fitting }: Fit): void {
-  const { leaves } = flatten(tree);
-  for (const i of fitting) leaves[i]!.dispose();
-}
-
-/** `tree` with those of its leaves from a folder that fit. */
-async function loaded<T>(
-  tree: T,
-  path: string,
-  { fitting }: Fit,
-  tag: "parameter" | "optimizer",
-  place: Place = () => undefined,
-): Promise<T> {
-  const flat = flatten(tree);
-  const leaves = [...flat.leaves];
-  const wanted = fitting.map((i) => {
-    const leaf = leaves[i]!;
-    return {
-      name: checkpointName(flat.paths[i]!),
-      shape: leaf.shape,
-      dtype: leaf.dtype,
-      to: place(flat.paths[i]!, leaf),
-    };
-  });
-  for (const [k, tensor] of (await loadTensors(path, wanted, tag)).entries()) leaves[fitting[k]!] = tensor;
-  return flat.rebuild(leaves) as T;
+/** A comparison in which leaves that are only read are not unexpected. */
+function withoutRead(fit: TreeFit, read: readonly string[]): TreeFit {
+  const known = new Set(read.map(checkpointName));
+  return { ...fit, unexpected: fit.unexpected.filter((name) => !known.has(name)) };
 }
 
 /** `tree` with the values of a checkpoint's folder; every name, shape and dtype must fit. */
-async function restore<T>(tree: T, path: string, tag: "parameter" | "optimizer", place?: Place): Promise<T> {
-  const fit = await compared(tree, path);
-  if (!isWhole(fit)) {
-    const { missing, unexpected, different } = fit;
-    const problems = [list("missing", missing), list("unexpected", unexpected), list("different", different)];
+async function restore<T>(
+  tree: T,
+  path: string,
+  tag: "parameter" | "optimizer",
+  read: readonly string[],
+  place?: Place,
+): Promise<T> {
+  const fit = withoutRead(await compareTree(tree, path), read);
+  if (!fits(fit)) {
     throw new CheckpointError(
-      `${path} does not fit the model: ${problems.filter((each) => each !== "").join("; ")}`,
+      `${path} does not fit the model: ${describeReport(fit)}`,
       'load it with the configuration that it was saved from, or set resume: "partial" for what fits',
     );
   }
-  return loaded(tree, path, fit, tag, place);
-}
-
-function list(what: string, names: readonly string[]): string {
-  if (names.length === 0) return "";
-  const shown = names.slice(0, 5).join(", ");
-  return `${names.length} ${what} (${shown}${names.length > 5 ? ", …" : ""})`;
+  return readTree(tree, path, fit, { place, tag });
 }
 
 /** The report as one line. */
 export function describePartial(report: PartialReport): string {
-  const { missing, unexpected, different, freshOptimizer, freshData } = report;
+  const { freshOptimizer, freshData } = report;
   const parts = [
-    list("missing", missing),
-    list("unexpected", unexpected),
-    list("different", different),
+    fits(report) ? "" : describeReport(report),
     freshOptimizer ? "the optimizer's state begins anew" : "",
     freshData ? "the data begin anew" : "",
   ].filter((each) => each !== "");
@@ -290,8 +280,10 @@ interface SavedProgress {
   readonly version: 1;
   readonly step: number;
   readonly tokens: number;
+  /** Of all that batches say they hold; older checkpoints have tokens only. */
+  readonly counts?: Readonly<Record<string, number>>;
   readonly seed: number;
-  readonly data: DataPosition;
+  readonly data: DataPosition | null;
 }
 
 function standingOf(checkpoint: Checkpoint): Standing {
@@ -302,5 +294,6 @@ function standingOf(checkpoint: Checkpoint): Standing {
       "it takes version 1",
     );
   }
-  return { step: progress.step, tokens: progress.tokens, position: progress.data };
+  const { step, tokens, counts = { tokens } } = progress;
+  return { step, counts, position: progress.data ?? undefined };
 }

@@ -1,14 +1,19 @@
 /** What a training is told, and the check of every field before anything starts. */
-import type { TokenSource } from "../data/batch.js";
+import type { Batch, BatchSource, TokenFields } from "../data/batch.js";
 import type { JsonValue } from "../files/json.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import type { MetricsLogger } from "../metrics/index.js";
+import { Module } from "../nn/module.js";
+import type { Pattern } from "../nn/selection.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { eventNames, type TrainerCallback } from "./callbacks.js";
+import { couplingOf, type Loss } from "./loss.js";
 import type { ParallelConfig } from "./parallel.js";
+import type { OnDevice } from "./placement.js";
+import { type Precision, resolvePrecision } from "./precision.js";
 import type { StatisticsOptions } from "./statistics.js";
-import type { Loss, TrainableModel } from "./step.js";
+import type { Step, TrainableModel } from "./step.js";
 
 /** When a loss counts as a spike: more than `deviations` standard deviations above the mean of about `window` steps before. */
 export interface SpikeOptions {
@@ -17,22 +22,75 @@ export interface SpikeOptions {
   window?: number;
 }
 
-export interface TrainerConfig<M extends TrainableModel> {
+/** What a validation is measured by on the host: of decoded text, for example. */
+export type HostMeasure<M, F extends object> = (given: {
+  /** With its present parameters and buffers, which a next step takes over: use it before the promise resolves. */
+  readonly model: M;
+  /** The batches of the validation, as the source gives them. */
+  readonly batches: AsyncIterable<Batch<F>>;
+  readonly step: number;
+}) => Promise<Readonly<Record<string, number>>> | Readonly<Record<string, number>>;
+
+export interface ValidationOptions<M, F extends object> {
+  /** Steps from one to the next; there is one at the end, too. */
+  every: number;
+  /** At most so many of the data's validation split; default all. */
+  batches?: number;
+  /** Further figures, which become the columns `valid_<name>`. */
+  measure?: HostMeasure<M, F>;
+}
+
+/** By which of a validation's figures checkpoints are kept. */
+export interface KeepBest {
+  count: number;
+  /** A column of the validation. Default `valid_loss`. */
+  by?: string;
+  /** Whether the lowest or the highest is best. Default `min`. */
+  mode?: "min" | "max";
+}
+
+export interface CheckpointOptions {
+  every: number;
+  /** Default 3. */
+  keep?: number;
+  /** Of older ones as well, so many with the lowest validation loss, or the best by another figure. Default 0. */
+  keepBest?: number | KeepBest;
+  /**
+   * What of the model is saved: `trained`, the parameters that are trained, and buffers (default; of a model without frozen parts it is the whole one);
+   * `all`, frozen parameters and constants too; or further folders by name, each with the leaves that a pattern takes.
+   */
+  save?: "trained" | "all" | Readonly<Record<string, Pattern>>;
+}
+
+export interface TrainerConfig<M extends Module, F extends object = TokenFields> {
   /** Names the run and its folder. */
   name: string;
-  /** Drawn anew if it has no values yet; a loaded or trained one is copied and stays as it is. */
+  /**
+   * Parameters that have no values yet are drawn; those of a loaded or trained model are copied and stay as they are. What is frozen
+   * (`nn.freeze`, or by the optimizer's groups) is read where it lies.
+   */
   model: M;
-  data: TokenSource;
-  optimizer: Optimizer;
+  /** Without it, `trainer.update(batch)` is given the batches. */
+  data?: BatchSource<F>;
+  optimizer?: Optimizer;
+  /** In its place several, by names of parts of the model: `{ g: adam(...), d: adam(...) }` for a model with the fields `g` and `d`. */
+  optimizers?: Readonly<Record<string, Optimizer>>;
   /** Updates in all. */
   steps: number;
   /**
-   * Scalar loss of a batch, the mean over its weights, with a random key of the update's own in training; default `model.loss(batch, key)`,
-   * else the mean cross-entropy of the next token.
+   * Loss of a batch, with metrics if it likes. Default `model.loss(batch, context)`, else the mean cross-entropy of the next token.
    */
-  loss?: Loss<M>;
-  /** `bf16` computes in bfloat16 with float32 parameters. Default `float32`. */
-  precision?: "float32" | "bf16";
+  loss?: Loss<M, OnDevice<F>>;
+  /** A step of one's own, in place of one update by the loss. Traced; `loss` is what a validation measures then. */
+  step?: Step<M, OnDevice<F>>;
+  /** Models that losses may read, `context.references`: they share the memory of leaves that are the model's own. */
+  references?: Readonly<Record<string, Module>>;
+  /**
+   * `bf16` and `float16` compute in 16 bits; parameters are kept in float32 all the same, whatever their checkpoint's type. Default `float32`.
+   */
+  precision?: Precision;
+  /** Floating-point operations of the update by a batch, for the share of the devices' peak. Default the model's own figure for tokens. */
+  flops?: (batch: Batch<F>) => number;
   /** Devices along each axis of a mesh that the training is spread over. Default: one device. */
   parallel?: ParallelConfig;
   /** Computes a batch in so many equal parts, one after another in the compiled step: the same update with less memory. Default 1. */
@@ -46,13 +104,10 @@ export interface TrainerConfig<M extends TrainableModel> {
    * Default false. On CPU nothing changes.
    */
   deterministic?: boolean;
-  /** Validates every so many steps (and at the end), on at most `batches` batches of the data's validation split. */
-  validation?: { every: number; batches?: number };
-  /**
-   * Saves every so many steps (and at the end and at an interrupt), and keeps the last `keep` (default 3) and of the older ones the
-   * `keepBest` with the lowest validation loss (default 0).
-   */
-  checkpoints?: { every: number; keep?: number; keepBest?: number };
+  /** Validates every so many steps (and at the end), on the data's validation split. */
+  validation?: ValidationOptions<M, F>;
+  /** Saves every so many steps (and at the end and at an interrupt). */
+  checkpoints?: CheckpointOptions;
   /**
    * What a loss or gradient norm that is not finite (or a spike, see `spikes`) does. `stop`, the default, ends the training with the
    * values; the last checkpoint is from before. `skip` leaves the update out, inside the compiled step, and goes on. `rollback` returns to
@@ -82,28 +137,38 @@ export interface TrainerConfig<M extends TrainableModel> {
 }
 
 /** The configuration without what depends on the model's class. */
-export type Settings = Omit<TrainerConfig<TrainableModel>, "loss" | "callbacks"> & {
+export type Settings = Omit<
+  TrainerConfig<TrainableModel, object>,
+  "loss" | "step" | "callbacks" | "flops" | "validation"
+> & {
+  readonly loss?: unknown;
+  readonly step?: unknown;
+  readonly flops?: unknown;
   readonly callbacks?: readonly object[];
+  readonly validation?: { readonly every: number; readonly batches?: number; readonly measure?: unknown };
 };
 
 /** The configuration as JSON, for the run's record. */
 export function describe(config: Settings): { [field: string]: JsonValue } {
-  const { name, steps, precision = "float32", parallel = {}, accumulate = 1, seed = 0, data } = config;
-  const { optimizer, onDivergence = "stop", average, model, deterministic = false } = config;
+  const { name, steps, parallel = {}, accumulate = 1, seed = 0, data, optimizer, optimizers } = config;
+  const { onDivergence = "stop", average, model, deterministic = false } = config;
   const sizes = Object.entries(parallel).filter(([, size]) => typeof size === "number" && size > 1);
   return {
     name,
     steps,
-    precision,
+    precision: { ...resolvePrecision(config.precision) },
     seed,
     accumulate,
     ...(sizes.length > 0 && { parallel: sizes.map(([axis, size]) => `${axis}=${size}`).join(", ") }),
-    batchSize: data.batchSize,
-    sequenceLength: data.sequenceLength,
+    ...(data !== undefined && { batchSize: data.batchSize }),
+    ...(data?.sequenceLength !== undefined && { sequenceLength: data.sequenceLength }),
     onDivergence,
     ...(deterministic && { deterministic }),
     ...(average !== undefined && { averageDecay: average.decay }),
-    optimizer: madeWith(optimizer),
+    ...(optimizer !== undefined && { optimizer: madeWith(optimizer) }),
+    ...(optimizers !== undefined && {
+      optimizers: Object.fromEntries(Object.entries(optimizers).map(([part, o]) => [part, madeWith(o)])),
+    }),
     model: {
       kind: model.constructor.name,
       parameters: model.parameterCount,
@@ -168,12 +233,32 @@ const rules: Readonly<Record<string, Rule>> = {
     holds: (x) => typeof x === "string" && /^[^./\\\0][^/\\\0]{0,127}$/.test(x),
     fix: "use 1 to 128 characters without slashes, not beginning with a dot: the name becomes a folder",
   },
-  model: having("a Module with forward(tokens)", "forward"),
-  data: having("a source of batches, e.g. text.packed(...)", "next", "prepare", "position", "restore"),
+  model: { holds: (x) => x instanceof Module, fix: "give an nn.Module" },
+  data: having("a source of batches, e.g. text.packed(...)", "next", "position", "restore"),
+  optimizers: {
+    holds: (x) =>
+      typeof x === "object" &&
+      x !== null &&
+      Object.keys(x).length > 0 &&
+      Object.values(x).every((o) => having("", "init", "update").holds(o)),
+    fix: "give optimizers by names of parts of the model: { g: adam({ learningRate }), d: adam({ learningRate }) }",
+  },
+  step: {
+    holds: (x) => typeof x === "function",
+    fix: "give a function: ({ model, update, key }, batch) => { update(loss); }",
+  },
+  references: {
+    holds: (x) => typeof x === "object" && x !== null && Object.values(x).every((m) => m instanceof Module),
+    fix: "give Modules by name: { base: model }",
+  },
+  flops: { holds: (x) => typeof x === "function", fix: "give a function of a batch" },
   optimizer: having("an optimizer, e.g. adamw({ learningRate: 3e-4 })", "init", "update"),
   steps: count,
   loss: { holds: (x) => typeof x === "function", fix: "give a function of the model and a batch" },
-  precision: oneOf("float32", "bf16"),
+  precision: {
+    holds: (x) => typeof x === "string" || (typeof x === "object" && x !== null),
+    fix: 'use "float32", "bf16", "float16" or { compute, parameters, rounding }',
+  },
   parallel: having("{ data, fsdp, tensor }"),
   "parallel.data": count,
   "parallel.fsdp": count,
@@ -190,10 +275,27 @@ const rules: Readonly<Record<string, Rule>> = {
   validation: having("{ every, batches }"),
   "validation.every": count,
   "validation.batches": count,
-  checkpoints: having("{ every, keep, keepBest }"),
+  "validation.measure": {
+    holds: (x) => typeof x === "function",
+    fix: "give a function: async ({ model, batches, step }) => ({ wer: ... })",
+  },
+  checkpoints: having("{ every, keep, keepBest, save }"),
   "checkpoints.every": count,
   "checkpoints.keep": count,
-  "checkpoints.keepBest": countOrNone,
+  "checkpoints.keepBest": {
+    holds: (x) =>
+      countOrNone.holds(x) ||
+      (typeof x === "object" &&
+        x !== null &&
+        isCount((x as KeepBest).count) &&
+        ["string", "undefined"].includes(typeof (x as KeepBest).by) &&
+        ["min", "max", undefined].includes((x as KeepBest).mode)),
+    fix: 'give an integer of at least 0, or { count, by: "valid_loss", mode: "min" }',
+  },
+  "checkpoints.save": {
+    holds: (x) => x === "trained" || x === "all" || (typeof x === "object" && x !== null),
+    fix: 'use "trained", "all" or { name: pattern }',
+  },
   onDivergence: oneOf("stop", "skip", "rollback"),
   spikes: having("{ deviations, window }"),
   "spikes.deviations": {
@@ -215,8 +317,6 @@ const rules: Readonly<Record<string, Rule>> = {
 const required = [
   "name",
   "model",
-  "data",
-  "optimizer",
   "steps",
   "average.decay",
   "validation.every",
@@ -231,10 +331,24 @@ export const configFields: readonly string[] = Object.keys(rules);
 /** @throws ArgumentError that names the field, its value and the fix */
 export function checkConfig(config: Settings): void {
   checkFields(config as unknown as Record<string, unknown>, "");
-  const { model, data, accumulate = 1, callbacks = [], loggers = [] } = config;
+  const { model, data, optimizer, optimizers, accumulate = 1, callbacks = [], loggers = [] } = config;
+  resolvePrecision(config.precision);
+  if ((optimizer === undefined) === (optimizers === undefined)) {
+    throw new ArgumentError(
+      `Trainer: ${optimizer === undefined ? "optimizer is missing" : "optimizer and optimizers are both given"}`,
+      "give an optimizer, e.g. adamw({ learningRate: 3e-4 }), or optimizers: { part: optimizer }",
+    );
+  }
   for (const field of ["batchSize", "sequenceLength"] as const) {
+    if (data === undefined || (field === "sequenceLength" && data[field] === undefined)) continue;
     if (!isCount(data[field]))
       throw new ArgumentError(`Trainer: data.${field} is ${show(data[field])}`, count.fix);
+  }
+  if (accumulate > 1 && couplingOf(config.loss) === true) {
+    throw new ArgumentError(
+      `Trainer: accumulate is ${accumulate}, and the loss couples the rows of a batch: of parts it would be another loss`,
+      "leave accumulate out, or declare how the rows meet: coupled({ embed, loss })",
+    );
   }
   for (const [i, callback] of callbacks.entries()) {
     if (typeof callback !== "object" || callback === null)
@@ -253,13 +367,13 @@ export function checkConfig(config: Settings): void {
       );
   }
   const vocabulary = vocabularyOf(model);
-  if (vocabulary !== undefined && data.vocabSize > vocabulary) {
+  if (vocabulary !== undefined && data?.vocabSize !== undefined && data.vocabSize > vocabulary) {
     throw new ArgumentError(
       `Trainer: the data's tokenizer has ids up to ${data.vocabSize - 1}, the model's vocabSize is ${vocabulary}`,
       `make the model with vocabSize: ${data.vocabSize}`,
     );
   }
-  if (data.batchSize % accumulate !== 0) {
+  if (data !== undefined && data.batchSize % accumulate !== 0) {
     throw new ArgumentError(
       `Trainer: accumulate is ${accumulate}, and a batch of ${data.batchSize} rows has no ${accumulate} equal parts`,
       "give a divisor of the data's batchSize",
@@ -271,23 +385,34 @@ export function checkConfig(config: Settings): void {
       "set checkpoints: { every }",
     );
   }
-  if (config.validation !== undefined && typeof data.validation !== "function") {
+  if (config.validation !== undefined && typeof data?.validation !== "function") {
     throw new ArgumentError(
       "Trainer: validation is set, and the data have no method validation(maxBatches)",
       "add it to the source, or leave validation out",
     );
   }
-  const keepBest = config.checkpoints?.keepBest ?? 0;
-  if (keepBest > 0 && config.validation === undefined) {
+  const keepBest = bestOf(config.checkpoints);
+  if (keepBest.count > 0 && config.validation === undefined) {
     throw new ArgumentError(
-      `Trainer: checkpoints.keepBest is ${keepBest} without validation: no checkpoint would be better than another`,
+      `Trainer: checkpoints.keepBest is ${keepBest.count} without validation: no checkpoint would be better than another`,
       "set validation: { every }, or leave keepBest out",
     );
   }
 }
 
+/** How many of the best checkpoints are kept, and by which figure. */
+export function bestOf(checkpoints: CheckpointOptions | undefined): Required<KeepBest> {
+  const { keepBest = 0 } = checkpoints ?? {};
+  const {
+    count: many,
+    by = "valid_loss",
+    mode = "min",
+  } = typeof keepBest === "number" ? { count: keepBest } : keepBest;
+  return { count: many, by, mode };
+}
+
 /** Number of ids that a model knows, where it tells. */
-export function vocabularyOf(model: TrainableModel): number | undefined {
+export function vocabularyOf(model: object): number | undefined {
   return (model as { config?: { vocabSize?: number } }).config?.vocabSize;
 }
 

@@ -15,7 +15,7 @@ export interface Figures {
   readonly loss: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
-  /** 0 good, 1 not finite, 2 a spike. */
+  /** 0 good, 1 not finite, 2 a spike, 3 a float16 gradient that overflowed: the update was left out, and the scale halved. */
   readonly why: number;
 }
 
@@ -34,8 +34,8 @@ export class DivergencePolicy {
    * @throws TrainingDiverged where the policy is to stop, or does not help
    */
   judge(figures: Figures): "good" | "skipped" | "rollback" {
-    if (figures.why === 0) {
-      this.#skips = 0;
+    if (figures.why === 0 || figures.why === 3) {
+      if (figures.why === 0) this.#skips = 0;
       return "good";
     }
     if (this.#policy === "skip" && ++this.#skips <= maxSkips) return "skipped";

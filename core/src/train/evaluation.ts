@@ -1,56 +1,128 @@
-/** The loss over the validation split. */
+/** Loss and metrics over the validation split. */
+
+import { scalar } from "../array/creation.js";
+import { cast } from "../array/elementwise.js";
+import { stack } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
-import type { Batch } from "../data/batch.js";
+import type { Batch, BatchSource } from "../data/batch.js";
+import { ArgumentError } from "../graph/errors.js";
+import { type Measure, MeasureTotals } from "../metrics/measures.js";
+import type { Leaves } from "../optim/groups.js";
 import { type Jitted, jit } from "../transform/jit.js";
-import { checkBatch, inParts, weightOf } from "./batches.js";
+import { type HostBatch, inParts, readBatch } from "./batches.js";
 import type { TrainerConfig } from "./config.js";
-import type { ParallelPlan } from "./parallel.js";
+import { measured } from "./loss.js";
 import { inFlight } from "./pending.js";
-import { type DeviceBatch, placeBatch } from "./placement.js";
-import { lossOf, type StepOptions, type TrainableModel } from "./step.js";
+import { type PlacedBatch, placeBatch } from "./placement.js";
+import type { Held } from "./state.js";
+import { forUse, lossOf, type StepOptions, type TrainableModel } from "./step.js";
 
-export class Evaluation<M extends TrainableModel> {
-  readonly #config: TrainerConfig<M>;
-  readonly #plan: ParallelPlan | undefined;
-  readonly #loss: Jitted<[M, DeviceBatch], Tensor>;
+/** Figures of a batch: numbers [n], and what each is, as JSON. */
+interface Figures {
+  readonly values: Tensor;
+  readonly what: string;
+}
 
-  constructor(config: TrainerConfig<M>, options: StepOptions<M>) {
+/** A name that no metric has. */
+const lossName = "";
+
+export class Evaluation<M extends TrainableModel, F extends object> {
+  readonly #config: TrainerConfig<M, F>;
+  readonly #options: StepOptions<M>;
+  readonly #figures: Jitted<[Leaves, Held, Tensor, PlacedBatch], Figures>;
+
+  constructor(config: TrainerConfig<M, F>, options: StepOptions<M>) {
     this.#config = config;
-    this.#plan = options.plan;
-    this.#loss = jit(lossOf(options), { name: "evaluate", compiler: options.compiler });
+    this.#options = options;
+    this.#figures = jit(
+      (leaves: Leaves, held: Held, step: Tensor, batch: PlacedBatch) =>
+        figuresOf(leaves, held, step, batch, options),
+      { name: "evaluate", compiler: options.compiler, manyTraces: true },
+    );
   }
 
   /**
-   * Mean loss of a model over at most so many batches of the validation split, all targets by their weights; undefined without a split, and
+   * Mean loss of a model over at most so many batches of the validation split, by their weights, and its metrics; undefined without a split, and
    * where it was stopped before the end. As many rows are computed at a time as in a step: more need not fit.
    */
-  async of(model: M, limit?: number, stopped: () => boolean = () => false): Promise<number | undefined> {
-    const { data, accumulate = 1 } = this.#config;
-    let [total, weight] = [0, 0];
-    const pending: { loss: Promise<number>; share: number }[] = [];
-    const take = async (): Promise<void> => {
-      const { loss, share } = pending.shift()!;
-      total += (await loss) * share;
-    };
-    for await (const batch of data.validation(limit)) {
-      checkBatch(batch, this.#config, "validation");
-      for (const part of inParts(batch, data.batchSize / accumulate)) {
+  async of(
+    leaves: Leaves,
+    held: Held,
+    limit?: number,
+    stopped: () => boolean = () => false,
+  ): Promise<{ loss: number; metrics: Record<string, number> } | undefined> {
+    const { accumulate = 1 } = this.#config;
+    const data = this.#config.data as BatchSource<object> | undefined;
+    if (data?.validation === undefined) return undefined;
+    const totals = new MeasureTotals();
+    const pending: Promise<void>[] = [];
+    const step = scalar(0, "int32");
+    for await (const batch of data.validation(limit) as AsyncIterable<Batch<object>>) {
+      const read = readBatch(batch, this.#config as never, "data.validation()");
+      for (const part of inParts(read, Math.ceil(data.batchSize / accumulate))) {
         if (stopped()) return undefined;
-        const own = weightOf(part);
-        weight += own;
-        // A batch whose weights sum to less than 1 is divided by 1: see crossEntropy.
-        pending.push({ loss: this.#lossOf(model, part), share: Math.max(own, 1) });
-        if (pending.length > inFlight) await take();
+        const adding = this.#add(totals, leaves, held, step, part);
+        // It is awaited later, or not at all after a failure.
+        adding.catch(() => {});
+        pending.push(adding);
+        if (pending.length > inFlight) await pending.shift();
       }
     }
-    while (pending.length > 0) await take();
-    return weight === 0 ? undefined : total / Math.max(weight, 1);
+    for (const each of pending) await each;
+    const { [lossName]: loss, ...metrics } = totals.values;
+    return loss === undefined ? undefined : { loss, metrics };
   }
 
-  #lossOf(model: M, batch: Batch): Promise<number> {
-    const loss = this.#loss(model, placeBatch(batch, 1, this.#plan)).item();
-    // It is awaited later, or not at all after a failure.
-    loss.catch(() => {});
-    return loss;
+  async #add(
+    totals: MeasureTotals,
+    leaves: Leaves,
+    held: Held,
+    step: Tensor,
+    batch: HostBatch,
+  ): Promise<void> {
+    const { values, what } = this.#figures(leaves, held, step, placeBatch(batch, 1, this.#options.plan));
+    const found = Array.from(await values.data(), Number);
+    let at = 0;
+    for (const [name, measure] of JSON.parse(what) as [string, Measure["measure"]][])
+      totals.add(name, measure, found[at++]!, measure === "mean" ? found[at++] : 1);
   }
+
+  /** The columns of the configuration's own figures, with their names as they are logged. */
+  async measure(model: M, step: number, limit?: number): Promise<Record<string, number>> {
+    const { validation, data } = this.#config;
+    if (validation?.measure === undefined) return {};
+    const found = await validation.measure({ model, batches: data!.validation!(limit), step });
+    for (const [name, value] of Object.entries(found)) {
+      if (typeof value !== "number") {
+        throw new ArgumentError(
+          `Trainer: validation.measure gave ${name}: ${String(value)}`,
+          "return numbers by name; `await tensor.item()` gives that of a Tensor",
+        );
+      }
+    }
+    return { ...found };
+  }
+}
+
+function figuresOf<M extends TrainableModel>(
+  leaves: Leaves,
+  held: Held,
+  step: Tensor,
+  batch: PlacedBatch,
+  options: StepOptions<M>,
+): Figures {
+  const { division } = options;
+  const model = forUse(division.model(leaves, held), options);
+  const references = Object.entries(division.references(held)).map(([name, r]) => [name, forUse(r, options)]);
+  const context = { key: undefined, step, training: false, references: Object.fromEntries(references) };
+  const { loss, metrics } = measured(lossOf(options)(model, batch.fields, context), batch.fields);
+  const all: [string, Measure][] = [[lossName, loss], ...Object.entries(metrics)];
+  return {
+    values: stack(
+      all
+        .flatMap(([, m]) => (m.measure === "mean" ? [m.total, m.weight] : [m.value]))
+        .map((x) => cast(x, "float32")),
+    ),
+    what: JSON.stringify(all.map(([name, m]) => [name, m.measure])),
+  };
 }

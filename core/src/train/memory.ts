@@ -5,7 +5,7 @@ import { collectGarbage } from "../host/garbage.js";
 import { Runtime } from "../runtime/runtime.js";
 import type { MemoryReport, ProgramInfo } from "../runtime/types.js";
 import { flatten } from "../transform/tree.js";
-import type { TrainState } from "./state.js";
+import type { Held, TrainState } from "./state.js";
 
 /** A step that needs more memory than is free. Nothing was launched. */
 export class TooLargeForMemory extends AronnaxError {}
@@ -22,8 +22,12 @@ export interface StepMemory {
 }
 
 /** What a compiled step will take on each device. Where the state is spread over several, each is taken to have an equal part. */
-export function stepMemory(state: TrainState, { memory }: Pick<ProgramInfo, "memory">): StepMemory {
-  const [own, beside] = [sizeOf(state.model), sizeOf([state.optimizer, state.average, state.watch])];
+export function stepMemory(
+  state: TrainState,
+  held: Held,
+  { memory }: Pick<ProgramInfo, "memory">,
+): StepMemory {
+  const [own, beside] = sizesOf(state, held);
   const { outputs, aliased, temporaries, code } = memory;
   // The state goes in and comes out in the same place; what the compiler says of one device is shared out as the whole is.
   const stateBytes = Math.min(memory.arguments, own + beside);
@@ -34,6 +38,14 @@ export function stepMemory(state: TrainState, { memory }: Pick<ProgramInfo, "mem
     activations: temporaries,
     other: memory.arguments - stateBytes + Math.max(0, outputs - aliased) + code,
   };
+}
+
+/** Bytes of the model (with what is only read), and of what is kept beside it. */
+function sizesOf(
+  { parameters, buffers, optimizer, average, watch }: TrainState,
+  held: Held,
+): [number, number] {
+  return [sizeOf([parameters, buffers, [...held]]), sizeOf([optimizer, average, watch])];
 }
 
 function sizeOf(tree: unknown): number {
@@ -64,8 +76,7 @@ async function freeFor(needed: number, held: number): Promise<number> {
  * @throws TooLargeForMemory with the biggest consumer and what to do about it
  */
 export async function requireStateMemory(state: TrainState, devices: number): Promise<void> {
-  const parameters = sizeOf(state.model) / devices;
-  const optimizer = sizeOf([state.optimizer, state.average, state.watch]) / devices;
+  const [parameters, optimizer] = sizesOf(state, []).map((bytes) => bytes / devices) as [number, number];
   const free = await freeFor(parameters + optimizer, 0);
   if (parameters + optimizer <= free) return;
   const biggest = optimizer > parameters ? "the optimizer's state" : "parameters";

@@ -11,8 +11,11 @@ const speedWindow = 8;
 /** A step's figures, as they come from the device. */
 export interface Measured {
   readonly step: number;
-  /** Tokens read up to it. */
-  readonly tokens: number;
+  /** What the batches up to it held, and its own. */
+  readonly counts: Readonly<Record<string, number>>;
+  readonly own: Readonly<Record<string, number>>;
+  /** Floating-point operations of the step, where they are known. */
+  readonly flops: number | undefined;
   readonly loss: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
@@ -27,69 +30,68 @@ export class Meter {
   readonly #devices: number;
   readonly #steps: number;
   readonly #printEvery: number;
-  readonly #tokensPerStep: number;
-  /** Floating-point operations of a step, where the model tells. */
-  readonly #flopsPerStep: number | undefined;
-  /** Moments of the last results, oldest first; before the first one that of the start. */
-  #arrivals = [performance.now()];
+  /** Moments of the last results, oldest first, with what their batches held; before the first one that of the start. */
+  #arrivals: Arrival[] = [{ at: performance.now(), own: {}, flops: 0 }];
   #started = false;
   #memoryAt = Number.NEGATIVE_INFINITY;
-  #tokens: number | undefined;
+  #read: string | undefined;
   #lineOpen = false;
   /** Bytes that the compiled step needs beside its arguments and results, on all devices. */
   temporaries: number | undefined;
 
   /** @param devices - that the training runs on */
   constructor(run: RunWriter, config: Settings, devices: number) {
-    const { steps, data, model } = config;
+    const { steps } = config;
     this.#run = run;
     this.#devices = devices;
     this.#steps = steps;
     this.#printEvery = config.printEvery ?? Math.max(1, Math.round(steps / 20));
-    this.#tokensPerStep = data.batchSize * data.sequenceLength;
-    const flops = model.flopsPerToken?.(data.sequenceLength);
-    this.#flopsPerStep = flops === undefined ? undefined : flops * this.#tokensPerStep;
   }
 
   /** Logs a step; returns its row. */
   async record(measured: Measured): Promise<MetricsRow> {
-    const { step, tokens, loss, learningRate, gradientNorm, at } = measured;
+    const { step, counts, own, loss, learningRate, gradientNorm, at, flops } = measured;
     // Over some steps: two results may arrive in one turn of the event loop.
-    const seconds = (at - this.#arrivals[0]!) / 1000 / this.#arrivals.length;
+    const [start, ...later] = this.#arrivals as [Arrival, ...Arrival[]];
+    const seconds = (at - start.at) / 1000 / this.#arrivals.length;
+    const during = [...later, { at, own, flops }];
+    const rate = (of: (arrival: Arrival) => number | undefined): number =>
+      during.reduce((sum, each) => sum + (of(each) ?? 0), 0) / during.length / seconds;
     // The first result waited for the compiler as well: it foretells nothing.
     const left = this.#started ? seconds * (this.#steps - step) : undefined;
-    if (this.#started) this.#arrivals.push(at);
-    else this.#arrivals = [at];
+    const arrival = { at, own, flops };
+    if (this.#started) this.#arrivals.push(arrival);
+    else this.#arrivals = [arrival];
     this.#started = true;
     if (this.#arrivals.length > speedWindow) this.#arrivals.shift();
-    const rate = this.#tokensPerStep / seconds;
+    const rates = Object.keys(own).map((name) => [`${name}_per_second`, rate((each) => each.own[name])]);
     const row: MetricsRow = {
       step,
-      tokens,
+      ...counts,
       loss,
       learning_rate: learningRate,
       gradient_norm: gradientNorm,
-      tokens_per_second: rate,
+      ...Object.fromEntries(rates),
       step_seconds: seconds,
       ...(left !== undefined && { seconds_left: left }),
-      ...(await this.#utilization(seconds)),
+      ...(flops !== undefined && (await this.#utilization(rate((each) => each.flops)))),
       ...measured.more,
       ...(await this.#memory(at)),
     };
     this.#run.log(row);
-    this.#tokens = tokens;
+    const what = mainCount(counts);
+    this.#read = `${(counts[what] ?? 0).toLocaleString("en")} ${what}`;
     this.#show(step, row, left);
     return row;
   }
 
-  /** Part of the devices' peak that the model's own operations come to; nothing where either is unknown. */
-  async #utilization(seconds: number): Promise<Partial<MetricsRow>> {
-    if (this.#flopsPerStep === undefined) return {};
+  /** Part of the devices' peak that so many operations a second come to; nothing where it is unknown. */
+  async #utilization(flops: number): Promise<Partial<MetricsRow>> {
     const { devices } = await Runtime.default().ready;
     const peak = devices
       .slice(0, this.#devices)
       .reduce((sum, { kind }) => sum + (peakFlops(kind) ?? Number.NaN), 0);
-    return peak > 0 ? { mfu: this.#flopsPerStep / seconds / peak } : {};
+    return peak > 0 ? { mfu: flops / peak } : {};
   }
 
   /** Bytes by category, about once a second. */
@@ -117,7 +119,7 @@ export class Meter {
     const line = [
       `step ${String(step).padStart(String(steps).length)}/${steps}`,
       `loss ${row.loss!.toFixed(4)}`,
-      `${Math.round(row.tokens_per_second!).toLocaleString("en")} tokens/s`,
+      speedOf(row),
       ...(step === steps || left === undefined ? [] : [`${duration(left)} left`]),
       `lr ${row.learning_rate!.toExponential(2)}`,
       `grad norm ${row.gradient_norm!.toFixed(2)}`,
@@ -134,7 +136,7 @@ export class Meter {
   note(text: string): void {
     if (this.#printEvery === 0) return;
     this.close();
-    const at = this.#tokens === undefined ? "" : ` after ${this.#tokens.toLocaleString("en")} tokens`;
+    const at = this.#read === undefined ? "" : ` after ${this.#read}`;
     console.log(`  ${text}${at}`);
   }
 
@@ -146,8 +148,27 @@ export class Meter {
 
   /** Leaves the time since the last step out of the speeds: it was not training. */
   skip(): void {
-    this.#arrivals = [performance.now()];
+    this.#arrivals = [{ at: performance.now(), own: {}, flops: 0 }];
   }
+}
+
+/** A step's result. */
+interface Arrival {
+  readonly at: number;
+  /** What its batch held. */
+  readonly own: Readonly<Record<string, number>>;
+  readonly flops: number | undefined;
+}
+
+/** What a batch is best told by: tokens, frames, seconds of audio, else rows. */
+function mainCount(counts: Readonly<Record<string, number>>): string {
+  return ["tokens", "frames", "seconds"].find((name) => counts[name] !== undefined) ?? "samples";
+}
+
+function speedOf(row: MetricsRow): string {
+  const name = mainCount(row);
+  const rate = row[`${name}_per_second`] ?? 0;
+  return `${(rate < 10 ? Number(rate.toPrecision(2)) : Math.round(rate)).toLocaleString("en")} ${name}/s`;
 }
 
 /** Seconds in words: `42 s`, `3 min 5 s`, `2 h 7 min`. */

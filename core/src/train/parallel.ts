@@ -1,8 +1,10 @@
 /** How a training is spread over devices: the mesh, and where parameters, optimizer and batches lie on it. */
+
+import type { DType } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Mesh, type Placement, replicated } from "../graph/mesh.js";
 import type { Aval } from "../graph/node.js";
-import { initialize, type Module, parameterLayout } from "../nn/module.js";
+import { type Module, parameterLayout } from "../nn/module.js";
 import type { RuntimeInfo } from "../runtime/runtime.js";
 import { distributeBy } from "../sharding/distribute.js";
 import { gathered, type Layout, placeLike } from "../sharding/layout.js";
@@ -29,20 +31,20 @@ export class ParallelPlan {
   constructor(
     { data = 1, fsdp = 1, tensor = 1, rules = defaultRules }: ParallelConfig,
     model: Module,
-    batchSize: number,
+    batchSize: number | undefined,
     accumulate = 1,
   ) {
     this.mesh = new Mesh({ data, fsdp, tensor });
     this.#rules = rules;
     this.layout = parameterLayout(model, this.mesh, rules);
     const parts = data * fsdp;
-    if ((batchSize / accumulate) % parts !== 0) {
+    if (batchSize !== undefined && (batchSize / accumulate) % parts !== 0) {
       const cut = accumulate === 1 ? "" : ` in accumulate ${accumulate} parts`;
       throw new ArgumentError(
-        `Trainer: a batch of ${batchSize} sequences${cut} over parallel.data ${data} x parallel.fsdp ${fsdp} devices`,
+        `Trainer: a batch of ${batchSize} rows${cut} over parallel.data ${data} x parallel.fsdp ${fsdp} devices`,
         accumulate === 1
           ? `give a batchSize that is a multiple of ${parts}`
-          : `give an accumulate (in recipes a microBatchSize) whose parts have a multiple of ${parts} sequences`,
+          : `give an accumulate (in recipes a microBatchSize) whose parts have a multiple of ${parts} rows`,
       );
     }
     const { heads, keyValueHeads } =
@@ -73,14 +75,9 @@ export class ParallelPlan {
     return this.mesh.count / this.mesh.size("data");
   }
 
-  /** A model's parameters drawn in parts. */
-  initialize<M extends Module>(model: M, seed: number): M {
-    return initialize(model, seed, this.layout);
-  }
-
-  /** A copy of a model, its parameters where they belong. */
-  distribute<M extends Module>(model: M): M {
-    return distributeBy(model, this.place);
+  /** A copy of a tree of leaves by path, each where it belongs. */
+  distribute<T>(tree: T): T {
+    return distributeBy(tree, this.place);
   }
 
   /** Where a leaf of the model, the optimizer's state or the average lies: as the parameter that its path ends with, else on each device. */
@@ -92,11 +89,11 @@ export class ParallelPlan {
     return gathered(model, this.layout, ["fsdp"]);
   }
 
-  /** Where a batch [batch, time] lies, or one in microbatches, [microbatches, batch, time]. */
-  batch(shape: readonly number[]): Placement {
+  /** Where an array of a batch lies whose axis `rows` runs over the rows that are computed at once; null for one that all devices have whole. */
+  batch(shape: readonly number[], dtype: DType, rows: number | null): Placement {
     return placeAxes(
-      shape.map((_, i) => (i === shape.length - 2 ? "batch" : null)),
-      { shape, dtype: "int32" },
+      shape.map((_, i) => (i === rows ? "batch" : null)),
+      { shape, dtype },
       this.mesh,
       this.#rules,
     );
@@ -107,11 +104,11 @@ export class ParallelPlan {
 export function planOf(config: {
   readonly parallel?: ParallelConfig;
   readonly model: Module;
-  readonly data: { readonly batchSize: number };
+  readonly data?: { readonly batchSize: number };
   readonly accumulate?: number;
 }): ParallelPlan | undefined {
   const { parallel, model, data, accumulate = 1 } = config;
   if (parallel === undefined) return undefined;
-  const plan = new ParallelPlan(parallel, model, data.batchSize, accumulate);
+  const plan = new ParallelPlan(parallel, model, data?.batchSize, accumulate);
   return plan.mesh.count === 1 ? undefined : plan;
 }

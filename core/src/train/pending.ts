@@ -4,7 +4,7 @@ import type { Standing } from "./checkpoints.js";
 import type { Figures } from "./divergence.js";
 import type { Moment } from "./progress.js";
 import { fetched } from "./statistics.js";
-import type { StepReport, TrainableModel } from "./step.js";
+import type { StepReport } from "./step.js";
 
 /** Steps or batches queued on the device before the oldest is waited for. */
 export const inFlight = 2;
@@ -17,27 +17,44 @@ export interface Arrived {
   readonly at: number;
 }
 
-export interface Pending<M extends TrainableModel> {
-  readonly before: Moment<M>;
+export interface Pending {
+  readonly before: Moment;
   readonly after: Standing;
+  /** What its batch holds. */
+  readonly own: Readonly<Record<string, number>>;
+  readonly flops: number | undefined;
+  /** Of the data. */
+  readonly columns: MetricsRow;
   readonly result: Promise<Arrived>;
+  /** Whoever waits for its row. */
+  logged(row: MetricsRow): void;
+  failed(error: unknown): void;
 }
 
 /** Asks for the figures of a step that was just queued, and for its columns if they are wanted. */
 export function arriving(
   step: number,
-  { figures, columns }: StepReport,
-  wantsColumns: boolean,
+  { figures, names, statistics }: StepReport,
+  wantsStatistics: boolean,
 ): Promise<Arrived> {
-  const more = wantsColumns ? fetched(columns) : {};
+  const more = wantsStatistics ? fetched(statistics) : {};
   const result = Promise.all([figures.data(), more]).then(([values, row]): Arrived => {
-    const [loss, learningRate, gradientNorm, why] = Array.from(values, Number) as [
+    const [loss, learningRate, gradientNorm, why, ...others] = Array.from(values, Number) as [
       number,
       number,
       number,
       number,
+      ...number[],
     ];
-    return { figures: { step, loss, learningRate, gradientNorm, why }, more: row, at: performance.now() };
+    const metrics: MetricsRow = {};
+    // Of a sound step, what is no number was not measured in it.
+    for (const [i, name] of (names === "" ? [] : names.split("\n")).entries())
+      if (why !== 0 || !Number.isNaN(others[i])) metrics[name] = others[i]!;
+    return {
+      figures: { step, loss, learningRate, gradientNorm, why },
+      more: { ...metrics, ...row },
+      at: performance.now(),
+    };
   });
   // It is awaited later, or not at all after a failure.
   result.catch(() => {});

@@ -1,100 +1,106 @@
 /**
  * Where a training's arrays lie: a batch on the device, and the state before the first step. All placing that the Trainer does is here.
  */
-import { fromBytes, scalar } from "../array/creation.js";
+import { fromBytes } from "../array/creation.js";
+import { moveAxis, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import type { Batch } from "../data/batch.js";
-import { initialize, type Module } from "../nn/module.js";
-import type { Optimizer } from "../optim/optimizer.js";
-import { jit } from "../transform/jit.js";
-import { leaves } from "../transform/tree.js";
+import type { BatchInfo, HostArray, ShapedArray, TokenFields } from "../data/batch.js";
+import { ArgumentError } from "../graph/errors.js";
+import { mapNamed, named } from "../transform/tree.js";
+import { type FieldArray, type Fields, type HostBatch, isArray } from "./batches.js";
 import type { ParallelPlan } from "./parallel.js";
-import type { TrainState } from "./state.js";
 
-/** A batch on the device: [batch, time] each. What is absent on the host is absent here. */
-export interface DeviceBatch {
-  /** int32. */
-  readonly inputs: Tensor;
-  /** int32, the token after each input. */
-  readonly targets: Tensor;
-  /** float32, the share of each target in the loss. */
-  readonly weights?: Tensor;
-  /** int32, the number of each token's document within its row: attention stays within equal numbers. */
-  readonly segments?: Tensor;
-  /** int32, the distance of each token from the start of its document. */
-  readonly positions?: Tensor;
+/** A batch's fields on the device: a Tensor for each array; static values as they are. */
+export type OnDevice<F> = {
+  readonly [K in keyof F as K extends keyof BatchInfo ? never : K]: F[K] extends HostArray | undefined
+    ? Tensor | Extract<F[K], undefined>
+    : F[K] extends ShapedArray
+      ? Tensor
+      : F[K] extends object
+        ? OnDevice<F[K]>
+        : F[K];
+};
+
+/** A batch of tokens on the device: int32 and float32 Tensors [batch, time]. What is absent on the host is absent here. */
+export type DeviceBatch = OnDevice<TokenFields>;
+
+/** The fields of any batch on the device. */
+export interface DeviceFields {
+  readonly [name: string]: Tensor | string | boolean | DeviceFields;
 }
-
-/** A batch on its way to the devices. With `microbatches` above 1 each array is [microbatches, batch / microbatches, time]. */
-export function placeBatch(batch: Batch, microbatches = 1, plan?: ParallelPlan): DeviceBatch {
-  const { batchSize, sequenceLength } = batch;
-  const shape =
-    microbatches === 1
-      ? [batchSize, sequenceLength]
-      : [microbatches, batchSize / microbatches, sequenceLength];
-  const where = plan?.batch(shape);
-  const place = (view: ArrayBufferView, dtype: "int32" | "float32"): Tensor =>
-    fromBytes(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), shape, dtype, "data", where);
-  const { weights, segments, positions } = batch;
-  return {
-    inputs: place(batch.inputs, "int32"),
-    targets: place(batch.targets, "int32"),
-    ...(weights !== undefined && { weights: place(weights, "float32") }),
-    ...(segments !== undefined && { segments: place(segments, "int32") }),
-    ...(positions !== undefined && { positions: place(positions, "int32") }),
-  };
-}
-
-const copy = jit((model: Module) => model, { name: "copy", tag: () => "parameter" });
-const copyAverage = jit((model: Module) => model, { name: "copy", tag: () => "optimizer" });
 
 /**
- * The parameters that a training begins with: drawn, for a model that has none yet; else a copy of the model's own, since a step takes
- * them over.
+ * A batch as a step takes it. In parts, each array has an axis of the parts before that of its rows, `[parts, rows / parts, ...]`: laid out so on the
+ * host, since a mesh splits the second.
  */
-function startingModel<M extends Module>(model: M, { seed, plan }: StartOptions): M {
-  const hasValues = leaves(model).some((leaf) => leaf.buffer !== undefined);
-  if (!hasValues) return plan?.initialize(model, seed) ?? initialize(model, seed);
-  return plan?.distribute(model) ?? (copy(model) as M);
+export interface PlacedBatch {
+  readonly fields: DeviceFields;
+  readonly parts: string;
+  /** The axis of each array's rows by path, as JSON: static, as programs depend on it. */
+  readonly axes: string;
 }
 
-export interface StartOptions {
-  readonly optimizer: Optimizer;
-  readonly seed: number;
-  /** Whether a running average of the parameters is kept. */
-  readonly average: boolean;
-  /** Whether the loss is watched for spikes. */
-  readonly watch: boolean;
-  /** How the training is spread over devices, if it is. */
-  readonly plan: ParallelPlan | undefined;
+/** A batch on its way to the devices, in so many parts. */
+export function placeBatch(batch: HostBatch, parts = 1, plan?: ParallelPlan): PlacedBatch {
+  const axes: Record<string, number | null> = {};
+  const place = (field: FieldArray, path: string): Tensor => {
+    const { data, shape, dtype, axis } = field;
+    if (axis !== 0) axes[path] = axis;
+    const split = parts === 1 || axis === null ? shape : splitShape(shape, axis, parts, path);
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const at = axis === null ? null : parts === 1 ? axis : axis + 1;
+    return fromBytes(bytes, split, dtype, "data", plan?.batch(split, dtype, at));
+  };
+  const visit = (fields: Fields, above: string): DeviceFields =>
+    Object.fromEntries(
+      Object.entries(fields).map(([name, field]): [string, DeviceFields[string]] => {
+        const path = above + name;
+        if (typeof field !== "object") return [name, field];
+        return [name, isArray(field) ? place(field, path) : visit(field, `${path}.`)];
+      }),
+    );
+  const fields = visit(batch.fields, "");
+  return { fields, parts: String(parts), axes: JSON.stringify(axes) };
 }
 
-/** The state before the first update, on the device. */
-export function startingState<M extends Module>(model: M, options: StartOptions): TrainState<M> {
-  const parameters = startingModel(model, options);
-  const optimizer = jit((m: Module) => options.optimizer.init(m), {
-    name: "init_optimizer",
-    tag: () => "optimizer",
-    place: options.plan?.place,
-  })(parameters);
+function splitShape(shape: readonly number[], axis: number, parts: number, path: string): number[] {
+  const rows = shape[axis]!;
+  if (rows % parts !== 0) {
+    throw new ArgumentError(
+      `Trainer: accumulate is ${parts}, and the field ${path} has ${rows} rows, which have no ${parts} equal parts`,
+      "give a divisor of the batch's rows",
+    );
+  }
+  return [...shape.slice(0, axis), parts, rows / parts, ...shape.slice(axis + 1)];
+}
+
+/** The arrays of a placed batch that have rows, the parts along axis 0; and the whole batch of a part's arrays. */
+export function inPieces({ fields, axes }: PlacedBatch): {
+  pieces: Readonly<Record<string, Tensor>>;
+  assemble(piece: Readonly<Record<string, Tensor>>): DeviceFields;
+} {
+  const axisOf = axisBy(axes);
+  const arrays = named(fields);
+  const split = [...arrays].filter(([path]) => axisOf(path) !== null);
   return {
-    ...stateLike(parameters, options),
-    optimizer,
-    ...(options.average && { average: copyAverage(parameters) as M }),
+    pieces: Object.fromEntries(split.map(([path, x]) => [path, moveAxis(x, axisOf(path)!, 0)])),
+    assemble: (piece) => mapNamed((x, path) => piece[path] ?? x, fields),
   };
 }
 
-/** A state of the structure, shapes and dtypes of a training's, as expressions that are not computed. */
-export function stateLike<M extends Module>(
-  model: M,
-  { optimizer, average, watch }: StartOptions,
-): TrainState<M> {
-  const zero = (): Tensor => scalar(0, "float32");
-  return {
-    model,
-    optimizer: optimizer.init(model),
-    average: average ? model : null,
-    watch: watch ? { mean: zero(), variance: zero(), count: zero() } : null,
-    step: scalar(0, "int32"),
-  };
+/** The fields of a placed batch as the source gave them, whatever the parts. */
+export function wholeFields({ fields, axes, parts }: PlacedBatch): DeviceFields {
+  if (parts === "1") return fields;
+  const axisOf = axisBy(axes);
+  return mapNamed((x, path) => {
+    const axis = axisOf(path);
+    if (axis === null) return x;
+    const { shape } = x;
+    return reshape(x, [...shape.slice(0, axis), shape[axis]! * shape[axis + 1]!, ...shape.slice(axis + 2)]);
+  }, fields);
+}
+
+function axisBy(axes: string): (path: string) => number | null {
+  const known = JSON.parse(axes) as Record<string, number | null>;
+  return (path) => (path in known ? known[path]! : 0);
 }

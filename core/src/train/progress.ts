@@ -3,6 +3,7 @@ import type { Checkpoint } from "../checkpoint/index.js";
 import type { DataPosition } from "../data/batch.js";
 import { DataError } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
+import type { Module } from "../nn/module.js";
 import { leaves } from "../transform/tree.js";
 import {
   describePartial,
@@ -13,21 +14,26 @@ import {
 import type { TrainerConfig } from "./config.js";
 import { requireStateMemory } from "./memory.js";
 import type { ParallelPlan } from "./parallel.js";
-import { type StartOptions, startingState, stateLike } from "./placement.js";
-import type { TrainState } from "./state.js";
+import { resolvePrecision } from "./precision.js";
+import { drawn, heldLeaves, type StartOptions, startingState, stateLike } from "./start.js";
+import { Division, type Held, type TrainState } from "./state.js";
 import type { TrainableModel } from "./step.js";
 
 /** Where a training stood, with the state that it had there. */
-export interface Moment<M extends TrainableModel> extends Standing {
-  readonly state: TrainState<M>;
+export interface Moment extends Standing {
+  readonly state: TrainState;
 }
 
-export class Progress<M extends TrainableModel> {
+export class Progress<M extends TrainableModel, F extends object> {
   /** Undefined before it is drawn or read, and once it is lost. */
-  state: TrainState<M> | undefined;
+  state: TrainState | undefined;
+  /** What steps only read; there with the state. */
+  held: Held = [];
+  /** Of the model, with its frozen parts drawn once the state is there. */
+  division: Division<M>;
   /** Updates done, as the host counts them. */
   step = 0;
-  tokens = 0;
+  counts: Readonly<Record<string, number>> = {};
   /** Where the data stood before the first step, and after the last one. */
   #start: DataPosition | undefined;
   position: DataPosition | undefined;
@@ -37,16 +43,17 @@ export class Progress<M extends TrainableModel> {
   partial: PartialReport | undefined;
   /** The step whose state is on the disk already. */
   savedStep: number | undefined;
-  readonly #config: TrainerConfig<M>;
+  readonly #config: TrainerConfig<M, F>;
   readonly #checkpoints: TrainingCheckpoints | undefined;
   readonly #plan: ParallelPlan | undefined;
 
   constructor(
-    config: TrainerConfig<M>,
+    config: TrainerConfig<M, F>,
     checkpoints: TrainingCheckpoints | undefined,
     plan: ParallelPlan | undefined,
   ) {
     this.#config = config;
+    this.division = divisionOf(config, config.model, config.references);
     this.#checkpoints = checkpoints;
     this.#plan = plan;
   }
@@ -59,9 +66,9 @@ export class Progress<M extends TrainableModel> {
    */
   async prepare(resume: boolean, signal?: AbortSignal): Promise<void> {
     const { data, name, steps } = this.#config;
-    await data.prepare({ ...(signal && { signal }) });
+    await data?.prepare?.({ ...(signal && { signal }) });
     if (this.state !== undefined) return;
-    this.#start ??= data.position();
+    this.#start ??= data?.position();
     const checkpoint = resume ? await this.#checkpoints?.latest() : undefined;
     if (checkpoint !== undefined && checkpoint.step > steps) {
       throw new ArgumentError(
@@ -84,21 +91,35 @@ export class Progress<M extends TrainableModel> {
   }
 
   /** Returns to the last checkpoint, or the start, with the data from a position on. */
-  async rollBack(position: DataPosition): Promise<void> {
+  async rollBack(position: DataPosition | undefined): Promise<void> {
     for (const leaf of leaves(this.state)) leaf.dispose();
     this.state = undefined;
     await this.#begin(await this.#checkpoints?.latest());
     this.position = position;
-    await this.#config.data.restore(position);
+    if (position !== undefined) await this.#config.data?.restore(position);
+  }
+
+  /** The model with the state's parameters and buffers; before there is one, the configuration's. */
+  get model(): M {
+    const { state } = this;
+    return state === undefined
+      ? this.#config.model
+      : this.division.model({ ...state.parameters, ...state.buffers }, this.held);
+  }
+
+  /** The model with the running average. */
+  get averaged(): M | undefined {
+    const average = this.state?.average ?? undefined;
+    return average && this.division.model({ ...this.state!.buffers, ...average }, this.held);
   }
 
   /** Where it stands now. */
-  get moment(): Moment<M> {
-    return { state: this.state!, step: this.step, tokens: this.tokens, position: this.position! };
+  get moment(): Moment {
+    return { state: this.state!, step: this.step, counts: this.counts, position: this.position };
   }
 
   /** Returns to before a step that failed; false if the step has used up what it was given. */
-  returnTo(before: Moment<M>): boolean {
+  returnTo(before: Moment): boolean {
     if (leaves(before.state).some(({ buffer }) => buffer !== undefined && buffer.state !== "live"))
       return false;
     this.stand(before.state, before);
@@ -107,54 +128,77 @@ export class Progress<M extends TrainableModel> {
 
   /** Takes the data back to the state's position: a batch that was read and not computed must come again. */
   async returnData(): Promise<void> {
-    if (this.state === undefined) return;
+    if (this.state === undefined || this.position === undefined) return;
     // Data that cannot be read any more may be what failed; the next call will say so.
-    await this.#config.data.restore(this.position!).catch(() => {});
+    await this.#config.data?.restore(this.position).catch(() => {});
   }
 
   /** Takes the state of a checkpoint, or that before the first step. */
   async #begin(checkpoint: Checkpoint | undefined): Promise<void> {
-    const { model, optimizer, average, spikes, seed = 0, checkMemory, resume } = this.#config;
+    const { model, references = {}, average, spikes, seed = 0, checkMemory, resume } = this.#config;
     const plan = this.#plan;
     const options: StartOptions = {
-      optimizer,
       seed,
+      precision: resolvePrecision(this.#config.precision),
       average: average !== undefined,
       watch: spikes !== undefined,
       plan,
     };
-    if (checkMemory !== false) await requireStateMemory(stateLike(model, options), plan?.stateParts ?? 1);
+    if (checkMemory !== false)
+      await requireStateMemory(stateLike(this.division, options), plan?.stateParts ?? 1);
+    const fresh = checkpoint === undefined || resume === "partial";
+    // What is frozen and has no values is drawn; the rest only where no checkpoint has it.
+    if (this.division.undrawn(fresh)) {
+      const named = Object.entries(references).map(([name, r]) => [name, drawn(r, options)]);
+      this.division = divisionOf(this.#config, drawn(model, options), Object.fromEntries(named));
+    }
+    const held = heldLeaves(this.division, plan);
     if (checkpoint === undefined) {
       this.savedStep = undefined;
-      this.stand(startingState(model, options), { step: 0, tokens: 0, position: this.#start! });
+      const standing = { step: 0, counts: {}, position: this.#start };
+      this.stand(startingState(this.division, options), standing);
+      this.held = held;
       return;
     }
+    const { read } = this.division;
     const loaded =
       resume === "partial"
-        ? await this.#checkpoints!.loadPart(checkpoint, startingState(model, options), plan?.place)
+        ? await this.#checkpoints!.loadPart(
+            checkpoint,
+            startingState(this.division, options),
+            read,
+            plan?.place,
+          )
         : {
-            ...(await this.#checkpoints!.load(checkpoint, stateLike(model, options), plan?.place)),
+            ...(await this.#checkpoints!.load(
+              checkpoint,
+              stateLike(this.division, options),
+              read,
+              plan?.place,
+            )),
             report: undefined,
           };
     // A checkpoint of this training's own, that it returns to, fits.
     this.partial ??= loaded.report;
     this.savedStep = loaded.report === undefined ? loaded.standing.step : undefined;
     this.stand(loaded.state, loaded.standing);
+    this.held = held;
   }
 
   /** Takes a state, and that it stands there. */
-  stand(state: TrainState<M>, { step, tokens, position }: Standing): void {
+  stand(state: TrainState, { step, counts, position }: Standing): void {
     this.state = state;
     this.step = step;
-    this.tokens = tokens;
+    this.counts = counts;
     this.position = position;
   }
 
   /** Takes the data to the state's position; where only what fits is resumed, other data begin anew. */
   async #restoreData(): Promise<void> {
     const { data } = this.#config;
+    if (data === undefined || this.position === undefined) return;
     try {
-      await data.restore(this.position!);
+      await data.restore(this.position);
     } catch (error) {
       if (this.partial === undefined || !(error instanceof DataError)) throw error;
       this.partial = { ...this.partial, freshData: true };
@@ -162,4 +206,12 @@ export class Progress<M extends TrainableModel> {
       await data.restore(this.position);
     }
   }
+}
+
+function divisionOf<M extends TrainableModel, F extends object>(
+  { optimizer, optimizers }: TrainerConfig<M, F>,
+  model: M,
+  references: Readonly<Record<string, Module>> | undefined,
+): Division<M> {
+  return new Division(model, optimizer ?? optimizers!, references);
 }

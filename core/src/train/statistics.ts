@@ -44,15 +44,13 @@ export function norms(gradients: unknown, before: unknown, after: unknown): Reco
 }
 
 /**
- * Runs `work` on a copy of the model whose modules in lists note the root mean square of what their `forward` returns. What runs inside
+ * Runs `work` on a model, a copy that is thrown away after it, whose modules in lists note the root mean square of what their `forward` returns. What runs inside
  * another transform (`remat`, `scan`) is not noted: its values do not exist outside.
  */
 export function observing<M extends Module, R>(
   model: M,
   work: (model: M) => R,
 ): [result: R, activations: Record<string, Tensor>] {
-  const flat = flatten(model);
-  const copy = flat.rebuild(flat.leaves) as M;
   const depth = traceDepth();
   const noted: Record<string, Tensor> = {};
   const watch = (module: Module & { forward?: (...args: unknown[]) => unknown }, path: string): void => {
@@ -77,8 +75,8 @@ export function observing<M extends Module, R>(
       visit(field, below);
     }
   };
-  visit(copy, "");
-  return [work(copy), noted];
+  visit(model, "");
+  return [work(model), noted];
 }
 
 /** Scalars by column as a row of metrics. */

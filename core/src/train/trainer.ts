@@ -1,14 +1,16 @@
-/** Training a model: the loop of steps, validation, checkpoints, divergence and interruption. */
+/** Training a model: steps, validation, checkpoints, divergence and interruption. */
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
+import type { Batch, BatchSource, DataPosition, TokenFields } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
-import { checkBatch } from "./batches.js";
+import { flatten } from "../transform/tree.js";
+import { readBatch } from "./batches.js";
 import {
   type CheckpointEvent,
   emit,
@@ -17,16 +19,17 @@ import {
   type TrainingHandle,
 } from "./callbacks.js";
 import { type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
-import { checkConfig, describe, type TrainerConfig } from "./config.js";
+import { bestOf, checkConfig, describe, type Settings, type TrainerConfig } from "./config.js";
 import { DivergencePolicy, describeDivergence, TrainingDiverged } from "./divergence.js";
 import { Evaluation } from "./evaluation.js";
 import { requireMemory, stepMemory } from "./memory.js";
 import { Meter } from "./meter.js";
 import { type ParallelPlan, planOf } from "./parallel.js";
 import { arriving, inFlight, type Pending } from "./pending.js";
-import { type DeviceBatch, placeBatch } from "./placement.js";
+import { type PlacedBatch, placeBatch } from "./placement.js";
+import { resolvePrecision } from "./precision.js";
 import { Progress } from "./progress.js";
-import type { TrainState } from "./state.js";
+import type { Held, TrainState } from "./state.js";
 import { type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
 import { takePart } from "./underway.js";
 
@@ -38,14 +41,29 @@ export interface FitResult {
   readonly loss: number;
   /** Of the last validation. */
   readonly validationLoss?: number;
+  /** All figures of the last validation by column: `valid_loss`, `valid_<metric>`. */
+  readonly validation?: Readonly<Record<string, number>>;
+}
+
+/** A step that `update` has queued. */
+export interface QueuedStep {
+  readonly step: number;
+  /** Its row of metrics, once the device has computed it: later steps, `finish()` or `fit()` bring it on. */
+  readonly row: Promise<MetricsRow>;
+}
+
+/** What is open between the first step of a call of `fit`, or of `update`, and its end. */
+interface Session {
+  readonly run: RunWriter;
+  readonly meter: Meter;
 }
 
 /**
  * Trains a model. `fit()` may be called again: after an interrupt it goes on with the next step; after the runtime was lost it goes on
  * from the last checkpoint.
  */
-export class Trainer<M extends TrainableModel> {
-  readonly config: Readonly<TrainerConfig<M>>;
+export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
+  readonly config: Readonly<TrainerConfig<M, F>>;
   readonly #checkpoints: TrainingCheckpoints | undefined;
   readonly #plan: ParallelPlan | undefined;
   readonly #callbacks: readonly TrainerCallback<M>[];
@@ -55,14 +73,17 @@ export class Trainer<M extends TrainableModel> {
   /** That the state lies in. */
   #runtime: Runtime | undefined;
   #run: RunWriter | undefined;
-  readonly #at: Progress<M>;
+  readonly #at: Progress<M, F>;
   /** Steps that are queued on the device. */
-  #queue: Pending<M>[] = [];
+  #queue: Pending[] = [];
   /** The newest step whose figures have come. */
   #recorded = 0;
   #loss = Number.NaN;
-  #validationLoss: number | undefined;
+  /** Of the last validation, by column. */
+  #validation: Readonly<Record<string, number>> | undefined;
   #validatedAt = -1;
+  /** Of `update`, between its first call and `finish`. */
+  #session: (Session & Disposable) | undefined;
   #running = false;
   /** Whether the state is gone: with the runtime, or with a step that the device could not compute. */
   #lost = false;
@@ -75,11 +96,13 @@ export class Trainer<M extends TrainableModel> {
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
   #saved: CheckpointEvent[] = [];
-  readonly #train: Jitted<[TrainState<M>, DeviceBatch], [TrainState<M>, StepReport]>;
-  readonly #evaluation: Evaluation<M>;
+  /** Shapes of batches whose steps are compiled, and known to fit into memory. */
+  readonly #known = new Map<string, number>();
+  readonly #train: Jitted<[TrainState, Held, PlacedBatch], [TrainState, StepReport]>;
+  readonly #evaluation: Evaluation<M, F>;
 
-  constructor(config: TrainerConfig<M>) {
-    checkConfig(config);
+  constructor(config: TrainerConfig<M, F>) {
+    checkConfig(config as unknown as Settings);
     this.config = config;
     this.#callbacks = config.callbacks ?? [];
     this.#divergence = new DivergencePolicy(config.onDivergence ?? "stop");
@@ -90,36 +113,34 @@ export class Trainer<M extends TrainableModel> {
     this.#plan = planOf(config);
     this.#at = new Progress(config, this.#checkpoints, this.#plan);
     const options: StepOptions<M> = {
-      loss: config.loss,
-      precision: config.precision ?? "float32",
+      division: this.#at.division,
+      loss: config.loss as StepOptions<M>["loss"],
+      step: config.step as StepOptions<M>["step"],
+      precision: resolvePrecision(config.precision),
       plan: this.#plan,
-      optimizer: config.optimizer,
       totalSteps: config.steps,
       seed: config.seed ?? 0,
-      microbatches: config.accumulate ?? 1,
       averageDecay: config.average?.decay,
       spikes: config.spikes,
       skip: config.onDivergence === "skip",
       statistics: config.statistics,
       compiler: config.deterministic === true ? { flags: { xla_gpu_deterministic_ops: true } } : undefined,
     };
-    this.#train = jit((state: TrainState<M>, batch: DeviceBatch) => update(state, batch, options), {
-      donate: [0],
-      name: "train_step",
-      tag: tagOf,
-      compiler: options.compiler,
-    });
+    this.#train = jit(
+      (state: TrainState, held: Held, batch: PlacedBatch) => update(state, held, batch, options),
+      { donate: [0], name: "train_step", tag: tagOf, compiler: options.compiler, manyTraces: true },
+    );
     this.#evaluation = new Evaluation(config, options);
   }
 
   /** The model with its present parameters. While `fit` runs they are replaced with every step. */
   get model(): M {
-    return this.#at.state?.model ?? this.config.model;
+    return this.#at.model;
   }
 
   /** The model with the running average of the parameters, with `average` in the configuration and once `fit` has begun. */
   get averaged(): M | undefined {
-    return this.#at.state?.average ?? undefined;
+    return this.#at.averaged;
   }
 
   /** With `resume: "partial"`: what of the checkpoint did not fit. */
@@ -130,6 +151,11 @@ export class Trainer<M extends TrainableModel> {
   /** Updates done. */
   get step(): number {
     return this.#at.step;
+  }
+
+  /** Where the data stand after the last step: what `restore` of the source of a loop of one's own takes after a resume. */
+  get position(): DataPosition | undefined {
+    return this.#at.position;
   }
 
   /** The run's metrics so far, one row for each step and validation. */
@@ -146,31 +172,123 @@ export class Trainer<M extends TrainableModel> {
    */
   async fit(options: { signal?: AbortSignal } = {}): Promise<FitResult> {
     return this.#exclusively(async () => {
-      using _ = takePart(this.config.name, this.#folder, this.config.data);
+      const { data } = this.config;
+      if (data === undefined) {
+        throw new ArgumentError(
+          "Trainer: fit() without data",
+          "give `data`, a source of batches; or give batches yourself: for await (const batch of source) await trainer.update(batch)",
+        );
+      }
+      if (this.#session !== undefined) await this.#closeSession();
+      using _ = takePart(this.config.name, this.#folder, data);
       using interruption = new Interruption(options.signal);
-      let result: FitResult;
+      return this.#ending(async () => {
+        const result = await this.#fitOnce(data, interruption, options.signal);
+        if (result.status === "interrupted" && interruption.byKernel)
+          this.#throwInterrupted("call fit() again");
+        return result;
+      });
+    });
+  }
+
+  /**
+   * One update by a batch of a loop of one's own, with the metrics, validations, checkpoints and interruption of `fit`. It resolves when the step
+   * is queued, two steps before the oldest that is not computed: the device does not wait for the loop. The last of `steps` ends the run, as
+   * `finish()` does before.
+   *
+   * @throws Interrupted when the notebook interrupts the cell: the step is made, and everything is kept
+   * @throws ArgumentError when all steps are done
+   */
+  async update(batch: Batch<F> | Omit<Batch<F>, "after">): Promise<QueuedStep> {
+    return this.#exclusively(async () => {
+      if (this.#at.state !== undefined && this.#at.step >= this.config.steps) {
+        throw new ArgumentError(
+          `Trainer: update() after all ${this.config.steps} steps`,
+          "end the loop there: for (...) if (trainer.step === trainer.config.steps) break; or raise steps",
+        );
+      }
+      using interruption = new Interruption();
+      const opens = this.#session === undefined;
+      const part = opens ? takePart(this.config.name, this.#folder, this) : undefined;
       try {
-        result = await this.#fitOnce(interruption, options.signal);
-        if (result.status === "interrupted" && interruption.byKernel) {
-          throw new Interrupted(
-            `stopped after step ${this.#at.step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
-            "call fit() again to go on",
-          );
-        }
+        return await this.#failing(async () => {
+          if (part !== undefined) {
+            await this.#prepare();
+            const session = await this.#open();
+            this.#session = { ...session, [Symbol.dispose]: () => part[Symbol.dispose]() };
+          }
+          const session = this.#session!;
+          const queued = await this.#advance(batch as Batch<object>, "update(batch)", session, interruption);
+          if (this.#at.step >= this.config.steps || interruption.requested) await this.#closeSession();
+          if (interruption.requested) this.#throwInterrupted("go on with the loop");
+          return queued;
+        });
       } catch (error) {
-        const interrupted = error instanceof Interrupted;
-        const later = interrupted ? [] : await this.#failed(error);
-        const end = { status: interrupted ? "interrupted" : "failed", step: this.#at.step } as const;
-        later.push(...(await emitToAll(this.#callbacks, "onEnd", end, this.#handle)));
-        // The first failure is the one to report.
-        for (const each of later) console.error("a callback failed as well:", each);
+        this.#dropSession(part);
         throw error;
       }
-      const end = { status: result.status, step: result.step };
-      const errors = await emitToAll(this.#callbacks, "onEnd", end, this.#handle);
-      if (errors.length > 0) throw errors[0];
-      return result;
     });
+  }
+
+  /** Ends a loop of `update` before the last step: waits for all steps, saves, and closes the run as finished. */
+  async finish(): Promise<FitResult> {
+    return this.#exclusively(() =>
+      this.#failing(async () => {
+        this.#stopReason ??= this.#at.step < this.config.steps ? "finish()" : undefined;
+        await this.#closeSession();
+        return this.#resultOf(this.#at.step >= this.config.steps ? "finished" : "stopped");
+      }),
+    );
+  }
+
+  #throwInterrupted(how: string): never {
+    throw new Interrupted(
+      `stopped after step ${this.#at.step} of ${this.config.steps}; parameters, optimizer and data position are kept`,
+      `${how} to go on`,
+    );
+  }
+
+  #dropSession(part: Disposable | undefined): void {
+    this.#session?.meter.close();
+    (this.#session ?? part)?.[Symbol.dispose]();
+    this.#session = undefined;
+  }
+
+  /** Ends what `update` opened, with the queue empty and the last state saved. */
+  async #closeSession(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    try {
+      await this.#settle(session);
+      const status = await this.#close(session);
+      await emitToAll(this.#callbacks, "onEnd", { status, step: this.#at.step }, this.#handle);
+    } finally {
+      this.#dropSession(undefined);
+    }
+  }
+
+  /** `work`, whose failure leaves the run as failed and is told to the callbacks. */
+  async #failing<R>(work: () => Promise<R>): Promise<R> {
+    try {
+      return await work();
+    } catch (error) {
+      const interrupted = error instanceof Interrupted;
+      const later = interrupted ? [] : await this.#failed(error);
+      const end = { status: interrupted ? "interrupted" : "failed", step: this.#at.step } as const;
+      later.push(...(await emitToAll(this.#callbacks, "onEnd", end, this.#handle)));
+      // The first failure is the one to report.
+      for (const each of later) console.error("a callback failed as well:", each);
+      throw error;
+    }
+  }
+
+  /** `#failing`, with the callbacks told of the end. */
+  async #ending(work: () => Promise<FitResult>): Promise<FitResult> {
+    const result = await this.#failing(work);
+    const end = { status: result.status, step: result.step };
+    const errors = await emitToAll(this.#callbacks, "onEnd", end, this.#handle);
+    if (errors.length > 0) throw errors[0];
+    return result;
   }
 
   /**
@@ -179,9 +297,21 @@ export class Trainer<M extends TrainableModel> {
    * @param batches - at most so many; default those of the configuration
    */
   async validate(batches = this.config.validation?.batches): Promise<number | undefined> {
+    return (await this.evaluate(batches))?.valid_loss;
+  }
+
+  /**
+   * Loss and metrics of the present parameters over the data's validation split, with those of `validation.measure`, as a validation logs them:
+   * `valid_loss`, `valid_<metric>`; undefined without a split.
+   *
+   * @param batches - at most so many; default those of the configuration
+   */
+  async evaluate(
+    batches = this.config.validation?.batches,
+  ): Promise<Readonly<Record<string, number>> | undefined> {
     return this.#exclusively(async () => {
       await this.#prepare();
-      return this.#evaluation.of(this.#at.state!.model, batches);
+      return this.#measured(batches, () => false);
     });
   }
 
@@ -211,14 +341,11 @@ export class Trainer<M extends TrainableModel> {
   }
 
   /** One call of `fit`, without its failures. */
-  async #fitOnce(interruption: Interruption, signal: AbortSignal | undefined): Promise<FitResult> {
-    this.#stopReason = undefined;
-    if (this.#diverged !== undefined) {
-      throw new TrainingDiverged(
-        `the run "${this.config.name}" cannot go on: ${this.#diverged}`,
-        "make a new Trainer; with resume: true it goes on from the last checkpoint, which is from before",
-      );
-    }
+  async #fitOnce(
+    data: BatchSource<F>,
+    interruption: Interruption,
+    signal: AbortSignal | undefined,
+  ): Promise<FitResult> {
     try {
       await this.#prepare(signal);
     } catch (error) {
@@ -226,16 +353,32 @@ export class Trainer<M extends TrainableModel> {
       if (interruption.requested) return this.#resultOf("interrupted");
       throw error;
     }
+    const session = await this.#open();
+    try {
+      const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
+      while ((this.#at.step < this.config.steps && !ended()) || this.#queue.length > 0) {
+        if (this.#at.step < this.config.steps && !ended()) {
+          const batch = await data.next();
+          await this.#advance(batch, "data.next()", session, interruption);
+        }
+        if (this.#at.step === this.config.steps || ended()) await this.#settle(session);
+      }
+    } finally {
+      session.meter.close();
+    }
+    return this.#resultOf(await this.#close(session));
+  }
+
+  /** Begins the run, or goes on with it, for steps that are prepared. */
+  async #open(): Promise<Session> {
     const run = await this.#startRun();
     run.status("running");
-    const training = this.#handle;
-    for (const callback of this.#callbacks) await callback.onStart?.(training);
-    const meter = new Meter(run, this.config, this.#devices);
-    try {
-      await this.#loop(run, meter, interruption);
-    } finally {
-      meter.close();
-    }
+    for (const callback of this.#callbacks) await callback.onStart?.(this.#handle);
+    return { run, meter: new Meter(run, this.config as unknown as Settings, this.#devices) };
+  }
+
+  /** Saves the state where steps ended, and says how they did. */
+  async #close({ run }: Session): Promise<FitResult["status"]> {
     if (this.#checkpoints !== undefined) {
       await this.#saving;
       if (this.#at.savedStep !== this.#at.step) await this.#save();
@@ -244,16 +387,16 @@ export class Trainer<M extends TrainableModel> {
     const finished = this.#at.step >= this.config.steps;
     const stopped = !finished && this.#stopReason !== undefined;
     run.status(finished || stopped ? "finished" : "interrupted", this.#stopReason);
-    return this.#resultOf(finished ? "finished" : stopped ? "stopped" : "interrupted");
+    return finished ? "finished" : stopped ? "stopped" : "interrupted";
   }
 
   #resultOf(status: FitResult["status"]): FitResult {
-    const validationLoss = this.#validationLoss;
+    const validation = this.#validation;
     return {
       status,
       step: this.#at.step,
       loss: this.#loss,
-      ...(validationLoss !== undefined && { validationLoss }),
+      ...(validation !== undefined && { validationLoss: validation.valid_loss!, validation }),
     };
   }
 
@@ -281,6 +424,13 @@ export class Trainer<M extends TrainableModel> {
 
   /** Data and state: what a first step needs. */
   async #prepare(signal?: AbortSignal): Promise<void> {
+    this.#stopReason = undefined;
+    if (this.#diverged !== undefined) {
+      throw new TrainingDiverged(
+        `the run "${this.config.name}" cannot go on: ${this.#diverged}`,
+        "make a new Trainer; with resume: true it goes on from the last checkpoint, which is from before",
+      );
+    }
     if (this.#at.state === undefined) this.#runtime = Runtime.default();
     this.#plan?.check(await Runtime.default().ready);
     // Before its run has begun, what lies in its folder is of another.
@@ -308,12 +458,15 @@ export class Trainer<M extends TrainableModel> {
         root: this.#root,
         totalSteps: config.steps,
         loggers: config.loggers,
-        config: describe(config),
+        config: describe(config as unknown as Settings),
         ...(this.#at.resumed && { resumeAfterStep: this.#at.step }),
       });
       if (this.#at.resumed) {
         this.#loss = this.rows.findLast((row) => row.loss !== undefined)?.loss ?? Number.NaN;
-        this.#validationLoss = this.rows.findLast((row) => row.valid_loss !== undefined)?.valid_loss;
+        const validated = this.rows.findLast((row) => row.valid_loss !== undefined);
+        this.#validation =
+          validated &&
+          Object.fromEntries(Object.entries(validated).filter(([column]) => column.startsWith("valid_")));
       } else {
         const kept = await this.#checkpoints?.setAside();
         if (kept !== undefined)
@@ -324,67 +477,112 @@ export class Trainer<M extends TrainableModel> {
     return this.#run;
   }
 
-  async #loop(run: RunWriter, meter: Meter, interruption: Interruption): Promise<void> {
-    const { steps, validation, checkpoints, data, accumulate } = this.config;
-    const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
-    while ((this.#at.step < steps && !ended()) || this.#queue.length > 0) {
-      let [validate, save] = [false, false];
-      if (this.#at.step < steps && !ended()) {
-        const batch = await data.next();
-        checkBatch(batch, this.config, "next");
-        const placed = placeBatch(batch, accumulate, this.#plan);
-        meter.temporaries ??= await this.#requireMemory(placed);
-        const before = this.#at.moment;
-        const [state, report] = this.#train(before.state, placed);
-        const after = {
-          step: before.step + 1,
-          tokens: before.tokens + batch.batchSize * batch.sequenceLength,
-          position: batch.after,
-        };
-        this.#at.stand(state, after);
-        const wantsColumns =
-          this.#at.step % (this.config.statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
-        const result = arriving(this.#at.step, report, wantsColumns);
-        this.#queue.push({ before, after, result });
-        const isLast = this.#at.step === steps;
-        validate = validation !== undefined && (this.#at.step % validation.every === 0 || isLast);
-        save = checkpoints !== undefined && this.#at.step % checkpoints.every === 0 && !isLast;
-      }
-      // A state is measured and saved when it is known to be sound.
-      const room = validate || save || this.#at.step === steps || ended() ? 0 : inFlight;
-      while (this.#queue.length > room) {
-        if (!(await this.#record(this.#queue.shift()!, meter))) [validate, save] = [false, false];
-      }
-      if (validate && !interruption.requested) await this.#validate(run, meter, interruption);
-      if (save) {
-        // One at a time: a disk that is slower than the training holds it up, and no states pile up in memory.
-        await this.#saving;
-        const step = this.#at.step;
-        this.#saving = this.#save().catch((error: Error) =>
-          console.error(`checkpoint of step ${step}: ${error.message}`),
-        );
-      }
-      await this.#tellSaved();
+  /** Queues the step of a batch, and does what is due after it. */
+  async #advance(
+    given: Batch<object>,
+    call: "data.next()" | "update(batch)",
+    { run, meter }: Session,
+    interruption: Interruption,
+  ): Promise<QueuedStep> {
+    const { steps, validation, checkpoints, accumulate, statistics } = this.config;
+    const batch = readBatch(given, this.config as never, call);
+    const placed = placeBatch(batch, accumulate, this.#plan);
+    meter.temporaries = await this.#requireMemory(placed, batch.rows);
+    const before = this.#at.moment;
+    const [state, report] = this.#train(before.state, this.#at.held, placed);
+    const after = {
+      step: before.step + 1,
+      counts: added(before.counts, batch.counts),
+      position: batch.after,
+    };
+    this.#at.stand(state, after);
+    const wantsStatistics = this.#at.step % (statistics?.every ?? Number.POSITIVE_INFINITY) === 0;
+    let logged!: (row: MetricsRow) => void;
+    let failed!: (error: unknown) => void;
+    const row = new Promise<MetricsRow>((resolveRow, reject) => {
+      [logged, failed] = [resolveRow, reject];
+    });
+    // It is awaited by whom it concerns, or not at all.
+    row.catch(() => {});
+    this.#queue.push({
+      before,
+      after,
+      own: { ...batch.counts } as Record<string, number>,
+      flops: this.#flopsOf(given, batch.counts),
+      columns: this.config.data?.columns?.() ?? {},
+      result: arriving(this.#at.step, report, wantsStatistics),
+      logged,
+      failed,
+    });
+    const { step } = this.#at;
+    const isLast = step === steps;
+    let validate = validation !== undefined && (step % validation.every === 0 || isLast);
+    let save = checkpoints !== undefined && step % checkpoints.every === 0 && !isLast;
+    // A state is measured and saved when it is known to be sound.
+    const sound = await this.#recordTo(validate || save ? 0 : inFlight, meter);
+    if (!sound) [validate, save] = [false, false];
+    if (validate && !interruption.requested) await this.#validate(run, meter, interruption);
+    if (save) {
+      // One at a time: a disk that is slower than the training holds it up, and no states pile up in memory.
+      await this.#saving;
+      this.#saving = this.#save().catch((error: Error) =>
+        console.error(`checkpoint of step ${step}: ${error.message}`),
+      );
     }
+    await this.#tellSaved();
+    return { step, row };
+  }
+
+  /** Waits for all steps that are queued. */
+  async #settle({ meter }: Session): Promise<void> {
+    await this.#recordTo(0, meter);
+    await this.#tellSaved();
+  }
+
+  /** Waits for the oldest steps until so many are left; false if the training went back to before one of them. */
+  async #recordTo(room: number, meter: Meter): Promise<boolean> {
+    let sound = true;
+    while (this.#queue.length > room) if (!(await this.#record(this.#queue.shift()!, meter))) sound = false;
+    return sound;
+  }
+
+  #flopsOf(batch: Batch<object>, { tokens }: { readonly tokens?: number }): number | undefined {
+    const { flops, model, data } = this.config;
+    if (flops !== undefined) return flops(batch as Batch<F>);
+    const time = batch.sequenceLength ?? data?.sequenceLength;
+    if (tokens === undefined || time === undefined) return undefined;
+    const each = model.flopsPerToken?.(time);
+    return each === undefined ? undefined : each * tokens;
   }
 
   /**
-   * Compiles the step and compares what it needs with the free memory, before it is run for the first time; the bytes of its temporaries on
-   * all devices.
+   * Compiles the step for batches of these shapes and compares what it needs with the free memory, before it is run for the first time; the bytes of its
+   * temporaries on all devices.
    */
-  async #requireMemory(batch: DeviceBatch): Promise<number> {
-    const { data, accumulate = 1, checkMemory = true } = this.config;
-    const info = await this.#train.lower(this.#at.state!, batch).compile();
+  async #requireMemory(batch: PlacedBatch, batchSize: number): Promise<number> {
+    const { key } = flatten(batch);
+    const shapes =
+      key +
+      flatten(batch)
+        .leaves.map((x) => `${x.dtype}[${x.shape}]`)
+        .join();
+    const known = this.#known.get(shapes);
+    if (known !== undefined) return known;
+    const { accumulate = 1, checkMemory = true } = this.config;
+    const { state, held } = this.#at;
+    const info = await this.#train.lower(state!, held, batch).compile();
     if (checkMemory) {
-      const { batchSize } = data;
-      await requireMemory(stepMemory(this.#at.state!, info), { batchSize, accumulate });
+      await requireMemory(stepMemory(state!, held, info), { batchSize, accumulate });
     }
-    return info.memory.temporaries * this.#devices;
+    const bytes = info.memory.temporaries * this.#devices;
+    this.#known.set(shapes, bytes);
+    return bytes;
   }
 
   /** Waits for a step's figures and logs them; false if the training went back to before it. */
-  async #record(pending: Pending<M>, meter: Meter): Promise<boolean> {
+  async #record(pending: Pending, meter: Meter): Promise<boolean> {
     const { figures, more, at } = await pending.result.catch((error: unknown) => {
+      for (const { failed } of [pending, ...this.#queue]) failed(error);
       // What the step was to leave behind is not there; what it was given still is, if it failed before it began.
       this.#queue = [];
       this.#lost = !this.#at.returnTo(pending.before);
@@ -397,7 +595,16 @@ export class Trainer<M extends TrainableModel> {
     const { step, loss } = figures;
     this.#loss = loss;
     this.#recorded = step;
-    const row = await meter.record({ ...figures, tokens: pending.after.tokens, more, at });
+    const { own, flops, columns, after } = pending;
+    const row = await meter.record({
+      ...figures,
+      counts: after.counts,
+      own,
+      flops,
+      more: { ...columns, ...more },
+      at,
+    });
+    pending.logged(row);
     let sound = true;
     try {
       await emit(this.#callbacks, "onStep", { step, loss, row }, this.#handle);
@@ -414,8 +621,12 @@ export class Trainer<M extends TrainableModel> {
   }
 
   /** Returns to the last checkpoint, or the start, with the data after the bad step's batch. */
-  async #rollBack(bad: Pending<M>, meter: Meter): Promise<void> {
+  async #rollBack(bad: Pending, meter: Meter): Promise<void> {
     await this.#saving;
+    for (const { failed, after } of this.#queue)
+      failed(
+        new TrainingDiverged(`step ${after.step} was given up: step ${bad.after.step} diverged before it`),
+      );
     this.#queue = [];
     await this.#at.rollBack(bad.after.position);
     this.#recorded = this.#at.step;
@@ -427,39 +638,80 @@ export class Trainer<M extends TrainableModel> {
   }
 
   async #validate(run: RunWriter, meter: Meter, interruption: Interruption): Promise<void> {
-    const { batches } = this.config.validation!;
     const step = this.#at.step;
-    const { model, average } = this.#at.state!;
     const stopped = (): boolean => interruption.requested;
-    const loss = await this.#evaluation.of(model, batches, stopped);
-    const averagedLoss = average === null ? undefined : await this.#evaluation.of(average, batches, stopped);
-    if (loss === undefined && !stopped())
+    const found = await this.#measured(this.config.validation!.batches, stopped);
+    if (found === undefined && !stopped())
       meter.note("the data have no validation split: nothing is measured");
     // Of a part of the batches it would be another figure.
-    if (loss !== undefined && !stopped()) {
-      this.#validationLoss = loss;
+    if (found !== undefined && !stopped()) {
+      this.#validation = found;
       this.#validatedAt = step;
-      run.log({
-        step,
-        tokens: this.#at.tokens,
-        valid_loss: loss,
-        ...(averagedLoss !== undefined && { valid_loss_average: averagedLoss }),
-      });
+      run.log({ step, ...this.#at.counts, ...found });
+      const { valid_loss: loss, valid_loss_average: averagedLoss } = found as {
+        valid_loss: number;
+      } & typeof found;
       const ofAverage = averagedLoss === undefined ? "" : ` (${averagedLoss.toFixed(4)} of the average)`;
-      meter.note(`validation loss ${loss.toFixed(4)}${ofAverage}`);
-      await emit(this.#callbacks, "onValidation", { step, loss, averagedLoss }, this.#handle);
+      const others = Object.entries(found)
+        .filter(([column]) => !column.startsWith("valid_loss") && !column.endsWith("_average"))
+        .map(([column, value]) => `, ${column.slice(6)} ${value.toPrecision(4)}`);
+      meter.note(`validation loss ${loss.toFixed(4)}${ofAverage}${others.join("")}`);
+      const event = { step, loss, averagedLoss, metrics: found };
+      await emit(this.#callbacks, "onValidation", event, this.#handle);
     }
     meter.skip();
+  }
+
+  /** The columns of a validation; undefined without a split, and where it was stopped. */
+  async #measured(
+    batches: number | undefined,
+    stopped: () => boolean,
+  ): Promise<Record<string, number> | undefined> {
+    const { parameters, buffers, average } = this.#at.state!;
+    const { held, step } = this.#at;
+    const found = await this.#evaluation.of({ ...buffers, ...parameters }, held, batches, stopped);
+    if (found === undefined) return undefined;
+    const columns: Record<string, number> = { valid_loss: found.loss };
+    for (const [name, value] of Object.entries(found.metrics)) columns[`valid_${name}`] = value;
+    if (average !== null) {
+      const averaged = await this.#evaluation.of({ ...buffers, ...average }, held, batches, stopped);
+      if (averaged === undefined) return undefined;
+      columns.valid_loss_average = averaged.loss;
+      for (const [name, value] of Object.entries(averaged.metrics)) columns[`valid_${name}_average`] = value;
+    }
+    const own = await this.#evaluation.measure(this.model, step, batches);
+    for (const [name, value] of Object.entries(own)) columns[`valid_${name}`] = value;
+    return columns;
+  }
+
+  /** By what a checkpoint of this step is compared with others: the lowest is best. */
+  #score(): number | undefined {
+    if (this.#validatedAt !== this.#at.step || this.#validation === undefined) return undefined;
+    const { count, by, mode } = bestOf(this.config.checkpoints);
+    const value = this.#validation[by];
+    if (value === undefined && count > 0) {
+      throw new ArgumentError(
+        `Trainer: checkpoints.keepBest.by is "${by}", and the validation has no such column`,
+        `name one of ${Object.keys(this.#validation).join(", ")}`,
+      );
+    }
+    return value === undefined || mode === "min" ? value : -value;
   }
 
   /** Saves the present state; the result is of the disk. */
   async #save(): Promise<void> {
     const step = this.#at.step;
-    const standing = { step, tokens: this.#at.tokens, position: this.#at.position! };
-    const score = this.#validatedAt === step ? this.#validationLoss : undefined;
+    const { division, counts, position } = this.#at;
+    const score = this.#score();
     // Rows up to this step must not be younger than the checkpoint.
     this.#run?.flush();
-    const { folder } = await this.#checkpoints!.save(this.#at.state!, standing, this.config.seed ?? 0, score);
+    const { folder } = await this.#checkpoints!.save(
+      this.#at.state!,
+      { division, model: this.model },
+      { step, counts, position },
+      this.config.seed ?? 0,
+      score,
+    );
     this.#divergence.saved();
     this.#at.savedStep = step;
     this.#saved.push({ step, folder });
@@ -512,6 +764,15 @@ export class Trainer<M extends TrainableModel> {
 }
 
 function tagOf(path: string): "parameter" | "optimizer" | undefined {
-  if (path.startsWith("0.model")) return "parameter";
-  return /^0\.(optimizer|average|watch)/.test(path) ? "optimizer" : undefined;
+  if (/^0\.(parameters|buffers)/.test(path)) return "parameter";
+  return /^0\.(optimizer|average|watch|scale)/.test(path) ? "optimizer" : undefined;
+}
+
+function added(
+  to: Readonly<Record<string, number>>,
+  counts: Readonly<Record<string, number | undefined>>,
+): Record<string, number> {
+  const sum: Record<string, number> = { ...to };
+  for (const [name, count = 0] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + count;
+  return sum;
 }

@@ -168,7 +168,7 @@ describe("a changed model that its family cannot describe", () => {
 });
 
 describe("what a training leaves", () => {
-  const train = async (name: string, model: llm.Decoder, average?: number) => {
+  const train = async (name: string, model: llm.Decoder, average?: { decay: number }) => {
     const documents = Array.from({ length: 12 }, (_, i) => `${i} sailors went to sea. `.repeat(3));
     const data = text.packed(documents, {
       tokenizer: text.byteTokenizer(),

@@ -167,10 +167,10 @@ describe("--set", () => {
       validation: { every: 4 },
       precision: "bf16",
     });
-    const options = changed.optimizer.options as { weightDecay: number; learningRate: { options: object } };
+    const options = changed.optimizer!.options as { weightDecay: number; learningRate: { options: object } };
     expect(options.weightDecay).toBe(0);
     expect(options.learningRate.options).toEqual({ peak: 2, warmup: 3 });
-    expect((await set("optimizer.learningRate=0.5")).optimizer.options).toMatchObject({ learningRate: 0.5 });
+    expect((await set("optimizer.learningRate=0.5")).optimizer!.options).toMatchObject({ learningRate: 0.5 });
   });
 
   it.each([

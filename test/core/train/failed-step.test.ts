@@ -6,7 +6,7 @@ import { type llm, nn, ones, Trainer, tree } from "aronnax";
 import { expect, it, vi } from "vitest";
 import { OutOfDeviceMemory } from "../../../core/src/runtime/errors.js";
 import { type DeviceBuffer, Runtime } from "../../../core/src/runtime/runtime.js";
-import type { Loss } from "../../../core/src/train/step.js";
+import type { Loss } from "../../../core/src/train/loss.js";
 import { altered, config, losses, source, weights } from "./support.js";
 
 /** The model's loss, and nothing by way of a matrix of 256 MiB. */

@@ -6,14 +6,14 @@ import { config, losses, small, weights } from "./support.js";
 
 type Loss = NonNullable<TrainerConfig<llm.Llama>["loss"]>;
 
-const withDropout: Loss = (model, batch, key) => {
+const withDropout: Loss = (model, batch, { key }) => {
   const logits = model.forward(batch.inputs);
   return nn.crossEntropy(key === undefined ? logits : nn.dropout(logits, 0.3, key), batch.targets);
 };
 
 it("differ from update to update and from part to part, and follow from the seed", async () => {
   // A loss that is a draw: uniform in [0, 1) for each key.
-  const draw: Loss = (model, _, key) => {
+  const draw: Loss = (model, _, { key }) => {
     const anchor = model.model.norm.weight.sum().mul(0);
     return (key === undefined ? anchor : random.uniform(key, []).add(anchor)) as Tensor;
   };

@@ -1,7 +1,7 @@
 /** A step that cannot fit is refused before it runs. */
 import "./small-host.js";
 import "../../support/runtime.js";
-import { adamw, llm, Trainer, type text } from "aronnax";
+import { adamw, llm, Trainer, type text, tree } from "aronnax";
 import { expect, it } from "vitest";
 import { freeMemory, requireMemory, stepMemory } from "../../../core/src/train/memory.js";
 import { config, small } from "./support.js";
@@ -43,7 +43,16 @@ it("unless it is asked not to look; what fits is let through with what was predi
 it("shares a device's bytes out as the whole state is, and counts what the state holds already as its own", async () => {
   const model = llm.llama(small);
   const optimizer = adamw({ learningRate: 1 }).init(model);
-  const state = { model, optimizer, average: null, watch: null, step: undefined as never };
+  const parameters = Object.fromEntries(tree.named(model));
+  const state = {
+    parameters,
+    buffers: {},
+    optimizer,
+    average: null,
+    watch: null,
+    scale: null,
+    step: undefined as never,
+  };
   const bytes = 4 * model.parameterCount;
   const memory = {
     arguments: 3 * bytes + 100,
@@ -52,7 +61,7 @@ it("shares a device's bytes out as the whole state is, and counts what the state
     temporaries: 5000,
     code: 7,
   };
-  const whole = stepMemory(state, { memory });
+  const whole = stepMemory(state, [], { memory });
   expect(whole).toMatchObject({
     parameters: bytes,
     optimizer: 2 * bytes,
@@ -60,7 +69,7 @@ it("shares a device's bytes out as the whole state is, and counts what the state
     other: 100 + 16 + 7,
   });
   // On one of two devices each has half.
-  const half = stepMemory(state, { memory: { ...memory, arguments: 1.5 * bytes, aliased: 3 * bytes } });
+  const half = stepMemory(state, [], { memory: { ...memory, arguments: 1.5 * bytes, aliased: 3 * bytes } });
   expect(half).toMatchObject({ parameters: bytes / 2, optimizer: bytes });
   const host = { processBytes: 0, availableBytes: 1000, totalBytes: 2000 };
   const device = { id: 0, byTag: {}, buffers: 10 };
