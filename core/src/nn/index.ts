@@ -8,6 +8,7 @@ export {
   constantInit,
   fanInUniform,
   type Initializer,
+  type InitializerFamily,
   kaimingNormal,
   kaimingUniform,
   normalInit,
@@ -18,7 +19,14 @@ export {
   xavierUniform,
 } from "./initializers.js";
 export { Embedding, LayerNorm, Linear, type LinearOptions, RMSNorm, type RMSNormOptions } from "./layers.js";
-export { crossEntropy, type LinearCrossEntropyOptions, linearCrossEntropy } from "./losses.js";
+export {
+  type BinaryCrossEntropyOptions,
+  binaryCrossEntropyWithLogits,
+  type CrossEntropyOptions,
+  crossEntropy,
+  type LinearCrossEntropyOptions,
+  linearCrossEntropy,
+} from "./losses.js";
 export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";
 export {
   type BufferOptions,
