@@ -1,7 +1,23 @@
 export { withUpdates } from "../transform/buffers.js";
 export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache } from "./cache.js";
-export { Conv1d, Conv2d, type ConvOptions, GroupNorm } from "./convolutions.js";
+export {
+  Conv1d,
+  Conv2d,
+  Conv3d,
+  type ConvOptions,
+  ConvTranspose1d,
+  ConvTranspose2d,
+  ConvTranspose3d,
+  type ConvTransposeOptions,
+  DepthwiseConv,
+  type DepthwiseConvOptions,
+} from "./convolutions.js";
+export {
+  type CrossAttentionInputs,
+  MultiheadCrossAttention,
+  type MultiheadCrossAttentionOptions,
+} from "./cross-attention.js";
 export { dropout } from "./dropout.js";
 export { ExpertMlp, type ExpertOptions, type RouterStatistics, routerBalance } from "./experts.js";
 export {
@@ -40,6 +56,32 @@ export {
   parameterSpecs,
   summary,
 } from "./module.js";
+export { GroupNorm, InstanceNorm, type InstanceNormOptions } from "./norms.js";
+export {
+  AdaptiveAvgPool,
+  AvgPool,
+  type AvgPoolOptions,
+  GlobalPool,
+  MaxPool,
+  type PoolOptions,
+} from "./pooling.js";
+export {
+  LearnedPositions,
+  type LearnedPositionsOptions,
+  type SinusoidalOptions,
+  sinusoidalPositions,
+  sinusoidalPositions2d,
+} from "./positions.js";
+export { GRU, LSTM, type RecurrentInputs, type RecurrentOptions } from "./recurrent.js";
+export {
+  RelativeBias,
+  type RelativeBiasOptions,
+  type RelativeBuckets,
+  relativeBucket,
+  relativePositions,
+  relativeScores,
+  relativeShift,
+} from "./relative.js";
 export {
   applyRotary,
   type RotaryOptions,
@@ -48,4 +90,5 @@ export {
   rotaryTables,
 } from "./rotary.js";
 export { freeze, type Pattern, replace, unfreeze } from "./selection.js";
+export { Sequential, type Stage, sequential } from "./sequential.js";
 export { applyLayers, type LayerOptions, type Recompute } from "./stack.js";
