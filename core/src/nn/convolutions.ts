@@ -141,7 +141,7 @@ export interface ConvTransposeOptions extends Omit<TransposedConvolutionOptions,
 }
 
 /** The transpose of a convolution, as PyTorch's; the weight is [inputs, outputs / groups, ...kernel]. */
-class ConvTranspose extends Module {
+export class ConvTranspose extends Module {
   weight: Tensor;
   bias: Tensor | null;
   readonly options: Omit<TransposedConvolutionOptions, "layout" | "precision">;

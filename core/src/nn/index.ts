@@ -56,7 +56,26 @@ export {
   parameterSpecs,
   summary,
 } from "./module.js";
-export { GroupNorm, InstanceNorm, type InstanceNormOptions } from "./norms.js";
+export {
+  BatchNorm,
+  type BatchNormInputs,
+  type BatchNormOptions,
+  GroupNorm,
+  InstanceNorm,
+  type InstanceNormOptions,
+} from "./norms.js";
+export {
+  type ParametrizedParameter,
+  ParametrizedWeight,
+  parametrize,
+  SpectralNorm,
+  type SpectralNormed,
+  type SpectralNormOptions,
+  spectralNorm,
+  WeightNorm,
+  type WeightNormOptions,
+  weightNorm,
+} from "./parametrized.js";
 export {
   AdaptiveAvgPool,
   AvgPool,
@@ -72,6 +91,13 @@ export {
   sinusoidalPositions,
   sinusoidalPositions2d,
 } from "./positions.js";
+export {
+  FSQ,
+  type GridCodes,
+  type Quantized,
+  VectorQuantizer,
+  type VectorQuantizerOptions,
+} from "./quantizers.js";
 export { GRU, LSTM, type RecurrentInputs, type RecurrentOptions } from "./recurrent.js";
 export {
   RelativeBias,

@@ -68,8 +68,17 @@ function expandMask(name: string, mask: Tensor, x: Tensor, axis: number): Tensor
   return expandDims(mask, axis);
 }
 
-/** Mean, variance (divided by the number) and the number of elements over axes, of those where `counts` is true. */
-function moments(x: Tensor, axes: readonly number[], counts: Tensor | undefined) {
+/** Of each feature, with axes of 1 in place of those that were reduced. */
+interface Moments {
+  readonly mean: Tensor;
+  /** Divided by the number of elements. */
+  readonly variance: Tensor;
+  /** Number of elements. */
+  readonly count: Tensor | number;
+}
+
+/** Over axes, of the elements where `counts` is true. */
+function moments(x: Tensor, axes: readonly number[], counts: Tensor | undefined): Moments {
   if (counts === undefined) {
     const count = axes.reduce((n, axis) => n * x.shape[axis]!, 1);
     return {
@@ -121,5 +130,103 @@ export class InstanceNorm extends Module {
     const { mean: middle, variance: spread } = moments(wide, space, counts);
     const normed = mul(sub(wide, middle), rsqrt(add(spread, this.epsilon)));
     return affine(cast(normed, x.dtype), this.weight, this.bias, 1);
+  }
+}
+
+export interface BatchNormOptions {
+  /** Default 1e-5. */
+  epsilon?: number;
+  /** Share of a batch's statistics in the running ones; null: the mean over all batches so far. Default 0.1, PyTorch's. */
+  momentum?: number | null;
+  /** Whether features have a factor and a term. Default true. */
+  affine?: boolean;
+  /** Where the features are. Default 1: [batch, features, ...space]. */
+  axis?: number;
+}
+
+/** What `BatchNorm` is told beside its input. */
+export interface BatchNormInputs {
+  /** Whether the batch's statistics are used, and kept in the running ones. Default false. */
+  training?: boolean;
+  /** bool of the shape of x without the features: positions of false (padding) do not count in the statistics. */
+  mask?: Tensor;
+}
+
+/**
+ * Batch normalization (Ioffe & Szegedy 2015) of [batch, features], [batch, features, time] and so on, as PyTorch's BatchNorm1d, 2d and 3d. In
+ * training each feature is normalized by its mean and variance over everything else, and the running statistics (buffers, named and counted
+ * as in PyTorch: the running variance is the unbiased one) move towards them; otherwise the running ones are used.
+ *
+ * A batch that is spread over devices is one array, so its statistics are over all of it: this is SyncBatchNorm too. With `accumulate` they
+ * are those of each part.
+ */
+export class BatchNorm extends Module {
+  weight: Tensor | null;
+  bias: Tensor | null;
+  runningMean: Tensor;
+  runningVar: Tensor;
+  numBatchesTracked: Tensor;
+  readonly epsilon: number;
+  readonly momentum: number | null;
+  readonly axis: number;
+
+  constructor(features: number, options: BatchNormOptions = {}) {
+    super();
+    const { epsilon = 1e-5, momentum = 0.1, affine: scaled = true, axis = 1 } = options;
+    if (momentum !== null && !(momentum >= 0 && momentum <= 1))
+      throw new ArgumentError(`BatchNorm: momentum is ${momentum}`, "give a number from 0 to 1, or null");
+    this.epsilon = epsilon;
+    this.momentum = momentum;
+    this.axis = axis;
+    this.weight = scaled ? this.parameter("weight", [features], { init: constantInit(1) }) : null;
+    this.bias = scaled ? this.parameter("bias", [features], { init: constantInit(0) }) : null;
+    this.runningMean = this.buffer("runningMean", [features]);
+    this.runningVar = this.buffer("runningVar", [features], { init: constantInit(1) });
+    this.numBatchesTracked = this.buffer("numBatchesTracked", [], { dtype: "int64" });
+  }
+
+  /** @throws TraceError in training outside of `nn.withUpdates`: the running statistics would be lost */
+  forward(x: Tensor, { training = false, mask }: BatchNormInputs = {}): Tensor {
+    const [features] = this.runningMean.shape;
+    const axis = this.axis < 0 ? this.axis + x.ndim : this.axis;
+    if (x.ndim < 2 || x.shape[axis] !== features) {
+      throw new ShapeError(
+        `BatchNorm of ${features} features: x has shape [${x.shape.join(", ")}]`,
+        `axis ${this.axis} of x is that of the features`,
+      );
+    }
+    const wide = cast(x, "float32");
+    const along = (y: Tensor): Tensor => reshape(y, [-1, ...x.shape.slice(axis + 1).map(() => 1)]);
+    let [middle, spread] = [along(this.runningMean), along(this.runningVar)];
+    if (training) {
+      const others = x.shape.map((_, i) => i).filter((i) => i !== axis);
+      const counts = mask && expandMask("BatchNorm", mask, x, axis);
+      const found = moments(wide, others, counts);
+      if (counts === undefined && found.count === 1) {
+        throw new ShapeError(
+          `BatchNorm in training: x of shape [${x.shape.join(", ")}] has one value of each feature`,
+          "give a larger batch: one value has no variance",
+        );
+      }
+      [middle, spread] = [found.mean, found.variance];
+      this.track(found);
+    }
+    const normed = mul(sub(wide, middle), rsqrt(add(spread, this.epsilon)));
+    return affine(cast(normed, x.dtype), this.weight, this.bias, axis);
+  }
+
+  /** Moves the running statistics towards those of a batch; a batch of which nothing counts leaves them. */
+  private track({ mean: middle, variance: spread, count }: Moments): void {
+    const batches = add(this.numBatchesTracked, 1);
+    const share = this.momentum ?? div(1, cast(batches, "float32"));
+    const unbiased = mul(spread, div(count, maximum(sub(count, 1), 1)));
+    const some = greater(count, 0);
+    const towards = (running: Tensor, now: Tensor): Tensor => {
+      const next = add(mul(running, sub(1, share)), mul(reshape(now, running.shape), share));
+      return where(reshape(some, []), next, running);
+    };
+    this.setBuffer("runningMean", towards(this.runningMean, middle));
+    this.setBuffer("runningVar", towards(this.runningVar, unbiased));
+    this.setBuffer("numBatchesTracked", batches);
   }
 }
