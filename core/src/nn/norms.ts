@@ -1,6 +1,6 @@
 /** Normalizations of signals [batch, channels, ...space], computed in float32. */
 import { sum } from "../array/broadcast.js";
-import { add, cast, div, maximum, mul, rsqrt, square, sub, where } from "../array/elementwise.js";
+import { add, cast, div, greater, maximum, mul, rsqrt, square, sub, where } from "../array/elementwise.js";
 import { mean, variance } from "../array/reductions.js";
 import { expandDims, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";

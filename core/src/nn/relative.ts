@@ -21,10 +21,10 @@ export interface RelativeBuckets {
 
 function checkBuckets({ buckets = 32, maxDistance = 128, bidirectional = true }: RelativeBuckets): void {
   const each = bidirectional ? buckets / 2 : buckets;
-  if (!(Number.isInteger(each) && each >= 2 && each % 2 === 0) || !(maxDistance > each / 2)) {
+  if (!(Number.isInteger(each) && each >= 2) || !(maxDistance > Math.floor(each / 2))) {
     throw new ArgumentError(
       `relative positions: ${buckets} buckets${bidirectional ? " in two directions" : ""} up to a distance of ${maxDistance}`,
-      `give a multiple of ${bidirectional ? 4 : 2} buckets, and a distance above ${each / 2}`,
+      `give ${bidirectional ? "an even number of at least 4" : "2 or more"} buckets, and a distance above half of a direction's`,
     );
   }
 }
@@ -38,7 +38,7 @@ export function relativeBucket(relative: Tensor, options: RelativeBuckets = {}):
   const { buckets = 32, maxDistance = 128, bidirectional = true } = options;
   const each = bidirectional ? buckets / 2 : buckets;
   const distance = bidirectional ? abs(relative) : maximum(neg(relative), 0);
-  const exact = each / 2;
+  const exact = Math.floor(each / 2);
   // Below `exact` the logarithm is not used, and 0 has none.
   const ratio = mul(cast(maximum(distance, 1), "float32"), 1 / exact);
   const steps = mul(log(ratio), (each - exact) / Math.log(maxDistance / exact));
