@@ -142,7 +142,7 @@ export function plainAttention(
   const cut = (x: Tensor): Tensor => {
     const tail = x.shape.slice(2);
     const whole = pad(x, [[0, 0], [0, missing], ...tail.map(() => [0, 0] as const)]);
-    return moveAxis(reshape(whole, [batch, chunks, size, ...tail]), 1, 0);
+    return moveAxis(reshape(whole, [x.shape[0]!, chunks, size, ...tail]), 1, 0);
   };
   /** [batch, heads, queries, keys] to [chunks, batch, heads, size, keys], if it has queries. */
   const cutPairs = (x: Tensor | undefined): Tensor | null =>
