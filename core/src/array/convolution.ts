@@ -300,8 +300,8 @@ export function conv(x: Tensor, w: Tensor, options: ConvolutionOptions = {}): Te
 export interface TransposedConvolutionOptions extends Omit<ConvolutionOptions, "padding"> {
   /** What the convolution that this is the transpose of pads. Default 0. */
   padding?: number | Pads;
-  /** Elements added at the end of each spatial axis. Default 0. */
-  outputPadding?: number;
+  /** Elements added at the end of the spatial axes, one number for all or one for each. Default 0. */
+  outputPadding?: number | readonly number[];
 }
 
 /**
@@ -314,9 +314,17 @@ export function convTranspose(x: Tensor, w: Tensor, options: TransposedConvoluti
   const image = at(x.shape, lhs).slice(2);
   const kernel = at(w.shape, rhs).slice(2);
   const given = resolvePadding(options.padding, image, kernel, strides);
+  const { outputPadding = 0 } = options;
+  const added = typeof outputPadding === "number" ? image.map(() => outputPadding) : outputPadding;
+  if (added.length !== image.length || added.some((n) => !Number.isInteger(n) || n < 0)) {
+    throw new ArgumentError(
+      `convTranspose: outputPadding [${added.join(", ")}] for ${image.length} spatial axes`,
+      "give integers of at least 0, one for all axes or one for each",
+    );
+  }
   const padding = given.map(([low, high], k): [number, number] => {
     const window = dilate(kernel[k]!, dilation[k]!);
-    return [window - 1 - low, window - 1 - high + (options.outputPadding ?? 0)];
+    return [window - 1 - low, window - 1 - high + added[k]!];
   });
   if (x.shape[lhs[1]!] !== w.shape[rhs[0]!] || x.shape[lhs[1]!]! % groups !== 0) {
     throw new ShapeError(

@@ -1,6 +1,8 @@
 /** Scaled dot-product attention. */
+import { expandDims } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import { ArgumentError, ShapeError } from "../graph/errors.js";
+import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
+import type { Shape } from "../graph/node.js";
 import { flashAttention, flashSupports } from "./flash-attention.js";
 import { plainAttention } from "./scores.js";
 
@@ -22,13 +24,17 @@ export interface AttentionOptions {
   segments?: Tensor;
   /** Integer [batch]: keys before it are padding, which no query sees. */
   keyStart?: Tensor;
+  /** bool [batch, keys], [batch, queries, keys] or [batch, heads, queries, keys], sizes of 1 for all alike: a query sees only keys of true. */
+  mask?: Tensor;
+  /** Is added to the scaled scores: [batch, heads, queries, keys], sizes of 1 for all alike. */
+  bias?: Tensor;
 }
 
 /**
  * softmax(q · kᵀ · scale) · v for each head; fewer key heads are shared by groups of query heads (Ainslie et al. 2023). The scores are
  * computed in float32. What a query that sees no key gets is not defined, but finite.
  *
- * On NVIDIA GPUs, cuDNN's fused kernels compute bfloat16 and float16 without `offset` and `softCap`; `segments` and `keyStart` reach them
+ * On NVIDIA GPUs, cuDNN's fused kernels compute bfloat16 and float16 without `offset`, `softCap`, `mask` and `bias`; `segments` and `keyStart` reach them
  * as a mask of batch x queries x keys elements, as long as that is at most 1 GiB. Everything else is computed in plain operations, for some
  * queries at a time where the scores of all would be large.
  *
@@ -39,7 +45,7 @@ export interface AttentionOptions {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   check(q, k, v, options);
-  const { causal = true, offset, window, softCap, segments, keyStart } = options;
+  const { causal = true, offset, window, softCap, segments, keyStart, mask, bias } = options;
   const [queries, keys, headDim] = [q.shape[1]!, k.shape[1]!, q.shape[3]!];
   const scale = options.scale ?? 1 / Math.sqrt(headDim);
   // The fused causal mask counts from the first key, so it is for equal lengths.
@@ -47,6 +53,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   if (
     square &&
     softCap === undefined &&
+    mask === undefined &&
+    bias === undefined &&
     flashSupports(q, k, segments !== undefined || keyStart !== undefined)
   ) {
     return flashAttention(q, k, v, { causal, scale, window, segments, keyStart });
@@ -57,9 +65,27 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     window,
     softCap,
     keyStart,
+    mask: mask && expandMask(mask),
+    bias,
     offset: offset ?? keys - queries,
     segments: segments && [segments, segments],
   });
+}
+
+/** [batch, heads, queries, keys] of fewer axes. */
+function expandMask(mask: Tensor): Tensor {
+  if (mask.ndim === 4) return mask;
+  return expandDims(mask, mask.ndim === 3 ? 1 : [1, 2]);
+}
+
+/** Throws where an array over pairs of queries and keys does not broadcast to [batch, heads, queries, keys]. */
+function checkPairs(what: string, given: Tensor, axes: Shape, sizes: Shape, forms: string): void {
+  const fits = axes.length === 4 && axes.every((size, i) => size === 1 || size === sizes[i]);
+  if (fits) return;
+  throw new ShapeError(
+    `attention: ${what} [${given.shape.join(", ")}] for ${sizes[0]} rows, ${sizes[1]} heads, ${sizes[2]} queries and ${sizes[3]} keys`,
+    `give ${forms}, with sizes of 1 where all are alike`,
+  );
 }
 
 function check(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): void {
@@ -95,6 +121,20 @@ function check(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): void
       `attention: keyStart [${shape(keyStart)}] for ${batch} rows`,
       "give one position for each row",
     );
+  const sizes = [batch!, heads!, queries!, k.shape[1]!];
+  if (options.mask !== undefined) {
+    const { mask } = options;
+    if (mask.dtype !== "bool")
+      throw new DTypeError(
+        `attention: the mask is ${mask.dtype}`,
+        "give bool, true where a query sees a key",
+      );
+    const axes = mask.ndim >= 2 && mask.ndim <= 4 ? expandMask(mask).shape : [];
+    const forms = "[batch, keys], [batch, queries, keys] or [batch, heads, queries, keys]";
+    checkPairs("mask", mask, axes, sizes, forms);
+  }
+  if (options.bias !== undefined)
+    checkPairs("bias", options.bias, options.bias.shape, sizes, "[batch, heads, queries, keys]");
   if (offset !== undefined && offset.ndim > 0 && shape(offset) !== `${batch}`)
     throw new ShapeError(
       `attention: offset [${shape(offset)}] for ${batch} rows`,

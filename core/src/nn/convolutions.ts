@@ -1,11 +1,15 @@
 /** Convolutional layers, laid out as in PyTorch: signals [batch, channels, ...space], weights [outputs, inputs / groups, ...kernel]. */
-import { type ConvolutionOptions, conv } from "../array/convolution.js";
-import { add, cast, mul, rsqrt, sub } from "../array/elementwise.js";
-import { mean, variance } from "../array/reductions.js";
+import {
+  type ConvolutionOptions,
+  conv,
+  convTranspose,
+  type TransposedConvolutionOptions,
+} from "../array/convolution.js";
+import { add } from "../array/elementwise.js";
 import { reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
-import { constantInit, fanInUniform, type Initializer, uniformInit } from "./initializers.js";
+import { fanInUniform, type Initializer, uniformInit } from "./initializers.js";
 import { Module } from "./module.js";
 
 export interface ConvOptions extends Omit<ConvolutionOptions, "layout" | "precision"> {
@@ -17,6 +21,38 @@ export interface ConvOptions extends Omit<ConvolutionOptions, "layout" | "precis
   axes?: readonly [string | null, string | null];
 }
 
+/** Throws where channels do not fall into the groups. */
+function checkGroups(inputs: number, outputs: number, groups: number): void {
+  if (Number.isInteger(groups) && groups > 0 && inputs % groups === 0 && outputs % groups === 0) return;
+  throw new ArgumentError(
+    `convolution of ${inputs} to ${outputs} channels in ${groups} groups`,
+    "both numbers of channels must be multiples of that of groups",
+  );
+}
+
+/** A kernel's lengths: one number is for all axes. */
+function kernelOf(kernel: number | readonly number[], rank: number): readonly number[] {
+  return typeof kernel === "object" ? kernel : new Array<number>(rank).fill(kernel);
+}
+
+/** PyTorch's uniform initializer of a bias beside a weight of this shape. */
+function biasInit([, ...fan]: readonly number[]): Initializer {
+  return uniformInit(1 / Math.sqrt(fan.reduce((a, b) => a * b, 1)));
+}
+
+/** [channels] beside [batch, channels, ...space]. */
+function perChannel(bias: Tensor, rank: number): Tensor {
+  return reshape(bias, [-1, ...new Array<number>(rank).fill(1)]);
+}
+
+function checkSignal(what: string, x: Tensor, channels: number, rank: number): void {
+  if (x.ndim === rank + 2 && x.shape[1] === channels) return;
+  throw new ShapeError(
+    `${what} of ${channels} channels over ${rank} axes: x has shape [${x.shape.join(", ")}]`,
+    "x is [batch, channels, ...space]",
+  );
+}
+
 class Conv extends Module {
   weight: Tensor;
   bias: Tensor | null;
@@ -26,40 +62,26 @@ class Conv extends Module {
     super();
     const { bias = true, init = fanInUniform, axes = [null, null], ...rest } = options;
     const { groups = 1 } = rest;
-    if (inputs % groups !== 0 || outputs % groups !== 0) {
-      throw new ArgumentError(
-        `convolution of ${inputs} to ${outputs} channels in ${groups} groups`,
-        "both numbers of channels must be multiples of that of groups",
-      );
-    }
+    checkGroups(inputs, outputs, groups);
     const shape = [outputs, inputs / groups, ...kernel];
     this.weight = this.parameter("weight", shape, { init, axes: [...axes, ...kernel.map(() => null)] });
-    const bound = 1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b, 1));
-    this.bias = bias
-      ? this.parameter("bias", [outputs], { init: uniformInit(bound), axes: [axes[0]] })
-      : null;
+    this.bias = bias ? this.parameter("bias", [outputs], { init: biasInit(shape), axes: [axes[0]] }) : null;
     this.options = rest;
   }
 
   /** [batch, inputs, ...space] to [batch, outputs, ...space]. */
   forward(x: Tensor): Tensor {
     const [, perGroup, ...kernel] = this.weight.shape as [number, number, ...number[]];
-    const inputs = perGroup * (this.options.groups ?? 1);
-    if (x.ndim !== kernel.length + 2 || x.shape[1] !== inputs) {
-      throw new ShapeError(
-        `convolution of ${inputs} channels over ${kernel.length} axes: x has shape [${x.shape.join(", ")}]`,
-        "x is [batch, channels, ...space]",
-      );
-    }
+    checkSignal("convolution", x, perGroup * (this.options.groups ?? 1), kernel.length);
     const y = conv(x, this.weight, { ...this.options, layout: "channelsFirst" });
-    return this.bias === null ? y : add(y, reshape(this.bias, [-1, ...kernel.map(() => 1)]));
+    return this.bias === null ? y : add(y, perChannel(this.bias, kernel.length));
   }
 }
 
 /** Convolution over one axis: [batch, inputs, time] to [batch, outputs, time]. */
 export class Conv1d extends Conv {
   constructor(inputs: number, outputs: number, kernel: number, options: ConvOptions = {}) {
-    super(inputs, outputs, [kernel], options);
+    super(inputs, outputs, kernelOf(kernel, 1), options);
   }
 }
 
@@ -71,43 +93,109 @@ export class Conv2d extends Conv {
     kernel: number | readonly [number, number],
     options: ConvOptions = {},
   ) {
-    super(inputs, outputs, typeof kernel === "object" ? kernel : [kernel, kernel], options);
+    super(inputs, outputs, kernelOf(kernel, 2), options);
   }
 }
 
-/** Normalization of groups of channels over all places (Wu & He 2018), computed in float32: [batch, channels, ...space]. */
-export class GroupNorm extends Module {
-  weight: Tensor;
-  bias: Tensor;
-  readonly groups: number;
-  readonly epsilon: number;
-
-  constructor(groups: number, channels: number, { epsilon = 1e-5 } = {}) {
-    super();
-    if (channels % groups !== 0)
-      throw new ArgumentError(
-        `GroupNorm: ${channels} channels in ${groups} groups`,
-        "channels must be a multiple of groups",
-      );
-    this.groups = groups;
-    this.epsilon = epsilon;
-    this.weight = this.parameter("weight", [channels], { init: constantInit(1) });
-    this.bias = this.parameter("bias", [channels], { init: constantInit(0) });
+/** Convolution over three axes: [batch, inputs, depth, height, width] to [batch, outputs, depth, height, width]. */
+export class Conv3d extends Conv {
+  constructor(
+    inputs: number,
+    outputs: number,
+    kernel: number | readonly [number, number, number],
+    options: ConvOptions = {},
+  ) {
+    super(inputs, outputs, kernelOf(kernel, 3), options);
   }
+}
 
-  forward(x: Tensor): Tensor {
-    const [channels] = this.weight.shape;
-    if (x.ndim < 2 || x.shape[1] !== channels) {
-      throw new ShapeError(
-        `GroupNorm of ${channels} channels: x has shape [${x.shape.join(", ")}]`,
-        "x is [batch, channels, ...space]",
+export interface DepthwiseConvOptions extends Omit<ConvOptions, "groups"> {
+  /** Outputs of each channel. Default 1. */
+  multiplier?: number;
+}
+
+/**
+ * Convolution of each channel by itself, over as many axes as the kernel has lengths: [batch, channels, ...space] to
+ * [batch, channels · multiplier, ...space]. `new DepthwiseConv(64, [31])` is over time, `[3, 3]` over an image.
+ */
+export class DepthwiseConv extends Conv {
+  constructor(channels: number, kernel: readonly number[], options: DepthwiseConvOptions = {}) {
+    const { multiplier = 1, ...rest } = options;
+    if (!Array.isArray(kernel) || kernel.length < 1 || kernel.length > 3) {
+      throw new ArgumentError(
+        `DepthwiseConv: the kernel is ${JSON.stringify(kernel)}`,
+        "give a list of one to three lengths, one for each axis",
       );
     }
-    const grouped = reshape(cast(x, "float32"), [x.shape[0]!, this.groups, -1]);
-    const centred = sub(grouped, mean(grouped, -1, { keepDims: true }));
-    const scale = rsqrt(add(variance(grouped, -1, { keepDims: true }), this.epsilon));
-    const normed = cast(reshape(mul(centred, scale), x.shape), x.dtype);
-    const perChannel = (y: Tensor): Tensor => reshape(y, [-1, ...x.shape.slice(2).map(() => 1)]);
-    return add(mul(normed, perChannel(this.weight)), perChannel(this.bias));
+    super(channels, channels * multiplier, kernel, { ...rest, groups: channels });
+  }
+}
+
+export interface ConvTransposeOptions extends Omit<TransposedConvolutionOptions, "layout" | "precision"> {
+  /** Default true. */
+  bias?: boolean;
+  /** Default PyTorch's: uniform in ±1/sqrt(outputs / groups · kernel). */
+  init?: Initializer;
+  /** Logical axes of the inputs and outputs. Default none. */
+  axes?: readonly [string | null, string | null];
+}
+
+/** The transpose of a convolution, as PyTorch's; the weight is [inputs, outputs / groups, ...kernel]. */
+export class ConvTranspose extends Module {
+  weight: Tensor;
+  bias: Tensor | null;
+  readonly options: Omit<TransposedConvolutionOptions, "layout" | "precision">;
+
+  constructor(inputs: number, outputs: number, kernel: readonly number[], options: ConvTransposeOptions) {
+    super();
+    const { bias = true, init = fanInUniform, axes = [null, null], ...rest } = options;
+    const { groups = 1 } = rest;
+    checkGroups(inputs, outputs, groups);
+    const shape = [inputs, outputs / groups, ...kernel];
+    this.weight = this.parameter("weight", shape, { init, axes: [...axes, ...kernel.map(() => null)] });
+    this.bias = bias ? this.parameter("bias", [outputs], { init: biasInit(shape), axes: [axes[1]] }) : null;
+    this.options = rest;
+  }
+
+  /**
+   * [batch, inputs, ...space] to [batch, outputs, ...space], each length n becoming
+   * (n - 1) · stride - 2 · padding + dilation · (kernel - 1) + 1 + outputPadding.
+   */
+  forward(x: Tensor): Tensor {
+    const [inputs, , ...kernel] = this.weight.shape as [number, number, ...number[]];
+    checkSignal("transposed convolution", x, inputs, kernel.length);
+    const y = convTranspose(x, this.weight, { ...this.options, layout: "channelsFirst" });
+    return this.bias === null ? y : add(y, perChannel(this.bias, kernel.length));
+  }
+}
+
+/** Transposed convolution over one axis: [batch, inputs, time] to [batch, outputs, time]. */
+export class ConvTranspose1d extends ConvTranspose {
+  constructor(inputs: number, outputs: number, kernel: number, options: ConvTransposeOptions = {}) {
+    super(inputs, outputs, kernelOf(kernel, 1), options);
+  }
+}
+
+/** Transposed convolution over two axes: [batch, inputs, height, width] to [batch, outputs, height, width]. */
+export class ConvTranspose2d extends ConvTranspose {
+  constructor(
+    inputs: number,
+    outputs: number,
+    kernel: number | readonly [number, number],
+    options: ConvTransposeOptions = {},
+  ) {
+    super(inputs, outputs, kernelOf(kernel, 2), options);
+  }
+}
+
+/** Transposed convolution over three axes. */
+export class ConvTranspose3d extends ConvTranspose {
+  constructor(
+    inputs: number,
+    outputs: number,
+    kernel: number | readonly [number, number, number],
+    options: ConvTransposeOptions = {},
+  ) {
+    super(inputs, outputs, kernelOf(kernel, 3), options);
   }
 }

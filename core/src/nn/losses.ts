@@ -1,37 +1,80 @@
 /** Losses. */
 
-import { ones, sum, zeros } from "../array/broadcast.js";
+import { broadcastTo, ones, sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { add, cast, div, equal, exp, maximum, mul, square, sub, tanh, where } from "../array/elementwise.js";
+import { add, cast, div, equal, exp, mul, neg, square, sub, tanh, where } from "../array/elementwise.js";
+import { limits } from "../array/hostdata.js";
 import { logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
-import type { Tensor } from "../array/tensor.js";
+import { softplus } from "../array/smooth.js";
+import { Tensor } from "../array/tensor.js";
 import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { customVjp } from "../transform/custom.js";
 import { scan } from "../transform/scan.js";
 
+export interface CrossEntropyOptions {
+  /** [...], the share of each position; default 1 each. */
+  weights?: Tensor;
+  /** Positions whose target is this number do not count, whatever their weight. Default -100, as in PyTorch. */
+  ignoreIndex?: number;
+  /** The share of the target's probability that is spread evenly over all classes (Szegedy et al. 2016, section 7). Default 0. */
+  labelSmoothing?: number;
+}
+
 /**
- * Mean negative log-likelihood, in nats, of integer `targets` [...] under `logits` [..., classes], in float32.
+ * Mean negative log-likelihood, in nats, of integer `targets` [...] under `logits` [..., classes], in float32:
+ * sum(weights · losses) / sum(weights). Where no position counts it is 0.
  *
  * The target's logit is picked by comparison, not by a gather, so that it and its gradient fuse with the reads of the logits.
  *
- * @param targets - from 0 to classes - 1: others are not found out. A position that does not count has the weight 0, not a target of -100
- * @param weights - [...], the share of each position; default 1 each
+ * @param targets - from 0 to classes - 1, or `ignoreIndex`: others are not found out
+ * @param options - or the weights alone
  */
-export function crossEntropy(logits: Tensor, targets: Tensor, weights?: Tensor): Tensor {
+export function crossEntropy(
+  logits: Tensor,
+  targets: Tensor,
+  options: Tensor | CrossEntropyOptions = {},
+): Tensor {
   if (logits.ndim !== targets.ndim + 1 || targets.shape.some((d, i) => d !== logits.shape[i])) {
     throw new ShapeError(
       `crossEntropy: logits [${logits.shape.join(", ")}] and targets [${targets.shape.join(", ")}]`,
       "targets have the shape of the logits without the last axis",
     );
   }
+  const { weights, ignoreIndex, labelSmoothing } = options instanceof Tensor ? { weights: options } : options;
   checkTargets("crossEntropy", targets);
+  const smoothing = checkSmoothing("crossEntropy", labelSmoothing);
   const wide = cast(logits, "float32");
-  const losses = sub(logsumexp(wide, -1), sum(where(isTarget(wide, targets), wide, 0), -1));
-  if (weights === undefined) return mean(losses);
-  return div(sum(mul(losses, weights)), maximum(sum(weights), 1));
+  const losses = surprises(wide, logsumexp(wide, -1), isTarget(wide, targets), smoothing);
+  const { shares, total } = sharesOf(targets, weights, ignoreIndex);
+  return div(sum(mul(losses, shares)), total);
+}
+
+/** [...]: minus the log-likelihood of the target, or of it and all classes by the share `smoothing`. */
+function surprises(logits: Tensor, lse: Tensor, right: Tensor, smoothing: number): Tensor {
+  const hit = sum(where(right, logits, 0), -1);
+  if (smoothing === 0) return sub(lse, hit);
+  return sub(lse, add(mul(hit, 1 - smoothing), mul(mean(logits, -1), smoothing)));
+}
+
+/** The shares of positions, 0 of those to ignore, and what their losses are divided by: the sum, or 1 where that is 0. */
+function sharesOf(targets: Tensor, weights: Tensor | undefined, ignoreIndex = -100) {
+  const given =
+    weights === undefined ? ones(targets.shape) : broadcastTo(cast(weights, "float32"), targets.shape);
+  const { min, max } = limits(targets.dtype);
+  // A number that the targets' type does not have is none of them.
+  const shares =
+    ignoreIndex < min || ignoreIndex > max ? given : where(equal(targets, ignoreIndex), 0, given);
+  const total = sum(shares);
+  return { shares, total: where(equal(total, 0), 1, total) };
+}
+
+function checkSmoothing(loss: string, smoothing = 0): number {
+  if (!(smoothing >= 0 && smoothing < 1))
+    throw new ArgumentError(`${loss}: labelSmoothing is ${smoothing}`, "give a number from 0 to below 1");
+  return smoothing;
 }
 
 function checkTargets(loss: string, targets: Tensor): void {
@@ -44,9 +87,7 @@ function isTarget(logits: Tensor, targets: Tensor): Tensor {
   return equal(iota(logits.shape, logits.ndim - 1, { dtype: targets.dtype }), expandDims(targets, -1));
 }
 
-export interface LinearCrossEntropyOptions {
-  /** [...], the share of each position; default 1 each. */
-  weights?: Tensor;
+export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** Positions along the last axis of `targets` whose logits exist at a time; default as many as fit `logitBytes`. */
   chunk?: number;
   /** Bounds the logits: softCap · tanh(logits / softCap) (Gemma 2). */
@@ -56,7 +97,7 @@ export interface LinearCrossEntropyOptions {
 }
 
 /**
- * `crossEntropy(hidden · weightᵀ, targets, weights)` whose logits exist for one chunk of positions at a time, in float32. Each chunk's
+ * `crossEntropy(hidden · weightᵀ, targets, options)` whose logits exist for one chunk of positions at a time, in float32. Each chunk's
  * gradient is computed beside its loss, so that its logits are computed once (as in Hsu et al. 2024, "Liger Kernel", section 3.2).
  *
  * @param hidden - [..., time, features]
@@ -67,8 +108,9 @@ export function linearCrossEntropy(
   hidden: Tensor,
   weight: Tensor,
   targets: Tensor,
-  { weights, chunk, softCap, logitBytes = 2 ** 29 }: LinearCrossEntropyOptions = {},
+  options: LinearCrossEntropyOptions = {},
 ): Tensor {
+  const { weights, chunk, softCap, logitBytes = 2 ** 29, ignoreIndex, labelSmoothing } = options;
   const [classes, features] = weight.shape as [number, number];
   const fits = hidden.ndim === targets.ndim + 1 && targets.shape.every((d, i) => d === hidden.shape[i]);
   if (!fits || targets.ndim === 0 || weight.ndim !== 2 || hidden.shape.at(-1) !== features) {
@@ -78,6 +120,7 @@ export function linearCrossEntropy(
     );
   }
   checkTargets("linearCrossEntropy", targets);
+  const smoothing = checkSmoothing("linearCrossEntropy", labelSmoothing);
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk > 0))
     throw new ArgumentError(`linearCrossEntropy: chunk is ${chunk}`, "give a positive integer");
   const time = targets.shape.at(-1)!;
@@ -94,9 +137,8 @@ export function linearCrossEntropy(
         : pad(flat, [[0, 0], [0, chunks * size - time], ...tail.map(() => [0, 0] as const)]);
     return moveAxis(reshape(whole, [rows, chunks, size, ...tail]), 1, 0);
   };
-  const shares = weights === undefined ? ones(targets.shape) : cast(weights, "float32");
-  const total = weights === undefined ? targets.size : maximum(sum(shares), 1);
-  const summed = summedLosses(softCap);
+  const { shares, total } = sharesOf(targets, weights, ignoreIndex);
+  const summed = summedLosses(softCap, smoothing);
   return div(
     summed(weight, { hidden: cut(hidden, [features]), targets: cut(targets, []), shares: cut(shares, []) }),
     total,
@@ -106,15 +148,21 @@ export function linearCrossEntropy(
 type Chunk = { hidden: Tensor; targets: Tensor; shares: Tensor };
 
 /** The losses of a chunk, and the gradients of their sum, weighted by the shares, with respect to `hidden` and (in float32) `weight`. */
-function chunkLosses(weight: Tensor, { hidden, targets, shares }: Chunk, softCap?: number) {
+function chunkLosses(
+  weight: Tensor,
+  { hidden, targets, shares }: Chunk,
+  softCap: number | undefined,
+  smoothing: number,
+) {
   const features = { contract: [[hidden.ndim - 1], [1]], batch: [[], []] } as const;
   const raw = dotGeneral(hidden, weight, features, { dtype: "float32" });
   const bent = softCap === undefined ? undefined : tanh(div(raw, softCap));
   const logits = bent === undefined ? raw : mul(bent, softCap!);
   const [lse, right] = [logsumexp(logits, -1), isTarget(logits, targets)];
-  const losses = sub(lse, sum(where(right, logits, 0), -1));
+  const losses = surprises(logits, lse, right, smoothing);
   const likelihoods = exp(sub(logits, expandDims(lse, -1)));
-  const surprise = mul(where(right, sub(likelihoods, 1), likelihoods), expandDims(shares, -1));
+  const others = smoothing === 0 ? likelihoods : sub(likelihoods, smoothing / weight.shape[0]!);
+  const surprise = mul(where(right, sub(others, 1 - smoothing), others), expandDims(shares, -1));
   const g = cast(bent === undefined ? surprise : mul(surprise, sub(1, square(bent))), hidden.dtype);
   const positions = g.shape.slice(0, -1).map((_, i) => i);
   const [overClasses, overPositions] = [[[g.ndim - 1], [0]] as const, [positions, positions] as const];
@@ -124,12 +172,12 @@ function chunkLosses(weight: Tensor, { hidden, targets, shares }: Chunk, softCap
 }
 
 /** The weighted sum of the losses of chunks: hidden [chunks, rows, size, features], targets and shares [chunks, rows, size]. */
-function summedLosses(softCap: number | undefined) {
+function summedLosses(softCap: number | undefined, smoothing: number) {
   // Where no gradient is asked for, the compiler leaves out of the loop what is for gradients alone.
   const forward = (weight: Tensor, chunks: Chunk) => {
     const [dWeight, { losses, dHidden }] = scan(
       (total: Tensor, x: Chunk) => {
-        const { dWeight, ...rest } = chunkLosses(weight, x, softCap);
+        const { dWeight, ...rest } = chunkLosses(weight, x, softCap, smoothing);
         return [add(total, dWeight), rest] as const;
       },
       zeros(weight.shape),
@@ -146,4 +194,35 @@ function summedLosses(softCap: number | undefined) {
       { hidden: cast(mul(dHidden, g), dHidden.dtype), targets, shares: mul(losses, g) },
     ],
   );
+}
+
+export interface BinaryCrossEntropyOptions {
+  /** The share of each element, of a shape that broadcasts to that of the logits; default 1 each. */
+  weights?: Tensor;
+  /** Factor of the losses of positive examples, of a shape that broadcasts to that of the logits; default 1. */
+  positiveWeight?: Tensor | number;
+}
+
+/**
+ * Mean negative log-likelihood, in nats, of `targets` (probabilities, 0 and 1 mostly) under independent Bernoulli variables of the given
+ * `logits`, in float32: sum(weights · losses) / sum(weights), 0 where the weights are. Exact for large logits too.
+ */
+export function binaryCrossEntropyWithLogits(
+  logits: Tensor,
+  targets: Tensor,
+  { weights, positiveWeight = 1 }: BinaryCrossEntropyOptions = {},
+): Tensor {
+  if (logits.shape.join() !== targets.shape.join()) {
+    throw new ShapeError(
+      `binaryCrossEntropyWithLogits: logits [${logits.shape.join(", ")}] and targets [${targets.shape.join(", ")}]`,
+      "both have one shape",
+    );
+  }
+  const [x, z] = [cast(logits, "float32"), cast(targets, "float32")];
+  const factor = add(mul(sub(positiveWeight, 1), z), 1);
+  const losses = add(mul(sub(1, z), x), mul(factor, softplus(neg(x))));
+  if (weights === undefined) return mean(losses);
+  const shares = broadcastTo(cast(weights, "float32"), losses.shape);
+  const total = sum(shares);
+  return div(sum(mul(losses, shares)), where(equal(total, 0), 1, total));
 }

@@ -18,7 +18,7 @@ import {
 import { slice } from "../array/indexing.js";
 import { logicalAnd } from "../array/numpy.js";
 import { logsumexp } from "../array/reductions.js";
-import { expandDims, moveAxis, pad, reshape, transpose } from "../array/shaping.js";
+import { expandDims, moveAxis, pad, reshape, swapAxes, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { remat } from "../transform/remat.js";
 import { scan } from "../transform/scan.js";
@@ -41,6 +41,10 @@ export interface ScoreOptions extends Visibility {
   readonly scale: number;
   /** Bounds the scores: softCap · tanh(scores / softCap). */
   readonly softCap?: number;
+  /** bool [batch, heads, queries, keys], or 1 of each. */
+  readonly mask?: Tensor;
+  /** Is added to the scores: of the form of the mask. */
+  readonly bias?: Tensor;
 }
 
 /** bool [1 or batch, queries, keys]; undefined where every query sees every key. */
@@ -74,11 +78,20 @@ function attentionScores(q: Tensor, k: Tensor, options: ScoreOptions): Tensor {
       [0, 2],
     ],
   } as const;
-  const { scale, softCap } = options;
+  const { scale, softCap, mask, bias } = options;
   const scaled = mul(dotGeneral(groupHeads(q, keyHeads), k, overFeatures, { dtype: "float32" }), scale);
-  const scores = softCap === undefined ? scaled : mul(tanh(div(scaled, softCap)), softCap);
+  const biased = bias === undefined ? scaled : add(scaled, groupPairs(cast(bias, "float32"), keyHeads));
+  const scores = softCap === undefined ? biased : mul(tanh(div(biased, softCap)), softCap);
   const visible = visibleKeys(q.shape[1]!, keys, options);
-  return visible === undefined ? scores : where(expandDims(visible, [1, 3]), scores, -1e30);
+  const shown = [visible && expandDims(visible, [1, 3]), mask && groupPairs(mask, keyHeads)];
+  return shown.reduce<Tensor>((s, sees) => (sees === undefined ? s : where(sees, s, -1e30)), scores);
+}
+
+/** [batch, heads, queries, keys] laid out as the scores are: [batch, keyHeads, queries, groups, keys]. */
+function groupPairs(x: Tensor, keyHeads: number): Tensor {
+  const [batch, heads, queries, keys] = x.shape as [number, number, number, number];
+  const split = heads === 1 ? [1, 1] : [keyHeads, heads / keyHeads];
+  return swapAxes(reshape(x, [batch, ...split, queries, keys]), 2, 3);
 }
 
 /** Sums of values by weights [batch, keyHeads, queries, groups, keys]: [batch, queries, heads, headDim]. */
@@ -129,9 +142,12 @@ export function plainAttention(
   const cut = (x: Tensor): Tensor => {
     const tail = x.shape.slice(2);
     const whole = pad(x, [[0, 0], [0, missing], ...tail.map(() => [0, 0] as const)]);
-    return moveAxis(reshape(whole, [batch, chunks, size, ...tail]), 1, 0);
+    return moveAxis(reshape(whole, [x.shape[0]!, chunks, size, ...tail]), 1, 0);
   };
-  const { offset = 0, segments } = options;
+  /** [batch, heads, queries, keys] to [chunks, batch, heads, size, keys], if it has queries. */
+  const cutPairs = (x: Tensor | undefined): Tensor | null =>
+    x === undefined || x.shape[2] === 1 ? null : swapAxes(cut(swapAxes(x, 1, 2)), 2, 3);
+  const { offset = 0, segments, mask, bias } = options;
   // Wide outside the loop, so that the chunks' shares of their gradients are summed in float32.
   const [wideK, wideV] = [cast(k, "float32"), cast(v, "float32")];
   const chunk = remat((x: Chunk) =>
@@ -139,12 +155,16 @@ export function plainAttention(
       ...options,
       offset: add(x.start, offset),
       segments: segments && [x.segments!, segments[1]],
+      mask: x.mask ?? mask,
+      bias: x.bias ?? bias,
     }),
   );
   const sequences: Chunk = {
     q: cut(q),
     start: mul(iota([chunks], 0), size),
     segments: segments === undefined ? null : cut(segments[0]),
+    mask: cutPairs(mask),
+    bias: cutPairs(bias),
   };
   const [, parts] = scan((_: null, x: Chunk) => [null, chunk(x)] as readonly [null, Tensor], null, sequences);
   const joined = reshape(moveAxis(parts, 0, 1), [batch, chunks * size, heads, headDim]);
@@ -156,4 +176,6 @@ interface Chunk {
   /** Position of its first query among all. */
   readonly start: Tensor;
   readonly segments: Tensor | null;
+  readonly mask: Tensor | null;
+  readonly bias: Tensor | null;
 }

@@ -1,6 +1,6 @@
 /** Attention against jax: values, gradients, and the text of cuDNN's fused calls. */
 import "../../support/runtime.js";
-import { grad, jit, nn, random, type Tensor, tensor, vjp } from "aronnax";
+import { grad, iota, jit, nn, random, type Tensor, tensor, vjp } from "aronnax";
 import { describe, expect, it } from "vitest";
 import { placeholder } from "../../../core/src/array/bind.js";
 import { close } from "../../../core/src/array/program.js";
@@ -31,6 +31,11 @@ const [causalMask, windowMask] = [`(${j} <= ${i})`, `(${j} > ${i} - 4)`];
 const segmentMask = "(s[:, None, :, None] == s[:, None, None, :])";
 const startMask = `(${j}[None, None] >= p[:, None, None, None])`;
 
+/** An array over pairs of queries and keys by its formula. */
+function pairs(f: (...axes: [Tensor, Tensor, Tensor, Tensor]) => Tensor, shape: readonly number[]): Tensor {
+  return f(...([0, 1, 2, 3].map((axis) => iota(shape, axis)) as [Tensor, Tensor, Tensor, Tensor]));
+}
+
 const variants: [string, nn.AttentionOptions, string, string?][] = [
   ["no mask", { causal: false }, "jnp.ones((12, 12), bool)"],
   ["causal", {}, causalMask],
@@ -41,6 +46,32 @@ const variants: [string, nn.AttentionOptions, string, string?][] = [
   ["segments without the causal mask", { segments, causal: false }, segmentMask],
   ["segments and a window", { segments, window: 4 }, `${causalMask} & ${windowMask} & ${segmentMask}`],
   ["padding at the start", { keyStart }, `${causalMask} & ${startMask}`],
+  [
+    "a mask",
+    {
+      causal: false,
+      mask: pairs(
+        (b, _, at, key) => b.add(at.mul(3)).add(key.mul(5)).mod(4).notEqual(0),
+        [batch, 1, time, time],
+      ),
+    },
+    `((jnp.arange(2)[:, None, None, None] + 3 * ${i} + 5 * ${j}) % 4 != 0)`,
+  ],
+  [
+    "a bias of heads and pairs",
+    { bias: pairs((_, head, at, key) => head.add(at.mul(2)).sub(key).sin(), [1, heads, time, time]) },
+    causalMask,
+    `x + jnp.sin(jnp.arange(4)[:, None, None] + 2 * ${i} - ${j} + 0.0)`,
+  ],
+  [
+    "a mask and a bias of keys",
+    {
+      mask: pairs((b, _, _at, key) => key.less(b.mul(-4).add(9)), [batch, 1, 1, time]),
+      bias: pairs((_, head, _at, key) => head.sub(key).sin(), [1, heads, 1, time]),
+    },
+    `${causalMask} & (${j} < 9 - 4 * jnp.arange(2)[:, None, None, None])`,
+    `x + jnp.sin(jnp.arange(4)[:, None, None] - ${j} + 0.0)`,
+  ],
 ];
 
 const draw = (seed: number, count: number): Tensor => random.normal(seed, [batch, time, count, headDim]);
@@ -125,6 +156,11 @@ describe("attention", () => {
     expect(() => nn.attention(q, k, k, { softCap: -1 })).toThrow(/softCap is -1/);
     expect(() => nn.attention(q, k, k, { segments: keyStart })).toThrow(/segments \[2\] for 12 queries/);
     expect(() => nn.attention(q, k, k, { keyStart: segments })).toThrow(/keyStart \[2, 12\] for 2 rows/);
+    expect(() => nn.attention(q, k, k, { mask: segments })).toThrow(/the mask is int32/);
+    expect(() => nn.attention(q, k, k, { mask: keyStart.equal(0) })).toThrow(
+      /mask \[2\] for 2 rows, 4 heads/,
+    );
+    expect(() => nn.attention(q, k, k, { bias: segments })).toThrow(/bias \[2, 12\] for 2 rows, 4 heads/);
   });
 });
 

@@ -155,6 +155,54 @@ describe("initializers have the moments of torch.nn.init", () => {
   });
 });
 
+const families = [
+  ["normalInit", nn.normalInit, 0.02],
+  ["truncatedNormalInit", nn.truncatedNormalInit, 0.02],
+  ["uniformInit", nn.uniformInit, 0.05],
+  ["constantInit", nn.constantInit, 0],
+  ["xavierUniform", nn.xavierUniform, 1],
+  ["xavierNormal", nn.xavierNormal, 1],
+  ["kaimingUniform", nn.kaimingUniform, Math.SQRT2],
+  ["kaimingNormal", nn.kaimingNormal, Math.SQRT2],
+  ["orthogonal", nn.orthogonal, 1],
+] as const;
+
+describe("an initializer without a number has the default", () => {
+  it.each(families)("%s", async (_, family, standard) => {
+    const draw = (init: nn.Initializer) => init(key(1), [6, 8], "float32").array();
+    const expected = await draw(family(standard));
+    expect((expected as number[][]).flat().every(Number.isFinite)).toBe(true);
+    expect(await draw(family())).toEqual(expected);
+    // The family itself, where an initializer is asked for.
+    expect(await draw(family)).toEqual(expected);
+    const layer = nn.initialize(new nn.Linear(8, 6, { init: family }), 3);
+    expect(await layer.weight.isfinite().all().item()).toBe(1);
+  });
+
+  it.each(families)("%s refuses what is no number, by name", (name, family) => {
+    const wrong = [Number.NaN, "2", null, {}, key(1), ...(name === "constantInit" ? [] : [-1, Infinity])];
+    for (const value of wrong)
+      expect(() => family(value as number), String(value)).toThrow(new RegExp(`^${name}: the [a-z ]+ is `));
+  });
+
+  it("says that a shape has no fans", () => {
+    const [, ...fanned] = [
+      nn.normalInit,
+      nn.xavierUniform,
+      nn.xavierNormal,
+      nn.kaimingUniform,
+      nn.kaimingNormal,
+    ];
+    for (const family of [...fanned, nn.orthogonal]) {
+      for (const shape of [[4], [], [3, 0]])
+        expect(() => family()(key(1), shape, "float32")).toThrow(
+          /of shape \[.*\], which has no number of inputs/,
+        );
+    }
+    expect(() => nn.fanInUniform(key(1), [4], "float32")).toThrow(/fanInUniform of shape \[4\]/);
+  });
+});
+
 describe("what a layer cannot do is named", () => {
   it.each<[string, () => unknown, RegExp]>([
     // A last axis of 1 would be broadcast to the number of features.

@@ -1,6 +1,6 @@
-/** linearCrossEntropy against the plain cross-entropy of all logits. */
+/** linearCrossEntropy against the plain cross-entropy of all logits, and the weights of both; torch.test.ts has them against PyTorch. */
 import "../../support/runtime.js";
-import { evaluate, grad, jit, nn, random, type Tensor, valueAndGrad } from "aronnax";
+import { evaluate, full, grad, jit, nn, random, type Tensor, tensor, valueAndGrad, zeros } from "aronnax";
 import { expect, it } from "vitest";
 
 const [batch, time, features, classes] = [3, 10, 8, 21];
@@ -94,4 +94,66 @@ it("says what does not fit", () => {
   const shares = targets.astype("float32");
   expect(() => nn.linearCrossEntropy(hidden, weight, shares)).toThrow(/targets are float32/);
   expect(() => nn.crossEntropy(hidden, shares)).toThrow(/targets are float32/);
+});
+
+const bothLosses: [string, (options: nn.CrossEntropyOptions) => Tensor][] = [
+  ["crossEntropy", (options) => nn.crossEntropy(hidden.matmul(weight.transpose()), targets, options)],
+  [
+    "linearCrossEntropy",
+    (options) => nn.linearCrossEntropy(hidden, weight, targets, { ...options, chunk: 4 }),
+  ],
+];
+
+it.each(bothLosses)("%s divides by the sum of the weights, however small", async (_, loss) => {
+  const expected = await loss({}).item();
+  for (const each of [1, 0.1, 1e-4])
+    expect(await loss({ weights: full([batch, time], each) }).item()).toBeCloseTo(expected, 4);
+  const uneven = weights.mul(0.01);
+  expect(await loss({ weights: uneven }).item()).toBeCloseTo(await loss({ weights }).item(), 4);
+});
+
+it.each(bothLosses)("%s of nothing that counts is 0, and so is its gradient", async (_, loss) => {
+  const none = zeros([batch, time]);
+  expect(await loss({ weights: none }).item()).toBe(0);
+  const slope = grad((shares: Tensor) => loss({ weights: shares }))(none);
+  expect(await slope.isfinite().all().item()).toBe(1);
+});
+
+it("a target of ignoreIndex counts in neither value nor gradient", async () => {
+  const some = targets.at(0, [2, 7]).set(-100);
+  const shares = full([batch, time], 1).at(0, [2, 7]).set(0);
+  const logits = hidden.matmul(weight.transpose());
+  const plainLoss = (options: nn.CrossEntropyOptions, of: Tensor) =>
+    valueAndGrad((x: Tensor) => nn.crossEntropy(x, of, options))(logits);
+  const linearLoss = (options: nn.CrossEntropyOptions, of: Tensor) =>
+    valueAndGrad((x: Tensor) => nn.linearCrossEntropy(x, weight, of, { ...options, chunk: 4 }))(hidden);
+  for (const both of [plainLoss, linearLoss]) {
+    const [[value, slope], [expected, exact]] = [both({}, some), both({ weights: shares }, targets)];
+    expect(await value.item()).toBeCloseTo(await expected.item(), 5);
+    expect(await difference(slope, exact)).toBeLessThan(1e-6);
+    expect(await slope.slice(0, [2, 7]).abs().max().item()).toBe(0);
+  }
+  // A type that has no -100 ignores nothing.
+  const bytes = targets.astype("uint8");
+  expect(await nn.crossEntropy(logits, bytes).item()).toBeCloseTo(
+    await nn.crossEntropy(logits, targets).item(),
+    6,
+  );
+  expect(() => nn.crossEntropy(logits, targets, { labelSmoothing: 1 })).toThrow(/labelSmoothing is 1/);
+});
+
+it("binary cross-entropy is exact for large logits, and weighs its elements", async () => {
+  const logits = tensor([-200, -1, 0, 3, 200]);
+  const classes = tensor([0, 1, 0, 1, 1], { dtype: "float32" });
+  const each = [0, Math.log1p(Math.exp(1)), Math.LN2, Math.log1p(Math.exp(-3)), 0];
+  expect(await nn.binaryCrossEntropyWithLogits(logits, classes).item()).toBeCloseTo(
+    each.reduce((a, b) => a + b) / 5,
+    5,
+  );
+  const shares = [0.5, 0.1, 0, 0.2, 0];
+  const wanted = each.reduce((n, l, i) => n + l * shares[i]!, 0) / 0.8;
+  const given = { weights: tensor(shares) };
+  expect(await nn.binaryCrossEntropyWithLogits(logits, classes, given).item()).toBeCloseTo(wanted, 5);
+  expect(await nn.binaryCrossEntropyWithLogits(logits, classes, { weights: zeros([5]) }).item()).toBe(0);
+  expect(() => nn.binaryCrossEntropyWithLogits(logits, zeros([4]))).toThrow(/targets \[4\]/);
 });
