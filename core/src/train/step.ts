@@ -364,12 +364,6 @@ export function update<M extends TrainableModel>(
   const under = new UnderWay(state, held, batch, options);
   const { loss, metrics } = perform(under, options);
   const { made } = under;
-  if (made.length === 0) {
-    throw new ArgumentError(
-      "Trainer: the step made no update",
-      "call update(loss), or update(name, loss) with several optimizers, in it",
-    );
-  }
   const gradientNorm = together(made.map(({ work }) => work.gradientNorm));
   const { parameters, buffers, optimizer } = under;
   const average =
@@ -468,6 +462,12 @@ function perform<M extends TrainableModel>(
       metrics[name] =
         "measure" in value ? (value as Measure) : { measure: "sum", value: cast(value as Tensor, "float32") };
     }
+  }
+  if (under.made.length === 0) {
+    throw new ArgumentError(
+      "Trainer: the step made no update",
+      "call update(loss), or update(name, loss) with several optimizers, in it",
+    );
   }
   for (const { name: of, work } of under.made)
     for (const [name, m] of Object.entries(work.metrics))

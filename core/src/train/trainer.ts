@@ -182,7 +182,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       if (this.#session !== undefined) await this.#closeSession();
       using _ = takePart(this.config.name, this.#folder, data);
       using interruption = new Interruption(options.signal);
-      return this.#ending(async () => {
+      return await this.#ending(async () => {
         const result = await this.#fitOnce(data, interruption, options.signal);
         if (result.status === "interrupted" && interruption.byKernel)
           this.#throwInterrupted("call fit() again");

@@ -1,3 +1,4 @@
+import "../../support/runtime.js";
 import {
   cond,
   foriLoop,

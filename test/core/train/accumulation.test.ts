@@ -48,8 +48,8 @@ it("gives the model's own loss the whole batch, segments and positions too", asy
   expect(seen[0]).toEqual([
     "inputs Tensor int32[2, 16]",
     "targets Tensor int32[2, 16]",
-    "weights Tensor float32[2, 16]",
     "segments Tensor int32[2, 16]",
     "positions Tensor int32[2, 16]",
+    "weights Tensor float32[2, 16]",
   ]);
 });

@@ -18,9 +18,9 @@ it.each<[string, (batch: text.Batch) => unknown, RegExp]>([
     /inputs has the id 257 in row 1, the model's ids are 0 to 256/,
   ],
   [
-    "PyTorch's mark of targets that do not count",
-    (b) => ({ ...b, targets: b.targets.map((id, i) => (i === 50 ? -100 : id)) }),
-    /targets has the id -100 in row 3/,
+    "a mark of one's own of targets that do not count",
+    (b) => ({ ...b, targets: b.targets.map((id, i) => (i === 50 ? -1 : id)) }),
+    /targets has the id -1 in row 3/,
   ],
 ])("%s", async (_, change, message) => {
   const data = altered(source(), (batch, i) => (i === 2 ? change(batch) : batch) as text.Batch);

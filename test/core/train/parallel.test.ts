@@ -111,10 +111,10 @@ describe("a training spread over devices", { timeout: 180_000 }, async () => {
   });
 
   it("refuses sizes that do not fit, naming field, value and fix", async () => {
-    expect(() => trainer("x", { parallel: { data: 3 } })).toThrow(/batch of 8 sequences.*parallel.data 3/);
+    expect(() => trainer("x", { parallel: { data: 3 } })).toThrow(/batch of 8 rows.*parallel.data 3/);
     expect(() => trainer("x", { parallel: { tensor: 4 } })).toThrow(/2 keyValueHeads over parallel.tensor 4/);
     expect(() => trainer("x", { parallel: { data: 2 }, accumulate: 8 })).toThrow(
-      /batch of 8 sequences in accumulate 8 parts over parallel.data 2/,
+      /batch of 8 rows in accumulate 8 parts over parallel.data 2/,
     );
     expect(() => trainer("x", { parallel: { fsdp: 0 } })).toThrow(/parallel.fsdp is 0/);
     const many = trainer("x", {

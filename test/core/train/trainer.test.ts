@@ -287,7 +287,7 @@ describe("bad configurations", () => {
       }),
     );
     await expect(wider.fit()).rejects.toThrow(
-      /gate_proj.weight is float32\[32, 16\], the model's is float32\[64, 16\]/,
+      /gate_proj.weight is float32\[32, 16\], the tree's is float32\[64, 16\]/,
     );
   });
 });
