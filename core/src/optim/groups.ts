@@ -56,11 +56,16 @@ export function checkGroups(name: string, groups: readonly ParameterGroup[]): vo
 }
 
 /** @throws ArgumentError for a group that no parameter belongs to: its pattern is probably misspelt */
-export function checkMatches(name: string, groups: readonly ParameterGroup[], parameters: unknown): void {
+export function checkMatches(
+  name: string,
+  groups: readonly ParameterGroup[],
+  parameters: unknown,
+  concerns: (group: ParameterGroup) => boolean = () => true,
+): void {
   const flat = flatten(parameters);
   const used = new Set(flat.leaves.map((leaf, i) => groupOf(groups, flat.paths[i]!, leaf)));
   for (const [i, group] of groups.entries()) {
-    if (used.has(group)) continue;
+    if (used.has(group) || !concerns(group)) continue;
     throw new ArgumentError(
       `${name}: groups[${i}] (match ${String(group.match)}) has no parameters`,
       `paths are like ${flat.paths.slice(0, 3).join(", ")}; the first group that matches takes a parameter`,
@@ -156,8 +161,12 @@ export function withGroups(name: string, groups: readonly ParameterGroup[], own:
   const whole: Optimizer = single ? parts[0]!.optimizer : partitioned([...parts, ...others]);
   return {
     ...whole,
-    init(parameters) {
+    check(parameters) {
       checkMatches(name, groups, parameters);
+    },
+    init(parameters) {
+      // Frozen parameters may have been left out.
+      checkMatches(name, groups, parameters, (group) => group.frozen !== true);
       return whole.init(parameters);
     },
   };

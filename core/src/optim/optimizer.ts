@@ -31,6 +31,8 @@ export interface Optimizer<S = unknown> {
   ): [parameters: P, state: S, report: UpdateReport];
   /** Whether the parameter at a path is trained; without this all are. The gradient of one that is not is never computed. */
   trains?(path: string, parameter: Tensor): boolean;
+  /** Looks whether its options fit all parameters of a model, frozen ones too. Throws ArgumentError where they do not. */
+  check?(parameters: unknown): void;
   /** The same optimizer with some options changed, where it has options. */
   with?(changes: Readonly<Record<string, unknown>>): Optimizer<S>;
   /** What it was made with, and by which function. */

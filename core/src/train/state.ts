@@ -91,7 +91,13 @@ export class Division<M extends Module> {
           (optimizer.trains?.(path, flat.leaves[i]!) ?? true),
       ),
     }));
-    for (const { name, paths } of this.parts) {
+    for (const { name, optimizer, paths } of this.parts) {
+      const all = flat.paths.flatMap((path, i) =>
+        owned(name, path) && ["parameter", "frozen"].includes(flat.kinds[i]!)
+          ? [[path, flat.leaves[i]!]]
+          : [],
+      );
+      optimizer.check?.(Object.fromEntries(all));
       if (paths.length > 0) continue;
       const own = flat.paths.filter((path) => owned(name, path));
       throw new ArgumentError(
