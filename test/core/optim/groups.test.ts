@@ -92,10 +92,10 @@ it("a frozen parameter has no state and stays, bit for bit, while the others tra
     if (path.startsWith("model.layers")) expect(values, path).toEqual(before[path]);
     else expect(values, path).not.toEqual(before[path]);
   }
-  const everything = new Trainer(
-    config({ optimizer: adamw({ learningRate: 1, groups: [{ match: /./, frozen: true }] }) }),
-  );
-  await expect(everything.fit()).rejects.toThrow(/trains no parameter/);
+  expect(
+    () =>
+      new Trainer(config({ optimizer: adamw({ learningRate: 1, groups: [{ match: /./, frozen: true }] }) })),
+  ).toThrow(/trains no parameter/);
 });
 
 it("states in bfloat16 follow those in float32", async () => {
