@@ -59,6 +59,9 @@ export interface VectorQuantizerOptions {
   init?: Initializer;
 }
 
+/** Uniform in ±1 / codes. */
+const codebookInit: Initializer = (key, shape, dtype) => uniformInit(1 / shape[0]!)(key, shape, dtype);
+
 export interface Quantized {
   /** The vectors' codes, of the shape of x; the gradient passes straight through to x. */
   readonly quantized: Tensor;
@@ -84,7 +87,7 @@ export class VectorQuantizer extends Module {
   constructor(codes: number, features: number, options: VectorQuantizerOptions = {}) {
     super();
     const { decay = 0.99, commitment = 0.25, epsilon = 1e-5, restart = 0 } = options;
-    const init = options.init ?? uniformInit(1 / codes);
+    const { init = codebookInit } = options;
     if (decay !== null && !(decay >= 0 && decay < 1))
       throw new ArgumentError(
         `VectorQuantizer: decay is ${decay}`,
