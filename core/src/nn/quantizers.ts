@@ -151,11 +151,11 @@ export class VectorQuantizer extends Module {
     /** Mean of the squared differences over the vectors that count. */
     const apart = (a: Tensor, b: Tensor): Tensor => {
       const squares = square(sub(a, b));
-      const kept = counts === undefined ? squares : where(expandDims(counts, 1), squares, 0);
-      return div(sum(kept), mul(vectors, features));
+      const counted = counts === undefined ? squares : where(expandDims(counts, 1), squares, 0);
+      return div(sum(counted), mul(vectors, features));
     };
-    const kept = mul(apart(flat, stopGradient(picked)), this.commitment);
-    const loss = this.decay === null ? add(kept, apart(stopGradient(flat), picked)) : kept;
+    const committed = mul(apart(flat, stopGradient(picked)), this.commitment);
+    const loss = this.decay === null ? add(committed, apart(stopGradient(flat), picked)) : committed;
     const share = div(used, vectors);
     const entropy = sum(where(greater(share, 0), mul(share, log(where(greater(share, 0), share, 1))), 0));
     if (training && this.decay !== null) this.move(flat, assigned, used, counts, key);
