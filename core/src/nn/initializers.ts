@@ -35,10 +35,9 @@ function family({ name, parameter, standard, signed = false }: Family, make: (va
   const known = new Map<number, Initializer>();
   const of = (value: unknown): Initializer => {
     if (typeof value !== "number" || Number.isNaN(value) || !(signed || (value >= 0 && value < Infinity))) {
-      const given =
-        value instanceof Tensor || typeof value !== "object" ? String(value) : JSON.stringify(value);
+      const plain = typeof value === "number" || value instanceof Tensor;
       throw new ArgumentError(
-        `${name}: the ${parameter} is ${typeof value === "string" ? JSON.stringify(value) : given}`,
+        `${name}: the ${parameter} is ${plain ? String(value) : JSON.stringify(value)}`,
         `give a number${signed ? "" : " of at least 0"}, or nothing for ${Number(standard.toFixed(4))}`,
       );
     }

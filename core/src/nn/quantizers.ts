@@ -59,6 +59,9 @@ export interface VectorQuantizerOptions {
   init?: Initializer;
 }
 
+/** Uniform in ±1 / codes. */
+const codebookInit: Initializer = (key, shape, dtype) => uniformInit(1 / shape[0]!)(key, shape, dtype);
+
 export interface Quantized {
   /** The vectors' codes, of the shape of x; the gradient passes straight through to x. */
   readonly quantized: Tensor;
@@ -84,7 +87,7 @@ export class VectorQuantizer extends Module {
   constructor(codes: number, features: number, options: VectorQuantizerOptions = {}) {
     super();
     const { decay = 0.99, commitment = 0.25, epsilon = 1e-5, restart = 0 } = options;
-    const init = options.init ?? uniformInit(1 / codes);
+    const { init = codebookInit } = options;
     if (decay !== null && !(decay >= 0 && decay < 1))
       throw new ArgumentError(
         `VectorQuantizer: decay is ${decay}`,
@@ -148,11 +151,11 @@ export class VectorQuantizer extends Module {
     /** Mean of the squared differences over the vectors that count. */
     const apart = (a: Tensor, b: Tensor): Tensor => {
       const squares = square(sub(a, b));
-      const kept = counts === undefined ? squares : where(expandDims(counts, 1), squares, 0);
-      return div(sum(kept), mul(vectors, features));
+      const counted = counts === undefined ? squares : where(expandDims(counts, 1), squares, 0);
+      return div(sum(counted), mul(vectors, features));
     };
-    const kept = mul(apart(flat, stopGradient(picked)), this.commitment);
-    const loss = this.decay === null ? add(kept, apart(stopGradient(flat), picked)) : kept;
+    const committed = mul(apart(flat, stopGradient(picked)), this.commitment);
+    const loss = this.decay === null ? add(committed, apart(stopGradient(flat), picked)) : committed;
     const share = div(used, vectors);
     const entropy = sum(where(greater(share, 0), mul(share, log(where(greater(share, 0), share, 1))), 0));
     if (training && this.decay !== null) this.move(flat, assigned, used, counts, key);

@@ -1,16 +1,17 @@
 /** Recurrent layers as loops on the device, compiled once however long the sequences are. Parameters are named and laid out as in PyTorch. */
-import { zeros } from "../array/broadcast.js";
+import { sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { add, cast, less, mul, sigmoid, sub, tanh, where } from "../array/elementwise.js";
+import { add, cast, less, mul, sigmoid, stopGradient, sub, tanh, where } from "../array/elementwise.js";
 import { slice } from "../array/indexing.js";
 import { concatenate, split, stack } from "../array/joining.js";
 import { foldIn, type Key } from "../array/random.js";
 import { expandDims, moveAxis } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
-import { isInteger } from "../graph/dtype.js";
+import { isInteger, itemSize } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
+import { customVjp } from "../transform/custom.js";
 import { scan } from "../transform/scan.js";
 import { dropout } from "./dropout.js";
 import { type Initializer, uniformInit } from "./initializers.js";
@@ -67,8 +68,10 @@ abstract class Recurrent<Names extends string> extends Module {
     const known = ["layers", "bidirectional", "bias", "dropout", "init"];
     refuseUnknown(`${name}: there is no option`, Object.keys(options), known);
     const { layers = 1, bidirectional = false, bias = true, dropout: rate = 0 } = options;
-    if (!(Number.isInteger(layers) && layers > 0))
-      throw new ArgumentError(`${name}: layers is ${layers}`, "give a positive integer");
+    for (const [what, value] of Object.entries({ inputs, hidden, layers })) {
+      if (!(Number.isInteger(value) && value > 0))
+        throw new ArgumentError(`${name}: ${what} is ${value}`, "give a positive integer");
+    }
     if (!(rate >= 0 && rate < 1))
       throw new ArgumentError(`${name}: dropout is ${rate}`, "give a number from 0 to below 1");
     this.inputs = inputs;
@@ -141,18 +144,18 @@ abstract class Recurrent<Names extends string> extends Module {
     const [fields, { states, step, separate }] = [this.fields(), this.cell];
     const [ih, hh] = [fields[`weightIh${suffix}`]!, fields[`weightHh${suffix}`]!];
     const [biasIh, biasHh] = [fields[`biasIh${suffix}`], fields[`biasHh${suffix}`]];
-    const plus = (y: Tensor, bias: Tensor | undefined): Tensor => (bias === undefined ? y : add(y, bias));
     // The products with the inputs of all times are one.
-    const product = plus(linear(x, ih), biasIh);
-    const fromInput = separate ? product : plus(product, biasHh);
+    const projected = plus(linear(x, ih), biasIh);
+    const fromInput = separate ? projected : plus(projected, biasHh);
     const first = mapStates(states, (name) =>
       before === undefined
         ? zeros([x.shape[1]!, this.hidden], { dtype: fromInput.dtype })
         : cast(before[name], fromInput.dtype),
     );
     const output = states[0]!;
+    const product = recurrentProduct(hh, separate ? biasHh : undefined);
     const body = (state: States<Names>, at: { gates: Tensor; counts: Tensor | null }) => {
-      const recurrent = plus(linear(state[output], hh), separate ? biasHh : undefined);
+      const recurrent = product(state[output]);
       const next = step(at.gates, cast(recurrent, at.gates.dtype), state);
       const { counts } = at;
       if (counts === null) return [next, next[output]] as const;
@@ -204,6 +207,43 @@ abstract class Recurrent<Names extends string> extends Module {
 
 function linear(x: Tensor, weight: Tensor): Tensor {
   return dotGeneral(x, weight, { contract: [[x.ndim - 1], [1]], batch: [[], []] });
+}
+
+function plus(y: Tensor, bias: Tensor | null | undefined): Tensor {
+  return bias === null || bias === undefined ? y : add(y, bias);
+}
+
+type Affine = { readonly weight: Tensor; readonly bias: Tensor | null };
+
+/** h · weightᵀ + bias, where gradients of the weight and bias go to those in float32 beside them. */
+const halfProduct = customVjp(
+  (h: Tensor, { weight, bias }: Affine, _wide: Affine) => plus(linear(h, weight), bias),
+  (h: Tensor, { weight, bias }: Affine, _wide: Affine) =>
+    [plus(linear(h, weight), bias), { h, weight, bias }] as const,
+  ({ h, weight, bias }, g) => {
+    const overGates = { contract: [[1], [0]], batch: [[], []] } as const;
+    const overRows = { contract: [[0], [0]], batch: [[], []] } as const;
+    return [
+      cast(dotGeneral(g, weight, overGates), h.dtype),
+      null,
+      {
+        weight: dotGeneral(g, h, overRows, { dtype: "float32" }),
+        bias: bias === null ? null : sum(cast(g, "float32"), 0),
+      },
+    ];
+  },
+);
+
+/** The product of a loop's state with weights that all times share, whose gradients are summed over the times in float32. */
+function recurrentProduct(weight: Tensor, bias: Tensor | undefined): (h: Tensor) => Tensor {
+  const given: Affine = { weight, bias: bias ?? null };
+  if (itemSize(weight.dtype) !== 2) return (h) => plus(linear(h, weight), bias);
+  const of = (f: (x: Tensor) => Tensor): Affine => ({
+    weight: f(given.weight),
+    bias: given.bias && f(given.bias),
+  });
+  const [still, wide] = [of(stopGradient), of((x) => cast(x, "float32"))];
+  return (h) => halfProduct(h, still, wide);
 }
 
 function mapStates<Names extends string>(names: readonly Names[], f: (name: Names) => Tensor): States<Names> {

@@ -1,6 +1,6 @@
 /** LSTM and GRU: masks, states, dropout and what is compiled; torch.test.ts has their values and gradients against PyTorch. */
 import "../../support/runtime.js";
-import { jit, nn, random, type Tensor, tensor, tree, zeros } from "aronnax";
+import { grad, jit, nn, random, type Tensor, tensor, tree, zeros } from "aronnax";
 import { describe, expect, it } from "vitest";
 
 const lstm = nn.initialize(new nn.LSTM(4, 5, { layers: 2, bidirectional: true }), 1);
@@ -79,6 +79,29 @@ it("computes in the type of its parameters and inputs", async () => {
   expect(await distance(output.astype("float32"), wide)).toBeLessThan(0.03);
 });
 
+it.each<[string, (dtype: "bfloat16" | "float32") => Promise<Map<string, Tensor>>]>(
+  [nn.LSTM, nn.GRU].map((kind) => [
+    kind.name,
+    async (dtype) => {
+      // One long sequence whose parts of the gradients have one sign: in bfloat16 their sum would stop growing at 256 times a part.
+      const layer = nn.castTree(nn.castTree(nn.initialize(new kind(4, 5), 6), "bfloat16"), dtype);
+      const long = random.uniform(8, [1, 2000, 4]).astype("bfloat16").astype(dtype);
+      const slopes = jit((m: nn.LSTM | nn.GRU, y: Tensor) =>
+        grad((live: typeof m) => live.forward(y).output.astype("float32").sum())(m),
+      )(layer, long);
+      return tree.named(slopes);
+    },
+  ]),
+)("sums the gradients of %s over long sequences in float32", async (_, slopes) => {
+  const [half, wide] = [await slopes("bfloat16"), await slopes("float32")];
+  for (const [path, expected] of wide) {
+    const got = half.get(path)!;
+    expect(got.dtype).toBe("bfloat16");
+    const error = got.astype("float32").sub(expected).square().sum().sqrt();
+    expect(await error.div(expected.square().sum().sqrt()).item(), path).toBeLessThan(0.02);
+  }
+});
+
 describe("what does not fit is named", () => {
   const lengths = tensor([1, 2, 3], { dtype: "int32" });
   it.each<[string, () => unknown, RegExp]>([
@@ -101,6 +124,7 @@ describe("what does not fit is named", () => {
       () => lstm.forward(x, { state: { hidden: zeros([4, 3, 5]) } as never }),
       /state.cell is missing/,
     ],
+    ["no hidden features", () => new nn.LSTM(4, undefined as never), /LSTM: hidden is undefined/],
     ["no layers", () => new nn.GRU(4, 5, { layers: 0 }), /GRU: layers is 0/],
     ["an unknown option", () => new nn.GRU(4, 5, { bidirectionl: true } as never), /bidirectionl/],
   ])("%s", (_, run, message) => expect(run).toThrow(message));
