@@ -1,4 +1,4 @@
-/** Checkpoints of Hugging Face's transformers (fixtures/llm/make.py made the references). */
+/** Checkpoints of Hugging Face's transformers (fixtures/verify/make.py made the references). */
 import "../../support/runtime.js";
 import {
   copyFileSync,
@@ -16,7 +16,7 @@ import { fileURLToPath } from "node:url";
 import { checkpoint, jit, llm, nn, type Tensor, tensor, text, tree, valueAndGrad } from "aronnax";
 import { afterAll, describe, expect, it } from "vitest";
 
-const fixtures = fileURLToPath(new URL("../../fixtures/llm", import.meta.url));
+const fixtures = fileURLToPath(new URL("../../fixtures/verify", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "aronnax-pretrained-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -9,10 +9,11 @@ import { CheckpointError } from "../../checkpoint/errors.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import { type DType, itemSize } from "../../graph/dtype.js";
-import { ArgumentError, AronnaxError } from "../../graph/errors.js";
+import { ArgumentError } from "../../graph/errors.js";
 import { type Mesh, type Placement, placementKey } from "../../graph/mesh.js";
 import { parameterLayout } from "../../nn/module.js";
 import type { LayerOptions } from "../../nn/stack.js";
+import { InvalidArgument, StorageError } from "../../runtime/errors.js";
 import type { Rules } from "../../sharding/rules.js";
 import { jit } from "../../transform/jit.js";
 import { scope } from "../../transform/scope.js";
@@ -132,7 +133,7 @@ export async function load(
 /** What the files hold. */
 async function tensorsIn(weights: string): ReturnType<typeof listTensors> {
   return listTensors(weights).catch((error: unknown) => {
-    if (!(error instanceof AronnaxError)) throw error;
+    if (!(error instanceof InvalidArgument || error instanceof StorageError)) throw error;
     throw new CheckpointError(
       `${weights} cannot be opened: ${error.message}`,
       "fetch the file that it names, or all of them, again: those of several saves do not go together",
