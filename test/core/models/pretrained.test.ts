@@ -137,7 +137,7 @@ describe.each(names)("%s", (name) => {
     const original = checkpointOf(name);
     const model = await llm.load(original);
     const theirs = await checkpoint.TensorFiles.open(original);
-    for (const options of [{}, { maxFileBytes: 10_000 }, {}]) {
+    for (const options of [{}, { maxFileBytes: 3000 }, {}]) {
       const out = join(folder, `${name}-copy`);
       await llm.save(model, out, options);
       expect(readdirSync(out).length > 3).toBe(options.maxFileBytes !== undefined);
