@@ -305,7 +305,7 @@ const cleanings: readonly (readonly [string, string])[] = [
 ];
 
 /** The end of a text that may be the beginning of one of them. */
-const uncleaned = / +(?:'|n|n'|'v|'r)?$/;
+const uncleaned = / +(?:'|n|n'|n '|'v|'r)?$/;
 
 function cleanUp(text: string): string {
   return cleanings.reduce((cleaned, [from, to]) => cleaned.replaceAll(from, to), text);

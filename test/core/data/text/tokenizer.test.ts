@@ -282,7 +282,12 @@ describe("a tokenizer.json of another type", () => {
     JSON.parse(
       readFileSync(new URL(`../../../fixtures/tokenizers/${name}`, import.meta.url), "utf8"),
     ) as Reference;
-  const types = { ...read("types.json"), ...read("families.json"), ...read("parts.json") };
+  const types = {
+    ...read("types.json"),
+    ...read("families.json"),
+    ...read("parts.json"),
+    ...read("added.json"),
+  };
   test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {
     const tokenizer = new HuggingFaceTokenizer(file);
     for (const [sample, plain, special, decoded] of encodings) {
