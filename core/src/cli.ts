@@ -3,15 +3,17 @@ import { inspect } from "node:util";
 import { AronnaxError } from "./graph/errors.js";
 import { trainCommand, trainUsage } from "./recipes/command.js";
 import { runtimeCommand, runtimeUsage } from "./runtime/cli.js";
+import { verifyCommand, verifyUsage } from "./verify/command.js";
 
 const [command, ...args] = process.argv.slice(2);
 try {
   if (command === "runtime") process.exitCode = await runtimeCommand(args);
   else if (command === "train") process.exitCode = await trainCommand(args);
+  else if (command === "verify") process.exitCode = await verifyCommand(args);
   else {
     const asked = command === "help" || command === "--help" || command === "-h";
     if (command !== undefined && !asked) console.error(`error: there is no command ${command}\n`);
-    console.error(`usage: ${trainUsage}\n\n       ${runtimeUsage}`);
+    console.error(`usage: ${trainUsage}\n\n       ${verifyUsage}\n\n       ${runtimeUsage}`);
     process.exitCode = asked ? 0 : 2;
   }
 } catch (error) {

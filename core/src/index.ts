@@ -231,5 +231,6 @@ export { grad, valueAndGrad, valueAndGradWithAux, vjp } from "./transform/vjp.js
 export { vmap } from "./transform/vmap.js";
 export { whileLoop } from "./transform/while.js";
 export { type ArrayWorkspace, workspace } from "./transform/workspace.js";
+export { type VerifyOptions, type VerifyReport, verify } from "./verify/index.js";
 
 export const version = "0.1.0";

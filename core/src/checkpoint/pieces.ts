@@ -1,6 +1,8 @@
 /** Checkpoints in several files: whether all are there. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { listTensors } from "../array/storage.js";
+import { InvalidArgument, StorageError } from "../runtime/errors.js";
 import { CheckpointError } from "./errors.js";
 
 const piece = /^(.+)-(\d{5})-of-(\d{5})\.safetensors$/;
@@ -40,6 +42,25 @@ export function refuseLoosePieces(path: string): void {
     // The runtime's own files have the save's number in their names.
     `fetch ${[`${base.replace(/-[0-9a-f]{8}$/, "")}.safetensors.index.json`, ...listed(files)].join(", ")} into the same folder`,
   );
+}
+
+/**
+ * What a file, an index or a folder with either holds, by name.
+ *
+ * @throws CheckpointError with the file that is missing, damaged or of another save
+ */
+export async function listFiles(path: string): ReturnType<typeof listTensors> {
+  refuseLoosePieces(path);
+  try {
+    return await listTensors(path);
+  } catch (error) {
+    if (!(error instanceof InvalidArgument || error instanceof StorageError)) throw error;
+    throw new CheckpointError(
+      `${path} cannot be opened: ${error.message}`,
+      "fetch the file that it names, or all of them, again: those of several saves do not go together",
+      { cause: error },
+    );
+  }
 }
 
 function refuseMissing(index: string): void {

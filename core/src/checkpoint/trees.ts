@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { listTensors, loadTensors, saveTensors } from "../array/storage.js";
+import { loadTensors, saveTensors } from "../array/storage.js";
 import type { Tensor } from "../array/tensor.js";
 import { itemSize } from "../graph/dtype.js";
 import { ArgumentError } from "../graph/errors.js";
@@ -13,7 +13,7 @@ import type { BufferTag } from "../runtime/runtime.js";
 import { flatten } from "../transform/tree.js";
 import type { TensorFolder } from "./checkpoint-store.js";
 import { CheckpointError } from "./errors.js";
-import { refuseLoosePieces } from "./pieces.js";
+import { listFiles } from "./pieces.js";
 import { placeOf, replaceFolder } from "./replace-folder.js";
 
 /** The name on the disk of the Tensor at a path such as `layers.0.selfAttn.qProj.weight`. */
@@ -107,7 +107,6 @@ export async function loadTree<T>(like: T, folder: string, options: LoadTreeOpti
   checkChoice("match", match, ["exact", "partial"]);
   checkChoice("missing", missing, ["refuse", "keep"]);
   const path = placeOf(resolve(folder));
-  refuseLoosePieces(path);
   const fit = await compareTree(like, path, options.names);
   const wrong: TreeReport = {
     missing: missing === "refuse" ? fit.missing : [],
@@ -162,7 +161,7 @@ export async function compareTree(
   names: TensorNames = checkpointName,
 ): Promise<TreeFit> {
   const flat = flatten(tree);
-  const saved = await listTensors(path);
+  const saved = await listFiles(path);
   const expected = namesOf(flat.paths, names);
   const known = new Set(expected);
   const different: string[] = [];

@@ -177,21 +177,16 @@ export function withUpdates<T, R>(tree: T, f: (tree: T) => R): [result: R, updat
 
 /**
  * Watches the fields of the Modules of a copy that a transform made; the result throws if one that is no buffer got another value: with the copy
- * it would be lost.
+ * it would be lost, unless the Module itself is returned.
  */
-export function watchFields(copy: unknown, transform: string): () => void {
+export function watchFields(copy: unknown, transform: string): (returned?: unknown) => void {
   const fields: { node: object; path: string; before: [string, unknown][] }[] = [];
-  const visit = (value: unknown, path: string): void => {
-    if (typeof value !== "object" || value === null || value instanceof Tensor || ArrayBuffer.isView(value))
-      return;
-    const isNode = treeNode in value;
-    if (isNode) fields.push({ node: value, path, before: Object.entries(value) });
-    else if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) return;
-    for (const [name, field] of Object.entries(value)) visit(field, path === "" ? name : `${path}.${name}`);
-  };
-  visit(copy, "");
-  return () => {
+  eachNode(copy, "", (node, path) => fields.push({ node, path, before: Object.entries(node) }));
+  return (returned) => {
+    const kept = new Set<object>();
+    eachNode(returned, "", (node) => kept.add(node));
     for (const { node, path, before } of fields) {
+      if (kept.has(node)) continue;
       const known = new Map(before);
       const buffers = new Set(buffersOf(node as Holder));
       for (const [name, now] of Object.entries(node)) {
@@ -204,4 +199,14 @@ export function watchFields(copy: unknown, transform: string): () => void {
       }
     }
   };
+}
+
+/** Visits the Modules of a tree. */
+function eachNode(value: unknown, path: string, visit: (node: object, path: string) => void): void {
+  if (typeof value !== "object" || value === null || value instanceof Tensor || ArrayBuffer.isView(value))
+    return;
+  if (treeNode in value) visit(value, path);
+  else if (!Array.isArray(value) && Object.getPrototypeOf(value) !== Object.prototype) return;
+  for (const [name, field] of Object.entries(value))
+    eachNode(field, path === "" ? name : `${path}.${name}`, visit);
 }

@@ -87,7 +87,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     const returned = refusingUpdates("jit runs the function once and keeps its program", () =>
       trace("jit", () => f(...given)),
     );
-    check();
+    check(returned);
     const out = flatten(returned);
     const graph = close(out.leaves, parameters);
     for (const value of graph.captured) value.node.pinned = true;

@@ -295,3 +295,75 @@ describe("what cannot be used", () => {
     await expect(llm.complete(model, [[1, 999]], { tokenizer })).rejects.toThrow(/holds the token 999/);
   });
 });
+
+describe("log-probabilities", () => {
+  const prompts = ["ab", "a longer prompt"];
+  // Of moderate logits: float32 leaves log-probabilities of many nats with larger errors.
+  const calm = nn.initialize(
+    llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, initStd: 0.2 }),
+    1,
+  );
+  const given = { ...endless, maxTokens: 11, tokensPerCall: 4, seed: 3 };
+
+  /** log softmax(logits / temperature) of the tokens after a prompt, by `forward` of the whole text. */
+  const recomputed = async (
+    prompt: string,
+    ids: readonly number[],
+    temperature: number,
+  ): Promise<number[][]> => {
+    const before = [...tokenizer.encode(prompt)];
+    const all = tensor([[...before, ...ids]], { dtype: "int32" });
+    const logits = (await calm.forward(all).array()) as number[][][];
+    return ids.map((_, i) => {
+      const row = logits[0]![before.length + i - 1]!.map((x) => x / temperature);
+      const most = Math.max(...row);
+      const lse = most + Math.log(row.reduce((sum, x) => sum + Math.exp(x - most), 0));
+      return row.map((x) => x - lse);
+    });
+  };
+
+  it.each([
+    [{}, 1],
+    [{ temperature: 0.7 }, 0.7],
+    [{ temperature: 0 }, 1],
+    [{ temperature: 1.3, topK: 5, topP: 0.9, minP: 0.01, repetitionPenalty: 1.2 }, 1.3],
+  ])("are those of forward at the temperature: %o", async (sampling, temperature) => {
+    const options = { ...given, ...sampling };
+    const plain = await llm.complete(calm, prompts, options);
+    const alone = await llm.complete(calm, prompts, { ...options, logProbabilities: true });
+    const withOthers = await llm.complete(calm, prompts, { ...options, logProbabilities: 3 });
+    for (const [i, prompt] of prompts.entries()) {
+      const [completion, others] = [alone[i]!, withOthers[i]!];
+      expect(completion.ids).toEqual(plain[i]!.ids);
+      expect(others.ids).toEqual(plain[i]!.ids);
+      expect(plain[i]!.logProbabilities).toBeUndefined();
+      expect(completion.alternatives).toBeUndefined();
+      const expected = await recomputed(prompt, completion.ids, temperature);
+      expect(completion.logProbabilities).toHaveLength(completion.ids.length);
+      for (const [t, row] of expected.entries()) {
+        const id = completion.ids[t]!;
+        expect(Math.abs(completion.logProbabilities![t]! - row[id]!)).toBeLessThan(1e-5);
+        expect(Math.abs(others.logProbabilities![t]! - row[id]!)).toBeLessThan(1e-5);
+        const likeliest = row.map((value, other) => ({ other, value })).sort((a, b) => b.value - a.value);
+        expect(others.alternatives![t]).toHaveLength(3);
+        for (const [k, { id: other, logProbability }] of others.alternatives![t]!.entries()) {
+          expect(Math.abs(logProbability - likeliest[k]!.value)).toBeLessThan(1e-5);
+          expect(Math.abs(logProbability - row[other]!)).toBeLessThan(1e-5);
+        }
+      }
+    }
+  });
+
+  it("end where the text ends", async () => {
+    const [free] = await llm.complete(calm, ["ab"], given);
+    const stopIds = [free!.ids[5]!];
+    const [ended] = await llm.complete(calm, ["ab"], { ...given, stopIds, logProbabilities: true });
+    expect(ended!.logProbabilities).toHaveLength(ended!.ids.length);
+    expect(ended!.ids.length).toBeLessThan(free!.ids.length);
+  });
+
+  it.each([[-1], [1.5], [258], ["yes"]])("are refused as %s", async (logProbabilities) => {
+    const options = { ...given, logProbabilities: logProbabilities as number };
+    await expect(llm.complete(calm, ["ab"], options)).rejects.toThrow(/logProbabilities is/);
+  });
+});

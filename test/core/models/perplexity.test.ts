@@ -26,7 +26,7 @@ function letters(): text.HuggingFaceTokenizer {
 }
 
 it("is that of transformers' documentation, each token counted once", async () => {
-  const model = await llm.load(`${fixtures}llm/llama`);
+  const model = await llm.load(`${fixtures}verify/llama`);
   const { context, stride, nats, tokens, documented } = reference;
   const found = await llm.perplexity(model, reference.text, {
     tokenizer: letters(),

@@ -38,6 +38,24 @@ describe("filters", () => {
   });
 });
 
+describe("topP among tokens that are as likely", () => {
+  const ties = JSON.parse(
+    readFileSync(new URL("../../fixtures/generation/ties.json", import.meta.url), "utf8"),
+  ) as { logits: number[]; topP: number; left: boolean[] }[];
+
+  it("leaves the fewest, those that transformers leaves", async () => {
+    for (const { logits: row, topP, left } of ties) {
+      const [ours] = (await llm
+        .filteredLogits(tensor([row], { dtype: "float32" }), samplingOf({ topP }))
+        .array()) as number[][];
+      expect(
+        ours!.map((x) => x > Number.NEGATIVE_INFINITY),
+        JSON.stringify({ row, topP }),
+      ).toEqual(left);
+    }
+  });
+});
+
 describe("drawing", () => {
   it("follows the probabilities of what is left", async () => {
     const options = { temperature: 0.8, topK: 4 };

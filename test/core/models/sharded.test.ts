@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { checkpoint, jit, llm, Mesh, random, type Tensor } from "aronnax";
 import { expect, it } from "vitest";
 
-const fixtures = fileURLToPath(new URL("../../fixtures/llm", import.meta.url));
+const fixtures = fileURLToPath(new URL("../../fixtures/verify", import.meta.url));
 const mesh = new Mesh({ fsdp: 2, tensor: 2, expert: 2 });
 const forward = jit((m: llm.Decoder, x: Tensor) => m.forward(x));
 

@@ -1,60 +1,69 @@
 import type { DecodeOptions, Tokenizer } from "./tokenizer.js";
 
-const precedingIds = 8;
+const windowIds = 8;
 
 /**
- * Text from ids that arrive one by one. A token can hold part of a UTF-8 character, and some decoders treat the first
- * token of a text differently, so a short window of ids is decoded with and without the new ones, and only the
- * difference is given out, and only when it does not end inside a character.
+ * Text from ids that arrive one by one. A token can hold part of a UTF-8 character, and some decoders treat the first token of a text
+ * differently, so the last few ids are decoded together, and only that is given out of their text which no further id can change.
  */
 export class DecodeStream {
+  /** Those that are still decoded with what comes. */
   private ids: number[] = [];
-  /** Start of the window. */
-  private windowStart = 0;
-  /** The ids before this one were given out. */
-  private emitted = 0;
+  /** Characters of their text that were given out. */
+  private given = 0;
 
+  /** @param unsettled - matches what of a text's end may become another text when more comes, beside broken characters */
   constructor(
     private readonly tokenizer: Tokenizer,
     private readonly options: DecodeOptions,
+    private readonly unsettled?: RegExp,
   ) {}
 
   /** Begins after these ids, which are not given out again: only the last few of them can matter. */
   after(ids: readonly number[]): this {
-    this.ids = ids.slice(-precedingIds);
-    this.windowStart = 0;
-    this.emitted = this.ids.length;
+    this.ids = ids.slice(-windowIds);
+    this.given = whole(this.text()).length;
     return this;
   }
 
   /** Takes the next ids; returns the text that they complete, possibly none. */
   push(...ids: number[]): string {
     this.ids.push(...ids);
-    const before = this.decode(this.windowStart, this.emitted);
-    const after = this.decode(this.windowStart, this.ids.length);
-    if (after.length <= before.length || after.endsWith("\uFFFD")) return "";
-    const text = after.slice(before.length);
-    this.windowStart = this.emitted;
-    this.emitted = this.ids.length;
-    if (this.windowStart > 256) {
-      this.ids.splice(0, this.windowStart);
-      this.emitted -= this.windowStart;
-      this.windowStart = 0;
-    }
-    return text;
+    const text = this.text();
+    const settled = whole(text);
+    const end = settled.length - (this.unsettled?.exec(settled)?.[0].length ?? 0);
+    const out = text.slice(this.given, end);
+    this.given = Math.max(this.given, end);
+    // Where a character is broken, those before it may be read as broken too (byte fallback).
+    if (settled === text) this.shorten(text);
+    return out;
   }
 
   /** The rest, with U+FFFD for a character that never became whole. The stream starts afresh afterwards. */
   end(): string {
-    const before = this.decode(this.windowStart, this.emitted);
-    const after = this.decode(this.windowStart, this.ids.length);
+    const out = this.text().slice(this.given);
     this.ids = [];
-    this.windowStart = 0;
-    this.emitted = 0;
-    return after.slice(before.length);
+    this.given = 0;
+    return out;
   }
 
-  private decode(start: number, end: number): string {
-    return this.tokenizer.decode(this.ids.slice(start, end), this.options);
+  /** Forgets ids without which the rest decodes to the same text. */
+  private shorten(text: string): void {
+    if (this.ids.length < 2 * windowIds) return;
+    const last = this.ids.slice(-windowIds);
+    const tail = this.tokenizer.decode(last, this.options);
+    const dropped = text.length - tail.length;
+    if (!text.endsWith(tail) || dropped > this.given) return;
+    this.ids = last;
+    this.given -= dropped;
   }
+
+  private text(): string {
+    return this.tokenizer.decode(this.ids, this.options);
+  }
+}
+
+/** A text without the broken characters at its end. */
+function whole(text: string): string {
+  return text.replace(/\uFFFD+$/, "");
 }

@@ -173,14 +173,20 @@ export class HuggingFaceTokenizer implements Tokenizer {
         );
       }
     }
-    return this.library.decode(list, {
+    const text = this.library.decode(list, {
       skip_special_tokens: options.skipSpecialTokens ?? false,
-      clean_up_tokenization_spaces: this.config.clean_up_tokenization_spaces === true,
+      clean_up_tokenization_spaces: false,
     });
+    return this.cleansUp ? cleanUp(text) : text;
   }
 
   stream(options: DecodeOptions = {}): DecodeStream {
-    return new DecodeStream(this, options);
+    return new DecodeStream(this, options, this.cleansUp ? uncleaned : undefined);
+  }
+
+  /** Of BPE, spaces before punctuation are the text's own, whatever the configuration says: transformers leaves them too. */
+  private get cleansUp(): boolean {
+    return this.config.clean_up_tokenization_spaces === true && this.json.model.type !== "BPE";
   }
 
   idOf(token: string): number | undefined {
@@ -282,6 +288,27 @@ function parseJson(text: string, file: string): object {
     throw new DataError(`${file} must hold a JSON object.`);
   }
   return value;
+}
+
+/** What transformers' `clean_up_tokenization` replaces, one after another. */
+const cleanings: readonly (readonly [string, string])[] = [
+  [" .", "."],
+  [" ?", "?"],
+  [" !", "!"],
+  [" ,", ","],
+  [" ' ", "'"],
+  [" n't", "n't"],
+  [" 'm", "'m"],
+  [" 's", "'s"],
+  [" 've", "'ve"],
+  [" 're", "'re"],
+];
+
+/** The end of a text that may be the beginning of one of them. */
+const uncleaned = / +(?:'|n|n'|n '|'v|'r)?$/;
+
+function cleanUp(text: string): string {
+  return cleanings.reduce((cleaned, [from, to]) => cleaned.replaceAll(from, to), text);
 }
 
 interface Encoder {

@@ -2,11 +2,12 @@
  * The decoder that all language models here are: pre-normalized blocks of attention and feed-forward layers. A family (llama.ts, gemma.ts,
  * ...) is a choice of its parts. Fields are named as in Hugging Face's Llama checkpoints, in camel case.
  */
-import { zeros } from "../../array/broadcast.js";
+import { broadcastTo, onesLike, zeros } from "../../array/broadcast.js";
 import { iota } from "../../array/creation.js";
-import { add, div, mul, tanh } from "../../array/elementwise.js";
+import { add, cast, div, equal, mul, notEqual, stopGradient, tanh, where } from "../../array/elementwise.js";
 import { split } from "../../array/joining.js";
-import { reshape } from "../../array/shaping.js";
+import { any, mean } from "../../array/reductions.js";
+import { expandDims, reshape } from "../../array/shaping.js";
 import { Tensor } from "../../array/tensor.js";
 import { ArgumentError, ShapeError } from "../../graph/errors.js";
 import { attention } from "../../nn/attention.js";
@@ -18,12 +19,13 @@ import { linearCrossEntropy } from "../../nn/losses.js";
 import { GatedMlp, Mlp } from "../../nn/mlp.js";
 import { Module, checkpointName as parameterName } from "../../nn/module.js";
 import { applyRotary, type RotaryTables, rotaryTables } from "../../nn/rotary.js";
+import { plainAttention, type ScoreOptions, visibleKeys } from "../../nn/scores.js";
 import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stack.js";
 import { checkpointName } from "../../transform/remat.js";
 import { flatten } from "../../transform/tree.js";
 import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
 import { configText, type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
-import type { ForwardOptions, LanguageModel, TokenBatch } from "./model.js";
+import type { ForwardOptions, LanguageModel, Padding, TokenBatch } from "./model.js";
 
 function norm(
   config: ResolvedConfig,
@@ -97,7 +99,9 @@ class Attention extends Module {
     const options = { scale, softCap, segments, window: sliding ? config.window : undefined };
     const mixed =
       cache === undefined
-        ? attention(q, k, v, options)
+        ? around.padding === undefined
+          ? attention(q, k, v, options)
+          : paddedAttention(q, k, v, { ...options, causal: true }, around.padding)
         : attention(q, ...cache.append(index, k, v), {
             ...options,
             offset: cache.position,
@@ -105,6 +109,27 @@ class Attention extends Module {
           });
     return this.oProj.forward(checkpointName(reshape(mixed, [batch, time, -1]), "attention"));
   }
+}
+
+/** Attention that sees no padding. */
+function paddedAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  { segments, ...options }: Omit<ScoreOptions, "segments"> & { segments?: Tensor },
+  { mask, blind }: Padding,
+): Tensor {
+  const there = cast(notEqual(mask, 0), "int32");
+  const own = segments === undefined ? onesLike(there) : add(segments, 1);
+  const visibility = { ...options, segments: [own, mul(own, there)] as const };
+  const mixed = plainAttention(q, k, v, visibility);
+  const [batch, time, heads, headDim] = q.shape as [number, number, number, number];
+  const sees = expandDims(any(visibleKeys(time, time, visibility)!, -1), [2, 3]);
+  if (blind === "zero") return where(sees, mixed, 0);
+  const keyHeads = v.shape[2]!;
+  const average = expandDims(mean(v, 1, { keepDims: true }), 3);
+  const shared = broadcastTo(average, [batch, 1, keyHeads, heads / keyHeads, headDim]);
+  return where(sees, mixed, reshape(shared, [batch, 1, heads, headDim]));
 }
 
 function feedForward(config: ResolvedConfig, index: number): GatedMlp | Mlp | ExpertMlp {
@@ -246,13 +271,20 @@ export class Decoder extends Module implements LanguageModel {
         "give { inputs, targets }, integers [batch, time] each",
       );
     }
-    const { logitSoftCap: softCap, experts, layers } = this.config;
+    const { logitSoftCap: softCap, experts } = this.config;
     const output = this.lmHead ?? this.model.embedTokens;
-    const { x, statistics } = this.run(inputs, { segments, positions });
-    const loss = linearCrossEntropy(x, output.weight, targets, { weights, softCap });
-    if (statistics === null) return loss;
-    const tokens = inputs.size * (layers - (experts?.denseLayers?.length ?? 0));
-    return add(loss, mul(routerBalance(statistics, tokens), experts?.auxiliaryWeight ?? 0.001));
+    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions });
+    const loss = linearCrossEntropy(hidden, output.weight, targets, { weights, softCap });
+    return balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+  }
+
+  /** `hidden`, and the experts' auxiliary loss before its weight, a scalar; null in models without experts. */
+  hiddenAndBalance(tokens: Tensor, options: ForwardOptions = {}): { hidden: Tensor; balance: Tensor | null } {
+    const { x: hidden, statistics } = this.run(tokens, options);
+    if (statistics === null) return { hidden, balance: null };
+    const { experts, layers } = this.config;
+    const chosen = tokens.size * (layers - (experts?.denseLayers?.length ?? 0));
+    return { hidden, balance: routerBalance(statistics, chosen) };
   }
 
   private run(tokens: Tensor, options: ForwardOptions): State {
@@ -276,6 +308,8 @@ export class Decoder extends Module implements LanguageModel {
     const positions = options.positions ?? options.cache?.positions(time) ?? iota([time], 0);
     const around = { ...options, ...this.tables(positions) };
     let x = embedTokens.forward(tokens);
+    const { fixedToken } = options;
+    if (fixedToken !== undefined) x = where(equal(expandDims(tokens, -1), fixedToken), stopGradient(x), x);
     if (config.embeddingScale !== 1) x = mul(x, config.embeddingScale);
     if (embedPositions !== null) x = add(x, embedPositions.forward(positions));
     const none = (): Tensor => zeros([config.experts!.count]);

@@ -7,7 +7,7 @@ import { ArgumentError } from "../../graph/errors.js";
 import { refuseUnknown } from "../../graph/spelling.js";
 import { Interrupted, Interruption } from "../../host/interrupt.js";
 import { checkTokenizer } from "./check-tokenizer.js";
-import { Decoder } from "./decoding.js";
+import { Decoder, type DrawnToken, type TokenProbability } from "./decoding.js";
 import type { LanguageModel } from "./model.js";
 import { type SamplingOptions, samplingOf } from "./sampling.js";
 import { StopStrings } from "./stop-strings.js";
@@ -33,6 +33,13 @@ export interface CompletionOptions extends SamplingOptions {
   batchSize?: number;
   /** Tokens decoded between two looks at what has come, and so between two pieces of streamed text. Default 8. */
   tokensPerCall?: number;
+  /**
+   * Gives the log-probability of each drawn token, and of so many likeliest tokens beside it. It is that of the model's own distribution at
+   * the temperature, over all its tokens: log softmax(logits / temperature), which a recomputation by `model.forward` gives again.
+   * `repetitionPenalty`, `topK`, `topP` and `minP` draw from another distribution, of which it says nothing; at temperature 0 it is that of
+   * temperature 1. Default false.
+   */
+  logProbabilities?: boolean | number;
   /** Called with each piece of text as it comes, and the number of its prompt. */
   onText?: (text: string, prompt: number) => void;
   /** Ends the writing after the tokens now being decoded; what was written is returned. */
@@ -45,6 +52,10 @@ export interface Completion {
   readonly text: string;
   /** The tokens that were drawn, stop tokens and those of a stop string included. */
   readonly ids: readonly number[];
+  /** With `logProbabilities`: of each token of `ids`, in nats. */
+  readonly logProbabilities?: readonly number[];
+  /** With a number as `logProbabilities`: for each token of `ids` the likeliest tokens in its place, the likeliest first. */
+  readonly alternatives?: readonly (readonly TokenProbability[])[];
   /** Why it ended: a token of `stopIds`, a string of `stop`, `maxTokens`, or `signal`. */
   readonly ended: "stop-id" | "stop-string" | "length" | "aborted";
 }
@@ -55,6 +66,8 @@ interface Row {
   readonly prompt: number;
   /** All tokens so far. */
   readonly ids: number[];
+  /** Those after the prompt. */
+  readonly drawn: DrawnToken[];
   readonly promptLength: number;
   /** Where the part begins that the model sees. */
   from: number;
@@ -92,6 +105,7 @@ export async function complete(
     return {
       prompt: i,
       ids,
+      drawn: [],
       promptLength: ids.length,
       from: 0,
       switched: false,
@@ -105,11 +119,21 @@ export async function complete(
   for (let at = 0; at < rows.length; at += batchSize) {
     await continueRows(model, rows.slice(at, at + batchSize), options, interruption);
   }
-  return rows.map(({ text, ids, promptLength, ended }) => ({
+  const alternatives = alternativesOf(options);
+  return rows.map(({ text, drawn, ended }) => ({
     text,
-    ids: ids.slice(promptLength),
+    ids: drawn.map(({ id }) => id),
+    ...(alternatives !== undefined && { logProbabilities: drawn.map((token) => token.logProbability!) }),
+    ...(alternatives !== undefined &&
+      alternatives > 0 && { alternatives: drawn.map((token) => token.alternatives!) }),
     ended: ended ?? "aborted",
   }));
+}
+
+/** Likeliest tokens to give beside each drawn one; undefined for no log-probabilities. */
+function alternativesOf({ logProbabilities = false }: CompletionOptions): number | undefined {
+  if (logProbabilities === false) return undefined;
+  return logProbabilities === true ? 0 : logProbabilities;
 }
 
 async function continueRows(
@@ -128,6 +152,7 @@ async function continueRows(
     // No token is -1: a program for no stop token would be another one.
     stopIds: stopIds.length === 0 ? [-1] : stopIds,
     vocabulary: tokenizer.vocabSize,
+    alternatives: alternativesOf(options),
     tokensPerCall,
   });
   const half = Math.ceil(context / 2);
@@ -204,14 +229,16 @@ function bucket(length: number): number {
 /** Adds drawn tokens to a text, up to what ends it. */
 function take(
   row: Row,
-  drawn: readonly number[],
+  drawn: readonly DrawnToken[],
   stopIds: readonly number[],
   options: CompletionOptions,
 ): void {
   let text = "";
-  for (const id of drawn) {
+  for (const token of drawn) {
     if (row.ended !== undefined) break;
+    const { id } = token;
     row.ids.push(id);
+    row.drawn.push(token);
     if (stopIds.includes(id)) row.ended = "stop-id";
     else text += row.stops.push(row.decoding.push(id));
     if (row.stops.stopped) row.ended = "stop-string";
@@ -265,6 +292,7 @@ const optionNames: readonly (keyof CompletionOptions)[] = [
   "addSpecialTokens",
   "batchSize",
   "tokensPerCall",
+  "logProbabilities",
   "onText",
   "signal",
   "repetitionPenalty",
@@ -295,6 +323,9 @@ function checkArguments(
     refuse(`stop is ${typeof stop}`, "give a string or an array of strings");
   const id = stopIds.find((x) => !Number.isInteger(x) || x < 0);
   if (id !== undefined) refuse(`stopIds holds ${String(id)}`, "give tokens, integers from 0");
+  const count = alternativesOf(options);
+  if (count !== undefined && !(Number.isInteger(count) && count >= 0 && count <= model.config.vocabSize))
+    refuse(`logProbabilities is ${String(count)}`, "give true, or a number of likeliest tokens");
   if (onText !== undefined && typeof onText !== "function")
     refuse(`onText is ${typeof onText}`, "give a function of the text that comes");
   checkCounts(options);

@@ -7,6 +7,7 @@ import { qwen2Configs, qwen3Configs, qwen3MoeConfigs } from "./qwen.js";
 
 export type { DecoderConfig, ExpertConfig } from "./config.js";
 export { Decoder, type Decoder as Llama, type DecoderOptions } from "./decoder.js";
+export type { TokenProbability } from "./decoding.js";
 export { type Gemma2Config, type Gemma3Config, gemma2, gemma3 } from "./gemma.js";
 
 export {
@@ -21,7 +22,7 @@ export {
 export { type Gpt2Config, gpt2 } from "./gpt2.js";
 export { type LlamaConfig, llama } from "./llama.js";
 export { type MistralConfig, type MixtralConfig, mistral, mixtral } from "./mistral.js";
-export type { ForwardOptions, LanguageModel, TokenBatch } from "./model.js";
+export type { ForwardOptions, LanguageModel, Padding, TokenBatch } from "./model.js";
 export { type Perplexity, type PerplexityOptions, perplexity } from "./perplexity.js";
 export { type Phi3Config, phi3 } from "./phi3.js";
 export { type LoadOptions, load, type SaveOptions, save } from "./pretrained.js";

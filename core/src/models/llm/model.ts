@@ -9,6 +9,17 @@ export interface ForwardOptions {
   segments?: Tensor;
   /** Integer [time] or [batch, time]: positions within the document. Default counted from 0, or from the cache's position. */
   positions?: Tensor;
+  /** Tokens that fill up the texts: no token sees them. Not with a cache, whose `keyStart` says it. */
+  padding?: Padding;
+  /** A token whose embedding is not learned where it is read (torch's `padding_idx`). */
+  fixedToken?: number;
+}
+
+export interface Padding {
+  /** Integer [batch, time], 0 for padding. */
+  readonly mask: Tensor;
+  /** What attention gives a token that sees none: zeros, as torch's fused kernels, or the mean of all values. */
+  readonly blind: "zero" | "mean";
 }
 
 /** A batch of token sequences to learn. */

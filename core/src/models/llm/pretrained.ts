@@ -3,13 +3,14 @@ import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { stack } from "../../array/joining.js";
 import { transpose } from "../../array/shaping.js";
-import { listTensors, loadTensors, saveTensors } from "../../array/storage.js";
+import { loadTensors, saveTensors } from "../../array/storage.js";
 import type { Tensor } from "../../array/tensor.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
+import { listFiles } from "../../checkpoint/pieces.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import { type DType, itemSize } from "../../graph/dtype.js";
-import { ArgumentError, AronnaxError } from "../../graph/errors.js";
+import { ArgumentError } from "../../graph/errors.js";
 import { type Mesh, type Placement, placementKey } from "../../graph/mesh.js";
 import { parameterLayout } from "../../nn/module.js";
 import type { LayerOptions } from "../../nn/stack.js";
@@ -89,7 +90,7 @@ export async function load(
       "load the tokenizer that belongs to the checkpoint",
     );
   }
-  const tensors = await tensorsIn(weights);
+  const tensors = await listFiles(weights);
   const flat = flatten(model);
   const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
   const unprefixed = withoutPrefix(stored, tensors);
@@ -127,18 +128,6 @@ export async function load(
     found.set(leaf, whole);
   }
   return flat.rebuild(flat.leaves.map((leaf) => found.get(leaf)!)) as Decoder;
-}
-
-/** What the files hold. */
-async function tensorsIn(weights: string): ReturnType<typeof listTensors> {
-  return listTensors(weights).catch((error: unknown) => {
-    if (!(error instanceof AronnaxError)) throw error;
-    throw new CheckpointError(
-      `${weights} cannot be opened: ${error.message}`,
-      "fetch the file that it names, or all of them, again: those of several saves do not go together",
-      { cause: error },
-    );
-  });
 }
 
 /** The model that `config.json` describes. */

@@ -1,9 +1,12 @@
 /** Choosing the next token from a model's logits, with the filters of transformers' logits processors, in their order. */
+
+import { sum } from "../../array/broadcast.js";
 import { iota, tensor } from "../../array/creation.js";
 import {
   cast,
   div,
   equal,
+  greater,
   greaterEqual,
   less,
   log,
@@ -13,9 +16,10 @@ import {
   sub,
   where,
 } from "../../array/elementwise.js";
-import { slice } from "../../array/indexing.js";
+import { slice, takeAlongAxis } from "../../array/indexing.js";
+import { logicalAnd } from "../../array/numpy.js";
 import { categorical, foldIn, type Key } from "../../array/random.js";
-import { argmax, max, min, softmax } from "../../array/reductions.js";
+import { argmax, logSoftmax, max, min, softmax } from "../../array/reductions.js";
 import { expandDims } from "../../array/shaping.js";
 import { topK as largest, sort } from "../../array/sorting.js";
 import type { Tensor } from "../../array/tensor.js";
@@ -34,7 +38,9 @@ export interface SamplingOptions {
   temperature?: number;
   /** Leaves only the `topK` likeliest tokens, and those as likely as the last of them (Fan et al. 2018). Default: all. */
   topK?: number;
-  /** Leaves the likeliest tokens that together have at least this probability (Holtzman et al. 2020). Default 1: all. */
+  /**
+   * Leaves the fewest tokens, the likeliest ones, that together have at least this probability (Holtzman et al. 2020). Default 1: all.
+   */
   topP?: number;
   /** Leaves out tokens less likely than this share of the likeliest one's probability (Nguyen et al. 2024). Default 0. */
   minP?: number;
@@ -105,7 +111,12 @@ export function filteredLogits(logits: Tensor, sampling: Sampling, seen?: Tensor
     const likelier = sub(cumsum(probabilities, -1), probabilities);
     const needed = or(less(likelier, topP), equal(iota(sorted.shape, 1), 0));
     const least = min(where(needed, sorted, Number.POSITIVE_INFINITY), -1, { keepDims: true });
-    x = where(less(x, least), Number.NEGATIVE_INFINITY, x);
+    // Of tokens as likely as the last needed one only as many as are needed, as in transformers those of the highest ids.
+    const tied = cast(equal(x, least), "int32");
+    const room = sum(cast(logicalAnd(needed, equal(sorted, least)), "int32"), -1, { keepDims: true });
+    const after = sub(sum(tied, -1, { keepDims: true }), cumsum(tied, -1));
+    const left = or(greater(x, least), logicalAnd(equal(x, least), less(after, room)));
+    x = where(left, x, Number.NEGATIVE_INFINITY);
   }
   if (minP !== undefined) {
     const least = max(x, -1, { keepDims: true }).add(log(minP));
@@ -140,6 +151,33 @@ export function nextTokens(
   if (sampling.temperature === undefined) return argmax(filtered, -1);
   const draw = (row: Tensor, x: Tensor): Tensor => categorical(foldIn(foldIn(key, row), step), x);
   return vmap(draw)(rows, filtered);
+}
+
+/** Log-probabilities of a step: float32 [batch] of the drawn tokens, and [batch, k] ids and values of the likeliest ones. */
+export interface StepProbabilities {
+  readonly drawn: Tensor;
+  readonly likeliest?: { readonly ids: Tensor; readonly values: Tensor };
+}
+
+/**
+ * Under the model's own distribution at the temperature: of all its tokens, before the repetition penalty and the filters. Without a
+ * temperature (the likeliest token is taken) it counts as 1.
+ *
+ * @param tokens - int32 [batch], those that were drawn
+ * @param count - of likeliest tokens to give too
+ */
+export function stepProbabilities(
+  logits: Tensor,
+  tokens: Tensor,
+  { temperature }: Sampling,
+  count: number,
+): StepProbabilities {
+  const wide = cast(logits, "float32");
+  const all = logSoftmax(temperature === undefined ? wide : div(wide, maximum(temperature, 1e-6)), -1);
+  const drawn = slice(takeAlongAxis(all, expandDims(tokens, 1), 1), null, 0);
+  if (count === 0) return { drawn };
+  const [values, ids] = largest(all, count);
+  return { drawn, likeliest: { ids: cast(ids, "int32"), values } };
 }
 
 /** The tokens seen so far, and `tokens` int32 [batch]. */

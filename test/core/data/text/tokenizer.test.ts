@@ -215,6 +215,64 @@ describe("encoding word by word", () => {
   });
 });
 
+describe("clean_up_tokenization_spaces", () => {
+  const wordPiece = (cleans: boolean) =>
+    new HuggingFaceTokenizer(
+      {
+        version: "1.0",
+        added_tokens: [{ id: 0, content: "[UNK]", special: true }],
+        normalizer: null,
+        pre_tokenizer: { type: "BertPreTokenizer" },
+        post_processor: null,
+        decoder: { type: "WordPiece", prefix: "##", cleanup: false },
+        model: {
+          type: "WordPiece",
+          unk_token: "[UNK]",
+          continuing_subword_prefix: "##",
+          max_input_chars_per_word: 100,
+          vocab: Object.fromEntries(
+            [..."[UNK] it do n t ' s m ve re we v r . , ? ! - x ##t ##x ##' ##n".split(" "), "n't", "'s"].map(
+              (token, i) => [token, i],
+            ),
+          ),
+        },
+      },
+      { clean_up_tokenization_spaces: cleans },
+    );
+
+  test("does not touch BPE", async () => {
+    const bpe = new HuggingFaceTokenizer(byteTokenizer().toJSON(), { clean_up_tokenization_spaces: true });
+    for (const sample of ["if !x ? a : b . c", "it 's do n't", "say ' hi ' now", "we 're we 've I 'm"]) {
+      const ids = bpe.encode(sample);
+      expect(bpe.decode(ids)).toBe(sample);
+      const stream = bpe.stream();
+      expect(Array.from(ids, (id) => stream.push(id)).join("") + stream.end()).toBe(sample);
+    }
+  });
+
+  test("replaces what transformers replaces in other models", () => {
+    const ids = wordPiece(true).encode("it 's x . do n't ' x ' we 've ! we 're , I ?");
+    // By PreTrainedTokenizerBase.clean_up_tokenization of transformers 5.18.
+    expect(wordPiece(false).decode(ids)).toBe("it ' s x . do n ' t ' x ' we ' ve ! we ' re , [UNK] ?");
+    expect(wordPiece(true).decode(ids)).toBe("it's x. don't'x'we've! we're, [UNK]?");
+  });
+
+  test("streams what it decodes at once, of any ids", () => {
+    for (const tokenizer of [wordPiece(true), wordPiece(false)]) {
+      fc.assert(
+        fc.property(
+          fc.array(fc.integer({ min: 0, max: tokenizer.vocabSize - 1 }), { maxLength: 60 }),
+          (ids) => {
+            const stream = tokenizer.stream();
+            expect(ids.map((id) => stream.push(id)).join("") + stream.end()).toBe(tokenizer.decode(ids));
+          },
+        ),
+        { numRuns: 3000 },
+      );
+    }
+  });
+});
+
 describe("a tokenizer.json of another type", () => {
   type Reference = Record<
     string,
@@ -224,7 +282,12 @@ describe("a tokenizer.json of another type", () => {
     JSON.parse(
       readFileSync(new URL(`../../../fixtures/tokenizers/${name}`, import.meta.url), "utf8"),
     ) as Reference;
-  const types = { ...read("types.json"), ...read("families.json"), ...read("parts.json") };
+  const types = {
+    ...read("types.json"),
+    ...read("families.json"),
+    ...read("parts.json"),
+    ...read("added.json"),
+  };
   test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {
     const tokenizer = new HuggingFaceTokenizer(file);
     for (const [sample, plain, special, decoded] of encodings) {
@@ -234,6 +297,17 @@ describe("a tokenizer.json of another type", () => {
       const stream = tokenizer.stream();
       expect(plain.map((id) => stream.push(id)).join("") + stream.end()).toBe(decoded);
     }
+    // Parts of those texts in any order, and any text.
+    const parts = fc.constantFrom(...encodings.map(([sample]) => sample.slice(0, 12)), " ", "'s", " .");
+    const mixed = fc.array(fc.oneof(parts, fc.string({ unit: "binary", maxLength: 4 })), { maxLength: 12 });
+    fc.assert(
+      fc.property(mixed, (samples) => {
+        const ids = Array.from(tokenizer.encode(samples.join("")));
+        const stream = tokenizer.stream();
+        expect(ids.map((id) => stream.push(id)).join("") + stream.end()).toBe(tokenizer.decode(ids));
+      }),
+      { numRuns: 60 },
+    );
   });
 });
 
