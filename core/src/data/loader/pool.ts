@@ -22,8 +22,6 @@ export interface DecodePool {
   readonly width: number;
   /** Rejects only where no task can be decoded at all. */
   decode(task: DecodeTask): Promise<DecodeReply>;
-  /** Keeps the process alive for as long as somebody waits: what is decoded ahead does not. */
-  wanted(wanted: boolean): void;
   close(): void;
 }
 
@@ -43,7 +41,6 @@ export function localPool(decode: Decode<unknown, Sample>, context: unknown, see
         return { failure: failureOf(error) };
       }
     },
-    wanted() {},
     close: () => closing.abort(),
   };
 }
@@ -78,7 +75,6 @@ export class WorkerPool implements DecodePool {
   readonly width: number;
   private readonly members = new Set<Member>();
   private readonly waiting: Assignment[] = [];
-  private waiters = 0;
   private closed = false;
   private unusable: Error | undefined;
 
@@ -97,11 +93,6 @@ export class WorkerPool implements DecodePool {
     });
   }
 
-  wanted(wanted: boolean): void {
-    this.waiters += wanted ? 1 : -1;
-    for (const { worker } of this.members) this.hold(worker);
-  }
-
   close(): void {
     this.closed = true;
     for (const member of [...this.members]) this.end(member);
@@ -109,20 +100,14 @@ export class WorkerPool implements DecodePool {
     for (const { reject } of this.waiting.splice(0)) reject(error);
   }
 
-  private end({ worker, assigned }: Member): void {
-    worker.removeAllListeners();
-    worker.on("error", () => {});
-    worker.unref();
+  private end(member: Member): void {
+    const { worker, assigned } = member;
+    this.members.delete(member);
     worker.postMessage("close");
     // A moment for what hears of `signal`.
     setTimeout(() => void worker.terminate(), 20).unref();
     const error = new DataError("The loader is closed.");
     for (const { reject } of assigned.splice(0)) reject(error);
-  }
-
-  private hold(worker: Worker): void {
-    if (this.waiters > 0) worker.ref();
-    else worker.unref();
   }
 
   private assign(): void {
@@ -170,7 +155,8 @@ export class WorkerPool implements DecodePool {
       member.error = error;
     });
     worker.on("exit", (code) => this.exited(member, code));
-    this.hold(worker);
+    // Work ahead does not keep the process alive; who waits for it does.
+    worker.unref();
     return member;
   }
 
@@ -184,8 +170,7 @@ export class WorkerPool implements DecodePool {
   }
 
   private exited(member: Member, code: number): void {
-    this.members.delete(member);
-    if (this.closed) return;
+    if (!this.members.delete(member)) return;
     const memory = member.error?.code === "ERR_WORKER_OUT_OF_MEMORY";
     const why = memory ? "it had no memory left" : (member.error?.message ?? `exit code ${code}`);
     const [blamed, ...others] = member.assigned.splice(0);
@@ -210,7 +195,6 @@ export class WorkerPool implements DecodePool {
     const lost = [...more, ...this.waiting.splice(0)];
     for (const member of [...this.members]) {
       lost.push(...member.assigned.splice(0));
-      this.members.delete(member);
       this.end(member);
     }
     for (const { reject } of lost) reject(this.unusable);
