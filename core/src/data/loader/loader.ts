@@ -30,7 +30,15 @@ import {
 } from "./pipeline.js";
 import { type DecodePool, localPool, WorkerPool } from "./pool.js";
 import { callersFile, localDecode, recipeOf } from "./recipe.js";
-import type { Decode, DecodeModule, ItemStream, LoadedFields, LoaderOptions, Sample } from "./types.js";
+import type {
+  BucketBound,
+  Decode,
+  DecodeModule,
+  ItemStream,
+  LoadedFields,
+  LoaderOptions,
+  Sample,
+} from "./types.js";
 
 /**
  * Batches of items that a function decodes in worker threads: images, recordings, whatever there is. The order, and what `decode` draws,
@@ -54,6 +62,9 @@ interface Prepared {
   readonly plan: BucketPlan;
 }
 
+/** A function of a decoded sample, whatever its fields. */
+type Length = string | ((sample: Sample) => number) | undefined;
+
 /** What is to be closed when a loader is dropped without `close`, as a notebook cell that is run again drops it. */
 class Resources {
   readonly pipelines = new Set<Ahead<unknown>>();
@@ -74,6 +85,8 @@ const reasonsKept = 100;
 
 export class Loader<F extends object> implements BatchSource<F>, Disposable {
   private readonly settings: Settings;
+  /** Known from the start, or once the buckets' bounds are made. */
+  private plan: BucketPlan | undefined;
   private readonly order: ItemOrder;
   private readonly held: ItemOrder | undefined;
   private readonly fingerprint: string;
@@ -95,6 +108,8 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
     private readonly base: string,
   ) {
     this.settings = settingsOf(options);
+    const { buckets } = options;
+    if (buckets === undefined || buckets.bounds !== undefined) this.plan = this.planOf(buckets?.bounds);
     const { order, held } = ordersOf(options, this.settings);
     this.order = order;
     this.held = held;
@@ -103,12 +118,10 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
     dropped.register(this, this.resources, this);
   }
 
-  /** Rows of the largest batch; with buckets whose bounds are still to be made, `batchSize` or 1. */
+  /** Rows of the largest batch; before the buckets' bounds are made in `prepare`, `batchSize` or 1. */
   get batchSize(): number {
-    const buckets = this.prepared?.plan.buckets;
-    return buckets === undefined
-      ? (this.options.batchSize ?? 1)
-      : Math.max(...buckets.map(({ rows }) => rows));
+    if (this.plan === undefined) return this.options.batchSize ?? 1;
+    return Math.max(...this.plan.buckets.map(({ rows }) => rows));
   }
 
   /** Items that were left out so far by `onError`, the first hundred with their reasons. */
@@ -327,7 +340,7 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
 
   private async load(options: PrepareOptions): Promise<Prepared> {
     const { context } = this.options;
-    const { seed, workers, batchMultiple, pad } = this.settings;
+    const { seed, workers } = this.settings;
     const pool =
       workers === 0
         ? localPool(await localDecode(this.options.decode), copied(context), seed)
@@ -339,18 +352,22 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
             workerMemory: this.options.workerMemory,
           });
     this.resources.pool = pool;
+    this.plan ??= this.planOf(await this.measured(pool, options));
+    return { pool, plan: this.plan };
+  }
+
+  private planOf(bounds: readonly BucketBound[] | undefined): BucketPlan {
     const { buckets, batchSize, batchBudget } = this.options;
-    const length = buckets?.length as string | ((sample: Sample) => number) | undefined;
-    const bounds =
-      buckets === undefined ? undefined : (buckets.bounds ?? (await this.measured(pool, options)));
-    return { pool, plan: bucketPlan({ bounds, length, pad, batchSize, batchBudget, batchMultiple }) };
+    const { pad, batchMultiple } = this.settings;
+    const length = buckets?.length as Length;
+    return bucketPlan({ bounds, length, pad, batchSize, batchBudget, batchMultiple });
   }
 
   /** Bounds of the lengths of some items. */
   private async measured(pool: DecodePool, { onProgress, signal }: PrepareOptions): Promise<number[]> {
     const { padding = 0.1, count = 16, measure = 1000, longest = 0, length } = this.options.buckets!;
     const { pad, seed } = this.settings;
-    const lengthOf = measureOf({ length: length as string | ((sample: Sample) => number) | undefined, pad });
+    const lengthOf = measureOf({ length: length as Length, pad });
     const report = onProgress ?? measuringLine();
     const started = performance.now();
     const all = this.order.length ?? measure;
