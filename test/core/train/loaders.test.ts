@@ -44,7 +44,7 @@ it("resume to the same parameters with samples waiting in buckets, a program for
     folder,
     validation: { every: 12 },
     loss: (model: Probe, { clip, clipLengths, target }: ClipBatch) =>
-      model.forward(clip).sum([1, 2]).div(clipLengths!.astype("float32")).sub(target).square(),
+      model.forward(clip).sum([1, 2]).div(clipLengths!.astype("float32")).sub(target).square().mean(),
   });
   const whole = new Trainer({ ...options(), name: "clips" });
   const { validationLoss } = await whole.fit();
