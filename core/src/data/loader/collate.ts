@@ -14,7 +14,13 @@ export interface CollateOptions {
 /** A sample and how errors call it. */
 export interface Row {
   readonly sample: Sample;
-  readonly name: string;
+  name(): string;
+}
+
+/** A field of a row. */
+interface Cell<V = Sample[string]> {
+  readonly row: Row;
+  readonly value: V;
 }
 
 type Field = Sample[string];
@@ -107,7 +113,8 @@ function collateFields(
 ): BatchFields {
   const first = rows[0]!;
   const names = Object.keys(first.sample).filter((name) => first.sample[name] !== undefined);
-  for (const { sample, name } of rows) {
+  for (const row of rows) {
+    const { sample } = row;
     const own = Object.keys(sample).filter((field) => sample[field] !== undefined);
     const differs = [
       ...own.filter((field) => !names.includes(field)),
@@ -115,7 +122,7 @@ function collateFields(
     ];
     if (differs.length === 0) continue;
     throw new DataError(
-      `${name} and ${first.name} differ in ${within}${differs.join(", ")}, which one of them does not have`,
+      `${row.name()} and ${first.name()} differ in ${within}${differs.join(", ")}, which one of them does not have`,
       "give the same fields of all items",
     );
   }
@@ -123,12 +130,12 @@ function collateFields(
   for (const name of names) {
     const path = within + name;
     const field = first.sample[name];
-    const cells = rows.map((row) => ({ name: row.name, value: row.sample[name] }));
+    const cells: Cell[] = rows.map((row) => ({ row, value: row.sample[name] }));
     const kind = kindOf(field);
     const other = cells.find(({ value }) => kindOf(value) !== kind);
     if (other !== undefined) {
       throw new DataError(
-        `${path} is ${kindOf(other.value)} in ${other.name} and ${kind} in ${first.name}`,
+        `${path} is ${kindOf(other.value)} in ${other.row.name()} and ${kind} in ${first.name()}`,
         "give the same kind of value for all items",
       );
     }
@@ -140,7 +147,7 @@ function collateFields(
       );
     } else if (kind === "an array") {
       const padding = options.pad[path];
-      const arrays = cells.map((cell) => ({ name: cell.name, array: shaped(cell.value as HostArray) }));
+      const arrays = cells.map(({ row, value }) => ({ row, value: shaped(value as HostArray) }));
       fields[name] = stacked(arrays, path, padding, boundOf(bound, path));
       const lengths = padding === undefined ? false : (padding.lengths ?? `${name}Lengths`);
       if (lengths !== false) {
@@ -149,7 +156,7 @@ function collateFields(
             `the lengths of ${path} are named ${lengths}, as another field`,
             "name them otherwise with `pad: { field: { lengths } }`",
           );
-        const own = arrays.map(({ array }) => array.shape[padding!.axis ?? 0]!);
+        const own = arrays.map(({ value }) => value.shape[padding!.axis ?? 0]!);
         fields[lengths] = { data: Int32Array.from(own), shape: [rows.length] };
       }
     } else if (kind === "an object") {
@@ -159,7 +166,7 @@ function collateFields(
       const differs = cells.find(({ value }) => value !== field);
       if (differs !== undefined) {
         throw new DataError(
-          `${path} is ${JSON.stringify(differs.value)} in ${differs.name} and ${JSON.stringify(field)} in ${first.name}: such a value is the same in all rows of a batch`,
+          `${path} is ${JSON.stringify(differs.value)} in ${differs.row.name()} and ${JSON.stringify(field)} in ${first.name()}: such a value is the same in all rows of a batch`,
           "give a number, leave it out, or make a loader for each value and take them by turns with data.alternating",
         );
       }
@@ -176,29 +183,29 @@ function kindOf(field: Field): string {
 
 /** Arrays of one shape, but for the padded axis, as one array. */
 function stacked(
-  cells: readonly { readonly name: string; readonly array: ShapedArray }[],
+  cells: readonly Cell<ShapedArray>[],
   path: string,
   padding: PadOptions | undefined,
   bound: number | undefined,
 ): ShapedArray {
-  const first = cells[0]!;
+  const { row: firstRow, value: first } = cells[0]!;
   const axis = padding === undefined ? -1 : (padding.axis ?? 0);
-  const dtype = first.array.dtype ?? dtypeOf(first.array.data);
+  const dtype = first.dtype ?? dtypeOf(first.data);
   let longest = 0;
-  for (const { name, array } of cells) {
+  for (const { row, value: array } of cells) {
     const own = array.dtype ?? dtypeOf(array.data);
-    if (own !== dtype || array.data.constructor !== first.array.data.constructor) {
+    if (own !== dtype || array.data.constructor !== first.data.constructor) {
       throw new DataError(
-        `${path} is ${own} in ${name} and ${dtype} in ${first.name}`,
+        `${path} is ${own} in ${row.name()} and ${dtype} in ${firstRow.name()}`,
         "give one element type for all items",
       );
     }
     const fits =
-      array.shape.length === first.array.shape.length &&
-      array.shape.every((length, i) => i === axis || length === first.array.shape[i]);
+      array.shape.length === first.shape.length &&
+      array.shape.every((length, i) => i === axis || length === first.shape[i]);
     if (!fits) {
       throw new DataError(
-        `${path} is [${array.shape.join(", ")}] in ${name} and [${first.array.shape.join(", ")}] in ${first.name}`,
+        `${path} is [${array.shape.join(", ")}] in ${row.name()} and [${first.shape.join(", ")}] in ${firstRow.name()}`,
         padding === undefined
           ? `give arrays of one shape, or fill them up with \`pad: { ${path}: true }\``
           : `they may differ in axis ${axis} alone`,
@@ -206,21 +213,21 @@ function stacked(
     }
     if (axis >= 0) longest = Math.max(longest, array.shape[axis]!);
   }
-  const shape = paddedShape(first.array.shape, path, padding, bound, longest);
-  const over = axis >= 0 && cells.find(({ array }) => array.shape[axis]! > shape[axis]!);
+  const shape = paddedShape(first.shape, path, padding, bound, longest);
+  const over = axis >= 0 && cells.find(({ value }) => value.shape[axis]! > shape[axis]!);
   if (over) {
     throw new DataError(
-      `${path} of ${over.name} is ${over.array.shape[axis]} long, more than the ${shape[axis]} that it is filled up to`,
+      `${path} of ${over.row.name()} is ${over.value.shape[axis]} long, more than the ${shape[axis]} that it is filled up to`,
       "allow more with `pad: { field: { length } }` or the buckets' bounds, or cut it in decode",
     );
   }
   const size = shape.reduce((product, n) => product * n, 1) * (dtype === "complex64" ? 2 : 1);
-  const Kind = first.array.data.constructor as new (length: number) => TypedArray;
+  const Kind = first.data.constructor as new (length: number) => TypedArray;
   const data = new Kind(size * cells.length);
   const value = padding?.value ?? 0;
   if (value !== 0) fill(data, dtype, value);
-  for (const [row, { array }] of cells.entries()) copyInto(data, row * size, size, array, axis, shape);
-  return { data, shape: [cells.length, ...shape], ...(first.array.dtype !== undefined && { dtype }) };
+  for (const [i, { value }] of cells.entries()) copyInto(data, i * size, size, value, axis, shape);
+  return { data, shape: [cells.length, ...shape], ...(first.dtype !== undefined && { dtype }) };
 }
 
 function fill(data: TypedArray, dtype: DType, value: number): void {

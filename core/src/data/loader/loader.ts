@@ -18,7 +18,7 @@ import { waitFor } from "../waiting.js";
 import { Ahead } from "./ahead.js";
 import { type BucketPlan, bucketPlan, chooseBounds, measureOf } from "./buckets.js";
 import { shapesOf } from "./collate.js";
-import type { DecodeReply } from "./decoding.js";
+import type { DecodeReply, DecodeTask } from "./decoding.js";
 import { ArrayOrder, type ItemOrder, type ItemTask, StreamOrder } from "./items.js";
 import { type AnyLoaderOptions, type Settings, settingsOf } from "./options.js";
 import {
@@ -245,7 +245,7 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
     const work = (async () => {
       for await (const step of this.order.tasks({ epoch: 0, next: 0 })) {
         if (step.kind === "end") break;
-        const found = sampleOf(step, await pool.decode({ ...step, training: true }), this.reading(plan));
+        const found = sampleOf(step, await pool.decode(taskOf(step), { closed: false }), this.reading(plan));
         if (found !== undefined) return found.sample;
       }
       return undefined;
@@ -321,6 +321,7 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
     const { pool, plan } = this.prepared!;
     const { pad, partial, prefetch } = this.settings;
     const { counts, dtypes = {} } = this.options;
+    const life = { closed: false };
     const made = batches(
       {
         ...this.reading(plan),
@@ -330,10 +331,11 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
         partial: training ? partial : "keep",
         training,
         counts,
+        life,
       },
       from,
     );
-    const pipeline = new Ahead(made, prefetch);
+    const pipeline = new Ahead(made, prefetch, life);
     this.resources.pipelines.add(pipeline);
     return pipeline;
   }
@@ -389,16 +391,16 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
       if ("sample" in decoded) lengths.push(lengthOf(decoded.sample));
     };
     const running = new Set<Promise<void>>();
-    let begun = 0;
+    let [begun, told] = [0, started];
     for await (const task of measuredTasks(this.order, wanted, seed)) {
       signal?.throwIfAborted();
-      const { item, index, epoch } = task;
-      const one = measureOne(pool.decode({ item, index, epoch, training: true })).finally(() =>
-        running.delete(one),
-      );
+      const one = measureOne(pool.decode(taskOf(task), { closed: false })).finally(() => running.delete(one));
       running.add(one);
       if (running.size >= 2 * pool.width) await Promise.race(running);
-      tell(++begun, false);
+      begun++;
+      if (performance.now() - told < 100) continue;
+      told = performance.now();
+      tell(begun, false);
     }
     await Promise.all(running);
     tell(begun, true);
@@ -412,6 +414,10 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
     chosen[chosen.length - 1] = Math.max(longest, chosen.at(-1)!);
     return [...new Set(chosen.map((bound) => Math.max(multiple, Math.ceil(bound / multiple) * multiple)))];
   }
+}
+
+function taskOf({ item, index, epoch }: ItemTask): DecodeTask {
+  return { item, index, epoch, training: true };
 }
 
 /** Some items of the first epoch, each time the same ones. */

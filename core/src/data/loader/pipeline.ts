@@ -2,6 +2,7 @@
 import type { JsonValue } from "../../files/json.js";
 import type { Batch, BatchCounts, BatchFields, DataPosition } from "../batch.js";
 import { DataError } from "../errors.js";
+import type { Life } from "./ahead.js";
 import { type BucketPlan, type Bundle, Collector } from "./buckets.js";
 import { type CollateOptions, collate } from "./collate.js";
 import type { DecodeReply } from "./decoding.js";
@@ -41,6 +42,8 @@ export interface PipelineOptions {
   readonly onError: OnError<Sample>;
   readonly onSkip: (item: SkippedItem) => void;
   readonly counts: ((sample: Sample) => Partial<BatchCounts>) | undefined;
+  /** Whether somebody still wants what is decoded. */
+  readonly life: Life;
 }
 
 type Decoded = { readonly task: ItemTask; readonly reply: DecodeReply } | EpochEnd;
@@ -50,7 +53,7 @@ async function* inOrder(
   tasks: AsyncGenerator<ItemTask | EpochEnd>,
   pool: DecodePool,
   window: number,
-  training: boolean,
+  { training, life }: Pick<PipelineOptions, "training" | "life">,
 ): AsyncGenerator<Decoded> {
   const queue: (EpochEnd | { task: ItemTask; reply: Promise<DecodeReply> })[] = [];
   let exhausted = false;
@@ -63,7 +66,7 @@ async function* inOrder(
         if (value.kind === "end") queue.push(value);
         else {
           const { item, index, epoch } = value;
-          const reply = pool.decode({ item, index, epoch, training });
+          const reply = pool.decode({ item, index, epoch, training }, life);
           // Where it fails it is awaited later, or nobody is left to hear of it.
           reply.catch(() => {});
           queue.push({ task: value, reply });
@@ -142,7 +145,7 @@ export async function* batches(
   options: PipelineOptions,
   from: LoaderPosition,
 ): AsyncGenerator<Batch<BatchFields>> {
-  const { order, pool, plan, partial, training, counts } = options;
+  const { order, pool, plan, partial, counts } = options;
   const collector = new Collector(plan);
   const restored = from.held.map((saved) => order.find(saved));
   let { samples, epoch, next, skipped } = from;
@@ -162,7 +165,7 @@ export async function* batches(
       skipped,
       held: held.map((task) => order.save(task)),
     };
-    const named = entries.map(({ task, sample }) => ({ sample, name: nameOf(task) }));
+    const named = entries.map(({ task, sample }) => ({ sample, name: () => nameOf(task) }));
     const fields = collate(named, options.collate, plan.buckets[bucket]!.bound);
     return {
       ...fields,
@@ -173,7 +176,7 @@ export async function* batches(
   };
 
   const tasks = withHeld([...restored], order.tasks({ epoch, next }));
-  for await (const step of inOrder(tasks, pool, Math.max(rows, 2 * pool.width), training)) {
+  for await (const step of inOrder(tasks, pool, Math.max(rows, 2 * pool.width), options)) {
     if ("kind" in step) {
       if (partial === "keep" || (partial === "join" && step.last))
         for (const bundle of collector.flush()) yield make(bundle);

@@ -1,8 +1,10 @@
 /** Threads that decode items, and decoding in this thread behind the same face. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { batchInfoNames } from "../batch.js";
 import { DataError } from "../errors.js";
 import { Sfc32 } from "../random.js";
+import type { Life } from "./ahead.js";
 import { importName } from "./captured.js";
 import {
   callDecode,
@@ -20,18 +22,22 @@ import { type DecodeRecipe, type WorkerReply, type WorkerRequest, workerProgram 
 export interface DecodePool {
   /** Tasks that keep it busy. */
   readonly width: number;
-  /** Rejects only where no task can be decoded at all. */
-  decode(task: DecodeTask): Promise<DecodeReply>;
+  /** Rejects only where no task can be decoded at all, and where nobody wants it any more. */
+  decode(task: DecodeTask, life: Life): Promise<DecodeReply>;
   close(): void;
 }
 
-/** Decodes in this thread: some at a time, since decoding may wait for files. */
+/** Decodes in this thread: some at a time, since decoding may wait for files, each begun in a turn of the event loop of its own. */
 export function localPool(decode: Decode<unknown, Sample>, context: unknown, seed: number): DecodePool {
   const closing = new AbortController();
   const setup = { decode, context, seed, signal: closing.signal, Random: Sfc32 };
+  let turn: Promise<unknown> = Promise.resolve();
   return {
     width: 1,
-    async decode(task) {
+    async decode(task, life) {
+      turn = turn.then(() => nextTurn());
+      await turn;
+      if (life.closed || closing.signal.aborted) throw closedError();
       try {
         const sample = await callDecode(setup, task);
         const problem = sampleProblem(sample, batchInfoNames);
@@ -48,8 +54,13 @@ export function localPool(decode: Decode<unknown, Sample>, context: unknown, see
 /** Tasks that a worker has at a time: the next one is there when it is done with one. */
 const depth = 2;
 
+function closedError(): DataError {
+  return new DataError("The loader is closed.");
+}
+
 interface Assignment {
   readonly task: DecodeTask;
+  readonly life: Life;
   readonly resolve: (reply: DecodeReply) => void;
   readonly reject: (error: Error) => void;
 }
@@ -82,13 +93,13 @@ export class WorkerPool implements DecodePool {
     this.width = options.workers * depth;
   }
 
-  decode(task: DecodeTask): Promise<DecodeReply> {
+  decode(task: DecodeTask, life: Life): Promise<DecodeReply> {
     return new Promise((resolve, reject) => {
       if (this.unusable !== undefined || this.closed) {
-        reject(this.unusable ?? new DataError("The loader is closed."));
+        reject(this.unusable ?? closedError());
         return;
       }
-      this.waiting.push({ task, resolve, reject });
+      this.waiting.push({ task, life, resolve, reject });
       this.assign();
     });
   }
@@ -96,8 +107,7 @@ export class WorkerPool implements DecodePool {
   close(): void {
     this.closed = true;
     for (const member of [...this.members]) this.end(member);
-    const error = new DataError("The loader is closed.");
-    for (const { reject } of this.waiting.splice(0)) reject(error);
+    for (const { reject } of this.waiting.splice(0)) reject(closedError());
   }
 
   private end(member: Member): void {
@@ -106,12 +116,15 @@ export class WorkerPool implements DecodePool {
     worker.postMessage("close");
     // A moment for what hears of `signal`.
     setTimeout(() => void worker.terminate(), 20).unref();
-    const error = new DataError("The loader is closed.");
-    for (const { reject } of assigned.splice(0)) reject(error);
+    for (const { reject } of assigned.splice(0)) reject(closedError());
   }
 
   private assign(): void {
     while (this.waiting.length > 0) {
+      if (this.waiting[0]!.life.closed) {
+        this.waiting.shift()!.reject(closedError());
+        continue;
+      }
       let idlest: Member | undefined;
       for (const member of this.members)
         if (idlest === undefined || member.assigned.length < idlest.assigned.length) idlest = member;
