@@ -11,15 +11,12 @@ import type {
 import { heldOut } from "../epochs.js";
 import { DataError, EndOfData } from "../errors.js";
 import { iterate } from "../iterate.js";
-import { bar, progressLine } from "../progress-line.js";
-import { permutation } from "../random.js";
-import type { TokenizeProgress } from "../text/corpus.js";
 import { waitFor } from "../waiting.js";
 import { Ahead } from "./ahead.js";
-import { type BucketPlan, bucketPlan, chooseBounds, measureOf } from "./buckets.js";
+import { measureBounds, taskOf } from "./bounds.js";
+import { type BucketPlan, bucketPlan } from "./buckets.js";
 import { shapesOf } from "./collate.js";
-import type { DecodeReply, DecodeTask } from "./decoding.js";
-import { ArrayOrder, type ItemOrder, type ItemTask, StreamOrder } from "./items.js";
+import { ArrayOrder, type ItemOrder, StreamOrder } from "./items.js";
 import { type AnyLoaderOptions, type Settings, settingsOf } from "./options.js";
 import {
   batches,
@@ -32,6 +29,7 @@ import { type DecodePool, localPool, WorkerPool } from "./pool.js";
 import { callersFile, localDecode, recipeOf } from "./recipe.js";
 import type {
   BucketBound,
+  BucketOptions,
   Decode,
   DecodeModule,
   ItemStream,
@@ -61,9 +59,6 @@ interface Prepared {
   readonly pool: DecodePool;
   readonly plan: BucketPlan;
 }
-
-/** A function of a decoded sample, whatever its fields. */
-type Length = string | ((sample: Sample) => number) | undefined;
 
 /** What is to be closed when a loader is dropped without `close`, as a notebook cell that is run again drops it. */
 class Resources {
@@ -341,7 +336,7 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
   }
 
   private async load(options: PrepareOptions): Promise<Prepared> {
-    const { context } = this.options;
+    const { context, buckets } = this.options;
     const { seed, workers } = this.settings;
     const pool =
       workers === 0
@@ -354,91 +349,18 @@ export class Loader<F extends object> implements BatchSource<F>, Disposable {
             workerMemory: this.options.workerMemory,
           });
     this.resources.pool = pool;
-    this.plan ??= this.planOf(await this.measured(pool, options));
+    this.plan ??= this.planOf(
+      await measureBounds(this.order, pool, buckets as BucketOptions, this.settings, options),
+    );
     return { pool, plan: this.plan };
   }
 
   private planOf(bounds: readonly BucketBound[] | undefined): BucketPlan {
     const { buckets, batchSize, batchBudget } = this.options;
     const { pad, batchMultiple } = this.settings;
-    const length = buckets?.length as Length;
+    const { length } = (buckets ?? {}) as BucketOptions;
     return bucketPlan({ bounds, length, pad, batchSize, batchBudget, batchMultiple });
   }
-
-  /** Bounds of the lengths of some items. */
-  private async measured(pool: DecodePool, { onProgress, signal }: PrepareOptions): Promise<number[]> {
-    const { padding = 0.1, count = 16, measure = 1000, longest = 0, length } = this.options.buckets!;
-    const { pad, seed } = this.settings;
-    const lengthOf = measureOf({ length: length as Length, pad });
-    const report = onProgress ?? measuringLine();
-    const started = performance.now();
-    const all = this.order.length ?? measure;
-    const wanted = Math.min(all, measure);
-    const tell = (done: number, end: boolean) =>
-      report({
-        source: "items",
-        documents: done,
-        characters: 0,
-        tokens: 0,
-        fraction: done / wanted,
-        seconds: (performance.now() - started) / 1000,
-        done: end,
-      });
-    const lengths: number[] = [];
-    const measureOne = async (reply: Promise<DecodeReply>) => {
-      const decoded = await reply;
-      // What cannot be decoded is told in its turn.
-      if ("sample" in decoded) lengths.push(lengthOf(decoded.sample));
-    };
-    const running = new Set<Promise<void>>();
-    let [begun, told] = [0, started];
-    for await (const task of measuredTasks(this.order, wanted, seed)) {
-      signal?.throwIfAborted();
-      const one = measureOne(pool.decode(taskOf(task), { closed: false })).finally(() => running.delete(one));
-      running.add(one);
-      if (running.size >= 2 * pool.width) await Promise.race(running);
-      begun++;
-      if (performance.now() - told < 100) continue;
-      told = performance.now();
-      tell(begun, false);
-    }
-    await Promise.all(running);
-    tell(begun, true);
-    if (lengths.length === 0)
-      throw new DataError(
-        "No item could be decoded to make the buckets' bounds.",
-        "Give `bounds`, or look at decode.",
-      );
-    const multiple = Math.max(1, ...Object.values(pad).map((each) => each.multiple ?? 1));
-    const chosen = chooseBounds(lengths, padding, count);
-    chosen[chosen.length - 1] = Math.max(longest, chosen.at(-1)!);
-    return [...new Set(chosen.map((bound) => Math.max(multiple, Math.ceil(bound / multiple) * multiple)))];
-  }
-}
-
-function taskOf({ item, index, epoch }: ItemTask): DecodeTask {
-  return { item, index, epoch, training: true };
-}
-
-/** Some items of the first epoch, each time the same ones. */
-async function* measuredTasks(order: ItemOrder, count: number, seed: number): AsyncGenerator<ItemTask> {
-  if (order.length !== undefined) {
-    for (const ordinal of permutation(order.length, [seed, 0xb0]).subarray(0, count))
-      yield order.find([0, ordinal]);
-    return;
-  }
-  let given = 0;
-  for await (const step of order.tasks({ epoch: 0, next: 0 })) {
-    if (step.kind === "end" || given++ >= count) return;
-    yield step;
-  }
-}
-
-function measuringLine(): (progress: TokenizeProgress) => void {
-  return progressLine<TokenizeProgress>(({ fraction = 0, documents, seconds, done }) => {
-    const left = !done && fraction > 0 ? `, ${Math.ceil((seconds * (1 - fraction)) / fraction)} s left` : "";
-    return `Measuring items ${bar(fraction)} ${Math.floor(100 * fraction)}% ${documents.toLocaleString("en")} items${left}`;
-  });
 }
 
 function copied(context: unknown): unknown {

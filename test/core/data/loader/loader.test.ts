@@ -552,6 +552,8 @@ describe("decode", () => {
     expect(await ys(of("decode.mjs", { export: "other" }))).toEqual([1, 2, 3]);
     await expect(of("decode.mjs", { export: "nix" }).next()).rejects.toThrow(/exports no function nix/);
     await expect(of("broken.mjs").next()).rejects.toThrow(/broken at the top/);
+    const measured = { pad: { y: true }, buckets: {} } as const;
+    await expect(of("broken.mjs", measured as never).next()).rejects.toThrow(/broken at the top/);
     await expect(of("missing.mjs").next()).rejects.toThrow(/there is no file .*missing.mjs/);
     if (process.features.typescript) expect(await ys(of("decode.ts"))).toEqual([1, 2, 3]);
     else await expect(of("decode.ts").next()).rejects.toThrow(/TypeScript.* which Node .* does not run/);
