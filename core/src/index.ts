@@ -161,6 +161,7 @@ export {
   maxPool,
 } from "./array/windows.js";
 export * as checkpoint from "./checkpoint/index.js";
+export * as data from "./data/index.js";
 export * as text from "./data/text/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";

@@ -98,7 +98,28 @@ export interface SourceProgress {
   readonly epochs: number;
 }
 
-/** What a Trainer reads. Endless: after the last row the next epoch begins in another order. */
+/** The shape of a field in a batch. */
+export interface FieldShape {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly batchAxis?: number | null;
+}
+
+/** What a program is compiled for: the fields of a batch without their values. Strings and truth values are static. */
+export interface FieldShapes {
+  readonly [name: string]: FieldShape | string | boolean | FieldShapes;
+}
+
+/** One of the sets of shapes that a source gives. */
+export interface BatchShapes {
+  readonly batchSize: number;
+  readonly fields: FieldShapes;
+}
+
+/**
+ * What a Trainer reads. Endless: after the last row the next epoch begins in another order; a source with an end rejects with `EndOfData`
+ * there.
+ */
 export interface BatchSource<F extends object = TokenFields> {
   /** Rows in a batch, or in the largest where they differ. */
   readonly batchSize: number;
@@ -116,6 +137,10 @@ export interface BatchSource<F extends object = TokenFields> {
   progress?(): SourceProgress[];
   /** Columns for the run's next row, e.g. the seconds that the last batch was waited for. */
   columns?(): Readonly<Record<string, number>>;
+  /** All sets of shapes of the batches that `next` gives, where they are known before: so that each can be compiled and its memory checked. */
+  shapes?(): Promise<readonly BatchShapes[] | undefined>;
+  /** `next` until the end, for loops of one's own. */
+  [Symbol.asyncIterator]?(): AsyncIterator<Batch<F>>;
   /** Goes to a position of the same source; refuses one of another source. */
   restore(position: DataPosition): Promise<void>;
 }

@@ -7,3 +7,6 @@ export class DataError extends AronnaxError {
     if (options !== undefined) this.cause = options.cause;
   }
 }
+
+/** What `next` of a source with an end rejects with after its last batch. */
+export class EndOfData extends DataError {}

@@ -10,6 +10,7 @@ import {
   type TokenSource,
 } from "../batch.js";
 import { DataError } from "../errors.js";
+import { iterate } from "../iterate.js";
 import { type Bins, bestFit } from "./best-fit.js";
 import { type Corpus, type TokenArray, tokenize } from "./corpus.js";
 import {
@@ -154,12 +155,12 @@ export class PackedText implements TokenSource {
 
   async *validation(maxBatches = Number.POSITIVE_INFINITY): AsyncIterable<Batch> {
     const { validation } = await this.ready();
-    const batches = Math.floor(validation.count / this.batchSize);
+    const batches = Math.ceil(validation.count / this.batchSize);
     for (let b = 0; b < Math.min(batches, maxBatches); b++) {
       const first = b * this.batchSize;
-      yield this.batch(
-        Array.from({ length: this.batchSize }, (_, i) => ({ of: validation, index: first + i })),
-      );
+      // The last batch may be smaller: the loss must not depend on batchSize.
+      const length = Math.min(this.batchSize, validation.count - first);
+      yield this.batch(Array.from({ length }, (_, i) => ({ of: validation, index: first + i })));
     }
   }
 
@@ -199,6 +200,10 @@ export class PackedText implements TokenSource {
     sampler.blend.restore(taken as number[]);
   }
 
+  [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
+    return iterate(this);
+  }
+
   /** The tokens of the training split, part after part. */
   async trainTokens(): Promise<TokenArray> {
     return concatenate((await this.ready()).parts.map(({ tokens }) => tokens));
@@ -225,7 +230,7 @@ export class PackedText implements TokenSource {
       const corpus = await read(source);
       const split = splitCorpus(corpus, typeof validation === "number" ? validation : 0, this.seed);
       const part = this.sequences([{ corpus, ranges: split.train }]);
-      this.check(corpus.name, "training", part, 1);
+      this.check(corpus.name, "training", part);
       parts.push(part);
       names.push(corpus.name);
       held.push({ corpus, ranges: split.validation });
@@ -235,7 +240,7 @@ export class PackedText implements TokenSource {
       held.push({ corpus, ranges: [{ start: 0, end: corpus.tokens.length }] });
     }
     const heldOut = this.sequences(held);
-    if (validation !== 0) this.check("the data", "validation", heldOut, this.batchSize);
+    if (validation !== 0) this.check("the data", "validation", heldOut);
 
     const hash = createHash("sha256");
     for (const { tokens } of [...parts, heldOut]) {
@@ -272,14 +277,13 @@ export class PackedText implements TokenSource {
     return { tokens, count: bins.count, bins };
   }
 
-  private check(name: string, split: string, { tokens, count }: Sequences, atLeast: number): void {
-    if (count >= atLeast) return;
+  private check(name: string, split: "training" | "validation", { tokens, count }: Sequences): void {
+    if (count > 0) return;
     throw new DataError(
-      `The ${split} split of ${name} has ${tokens.length} tokens: ${count} sequences of ${this.sequenceLength}, and ` +
-        `${atLeast} ${atLeast === 1 ? "is" : "are"} needed.`,
+      `The ${split} split of ${name} has ${tokens.length} tokens: 0 sequences of ${this.sequenceLength}, and 1 is needed.`,
       split === "training"
         ? "Use more text or a smaller sequenceLength."
-        : "Use a larger validation fraction, a smaller batchSize or a smaller sequenceLength.",
+        : "Use a larger validation fraction or a smaller sequenceLength.",
     );
   }
 

@@ -7,7 +7,9 @@ import {
   type SourceProgress,
   type TokenSource,
 } from "../batch.js";
+import { Blend } from "../blend.js";
 import { DataError } from "../errors.js";
+import { iterate } from "../iterate.js";
 import { endOfDocument, type TokenArray, tokenize } from "./corpus.js";
 import {
   checkPackedOptions,
@@ -19,7 +21,7 @@ import {
   sharedOptions,
 } from "./packed.js";
 import { SequenceStream, type StreamPosition } from "./sequence-stream.js";
-import { Blend, sequence, sequenceCount } from "./sequences.js";
+import { sequence, sequenceCount } from "./sequences.js";
 import { type TextInput, textSource } from "./text-input.js";
 
 export interface StreamedOptions extends Omit<PackedOptions, "validation" | "cache" | "packing"> {
@@ -88,10 +90,10 @@ export class StreamedText implements TokenSource {
     const { validation, tokenizer, special } = this.options;
     if (validation !== undefined && this.held === undefined) {
       const { tokens } = await tokenize(validation, { tokenizer, eosId: this.eosId, special, ...options });
-      if (sequenceCount(tokens, this.sequenceLength) < this.batchSize) {
+      if (sequenceCount(tokens, this.sequenceLength) < 1) {
         throw new DataError(
-          `The validation text has ${tokens.length} tokens, fewer than one batch needs.`,
-          "Use more validation text, a smaller batchSize or a smaller sequenceLength.",
+          `The validation text has ${tokens.length} tokens, too few for a sequence of ${this.sequenceLength}.`,
+          "Use more validation text or a smaller sequenceLength.",
         );
       }
       this.held = tokens;
@@ -113,10 +115,13 @@ export class StreamedText implements TokenSource {
     await this.prepare();
     const tokens = this.held;
     if (tokens === undefined) return;
-    const batches = Math.floor(sequenceCount(tokens, this.sequenceLength) / this.batchSize);
+    const count = sequenceCount(tokens, this.sequenceLength);
+    const batches = Math.ceil(count / this.batchSize);
     for (let b = 0; b < Math.min(batches, maxBatches); b++) {
-      const rows = Array.from({ length: this.batchSize }, (_, i) =>
-        sequence(tokens, b * this.batchSize + i, this.sequenceLength),
+      const first = b * this.batchSize;
+      // The last batch may be smaller: the loss must not depend on batchSize.
+      const rows = Array.from({ length: Math.min(this.batchSize, count - first) }, (_, i) =>
+        sequence(tokens, first + i, this.sequenceLength),
       );
       yield this.batch(rows);
     }
@@ -176,6 +181,10 @@ export class StreamedText implements TokenSource {
       ),
     );
     this.blend.restore(taken!);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Batch, void> {
+    return iterate(this);
   }
 
   /** Ends the worker threads. The source can be used again, from the start. */

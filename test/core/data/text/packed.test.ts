@@ -134,6 +134,38 @@ describe("packed text", () => {
     expect(two).toHaveLength(2);
   });
 
+  test.each([{ packing: "concatenate" }, { packing: "best-fit" }] as const)(
+    "gives all rows of validation whatever the batch size, packing by $packing",
+    async ({ packing }) => {
+      const all = async (batchSize: number) => {
+        const source = packed(texts, { ...base, batchSize, packing, validation: 0.25 });
+        const sizes: number[] = [];
+        const out: string[] = [];
+        for await (const batch of source.validation()) {
+          expect(batch.inputs.length).toBe(batch.batchSize * batch.sequenceLength);
+          sizes.push(batch.batchSize);
+          out.push(...rows(batch));
+        }
+        return { sizes, rows: out };
+      };
+      const one = await all(1);
+      for (const batchSize of [2, 3, 4, 1000]) {
+        const { sizes, rows } = await all(batchSize);
+        expect(rows).toEqual(one.rows);
+        expect(sizes.slice(0, -1).every((size) => size === batchSize)).toBe(true);
+        expect(sizes.at(-1)).toBe(one.rows.length % batchSize || batchSize);
+      }
+    },
+  );
+
+  test("can be read in a loop", async () => {
+    const [source, other] = [packed(texts, base), packed(texts, base)];
+    const read: Batch[] = [];
+    for await (const batch of source) if (read.push(batch) === 4) break;
+    expect(read).toEqual(await take(other, 4));
+    expect(source.position()).toEqual(other.position());
+  });
+
   test("keeps the end of a single document for validation", async () => {
     const source = packed(["abcdefghij".repeat(50)], { ...base, validation: 0.1 });
     expect(await source.validationTokens()).toHaveLength(51);
@@ -247,8 +279,8 @@ describe("packed text", () => {
     await expect(packed(texts, { ...base, validation: 1.5 }).next()).rejects.toThrow(
       /validation .* it is 1.5/,
     );
-    await expect(packed(texts, { ...base, batchSize: 50, validation: 0.1 }).next()).rejects.toThrow(
-      /validation split .* 50 are needed/,
+    await expect(packed(texts, { ...base, validation: ["hi"] }).next()).rejects.toThrow(
+      /validation split .* 0 sequences of 8, and 1 is needed/,
     );
   });
 
