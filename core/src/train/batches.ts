@@ -4,9 +4,12 @@ import {
   type Batch,
   type BatchCounts,
   type BatchInfo,
+  type BatchShapes,
   type BatchSource,
   batchInfoNames,
   type DataPosition,
+  type FieldShape,
+  type FieldShapes,
   type ShapedArray,
 } from "../data/batch.js";
 import { type DType, itemSize } from "../graph/dtype.js";
@@ -262,6 +265,27 @@ function shaped(field: ShapedArray, path: string, { rows, where }: Sizes): Field
     );
   }
   return { data, shape, dtype, axis };
+}
+
+/** A batch of zeros of the shapes that a source tells. */
+export function emptyBatch({ batchSize, fields }: BatchShapes): HostBatch {
+  const empty = (shapes: FieldShapes): Fields =>
+    Object.fromEntries(
+      Object.entries(shapes).map(([name, field]): [string, Fields[string]] => {
+        if (typeof field !== "object") return [name, field];
+        return [name, isShape(field) ? zerosOf(field) : empty(field)];
+      }),
+    );
+  return { rows: batchSize, counts: { samples: batchSize }, fields: empty(fields), after: undefined };
+}
+
+function isShape(field: FieldShape | FieldShapes): field is FieldShape {
+  return Array.isArray(field.shape) && typeof field.dtype === "string";
+}
+
+function zerosOf({ shape, dtype, batchAxis: axis = 0 }: FieldShape): FieldArray {
+  const size = shape.reduce((n, d) => n * d, 1);
+  return { data: new Uint8Array(size * itemSize(dtype)), shape, dtype, axis };
 }
 
 /** A batch in parts of at most so many rows. */

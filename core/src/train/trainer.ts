@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Batch, BatchSource, DataPosition, TokenFields } from "../data/batch.js";
+import { EndOfData } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
@@ -10,7 +11,7 @@ import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
 import { flatten } from "../transform/tree.js";
-import { readBatch } from "./batches.js";
+import { emptyBatch, readBatch } from "./batches.js";
 import {
   type CheckpointEvent,
   emit,
@@ -353,13 +354,18 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       if (interruption.requested) return this.#resultOf("interrupted");
       throw error;
     }
+    await this.#precompile(data);
     const session = await this.#open();
     try {
       const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
       while ((this.#at.step < this.config.steps && !ended()) || this.#queue.length > 0) {
         if (this.#at.step < this.config.steps && !ended()) {
-          const batch = await data.next();
-          await this.#advance(batch, "data.next()", session, interruption);
+          const batch = await data.next().catch((error: unknown) => {
+            if (!(error instanceof EndOfData)) throw error;
+            this.#stopReason = `the data end after ${this.#at.step} of ${this.config.steps} steps`;
+          });
+          if (batch !== undefined || this.#stopReason === undefined)
+            await this.#advance(batch as Batch<object>, "data.next()", session, interruption);
         }
         if (this.#at.step === this.config.steps || ended()) await this.#settle(session);
       }
@@ -367,6 +373,18 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       session.meter.close();
     }
     return this.#resultOf(await this.#close(session));
+  }
+
+  /** Compiles the step for each set of shapes that the data tell beforehand: none is met, and found too large, in the midst of the training. */
+  async #precompile(data: BatchSource<F>): Promise<void> {
+    const sets = (await data.shapes?.()) ?? [];
+    const { accumulate } = this.config;
+    await Promise.all(
+      sets.map((shapes) => {
+        const placed = placeBatch(emptyBatch(shapes), accumulate, this.#plan);
+        return this.#requireMemory(placed, shapes.batchSize);
+      }),
+    );
   }
 
   /** Begins the run, or goes on with it, for steps that are prepared. */

@@ -1,6 +1,6 @@
 /** Trainings of what is no language model: any batch, losses with metrics, buffers, several optimizers, frozen parts, references, precisions. */
 import "../../support/runtime.js";
-import { metrics, nn, sgd, type Tensor, Trainer } from "aronnax";
+import { data, metrics, nn, sgd, type Tensor, Trainer } from "aronnax";
 import { expect, it } from "vitest";
 import { common, made, numbers, valuesOf } from "./any.js";
 
@@ -110,7 +110,7 @@ it.each<[string, () => object, RegExp]>([
 
 it("weighs losses and metrics over uneven parts and over the whole validation as one sum does", async () => {
   const weights = Float32Array.of(3, 0, 0.25, 0, 0.01, 1);
-  const data = () =>
+  const batches = () =>
     made(6, (i) => ({ ...labelled(i), weights }), [
       { ...labelled(7), weights },
       { ...labelled(8, 2), weights: Float32Array.of(0.5, 2), batchSize: 2 },
@@ -124,7 +124,7 @@ it("weighs losses and metrics over uneven parts and over the whole validation as
     new Trainer({
       ...common(),
       model: new Linear(),
-      data: data(),
+      data: batches(),
       accumulate,
       steps: 3,
       seed: 4,
@@ -178,4 +178,39 @@ it("weighs losses and metrics over uneven parts and over the whole validation as
   expect(results[1]!.validation).toMatchObject({ valid_hits: hits });
   expect(results[0]!.validation!.valid_accuracy).toBeCloseTo(hits / count, 6);
   expect(results[0]!.validation!.valid_worst).toBeCloseTo(worst, 5);
+});
+
+it("compiles the step for each set of shapes that the data tell before it begins, and ends with data that end", async () => {
+  const lengths = [2, 3, 5];
+  const source = data.loader({
+    items: Array.from({ length: 24 }, (_, i) => ({ i, length: lengths[i % 3]! })),
+    decode: ({ i, length }) => ({ x: Float32Array.from({ length: 4 * length }, (_, k) => Math.sin(i + k)) }),
+    workers: 0,
+    batchSize: 4,
+    epochs: 1,
+    pad: { x: {} },
+    buckets: { length: ({ x }) => x.length, bounds: lengths.map((n) => 4 * n) },
+    shuffle: false,
+    seed: 1,
+  });
+  const traced: string[] = [];
+  const trainer = new Trainer({
+    ...common(),
+    model: new Linear(),
+    data: source,
+    steps: 100,
+    optimizer: sgd({ learningRate: 0.01 }),
+    loss: (model, batch) => {
+      traced.push(String(batch.x.shape));
+      return model
+        .forward(batch.x.reshape([4, -1, 4]))
+        .square()
+        .mean();
+    },
+    callbacks: [{ onStart: () => void traced.push("start") }],
+  });
+  const { status, step } = await trainer.fit();
+  expect([status, step]).toEqual(["stopped", 6]);
+  expect(traced.indexOf("start")).toBe(3);
+  expect(new Set(traced)).toEqual(new Set(["4,8", "4,12", "4,20", "start"]));
 });
