@@ -23,6 +23,7 @@ await build({
     "kill-resume": join(root, "bench/kill-resume.mjs"),
     checks: join(root, "bench/checks/main.ts"),
     loader: join(root, "bench/data/loader.ts"),
+    "any-model": join(root, "bench/train/any-model.ts"),
   },
   outdir: out,
   outExtension: { ".js": ".mjs" },

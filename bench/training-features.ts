@@ -8,7 +8,20 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { adafactor, adam, adamw, lion, llm, muon, sgd, Trainer, type TrainerConfig } from "aronnax";
+import {
+  adafactor,
+  adam,
+  adamw,
+  lion,
+  llm,
+  metrics,
+  muon,
+  nn,
+  sgd,
+  type Tensor,
+  Trainer,
+  type TrainerConfig,
+} from "aronnax";
 import { RandomTokens } from "../core/src/recipes/random-tokens.js";
 import { Runtime } from "../core/src/runtime/runtime.js";
 
@@ -26,25 +39,58 @@ const [batchSize, sequenceLength, steps] = [Number(values.batch), Number(values.
 const modelConfig = llm.configs[values.model as keyof typeof llm.configs] as llm.LlamaConfig;
 const folder = mkdtempSync(join(tmpdir(), "aronnax-features-"));
 
+class Adapter extends nn.Module {
+  down: nn.Linear;
+  up: nn.Linear;
+  constructor(readonly base: nn.Linear) {
+    super();
+    const [outputs, inputs] = base.weight.shape as [number, number];
+    this.down = new nn.Linear(inputs, 16);
+    this.up = new nn.Linear(16, outputs, { init: nn.constantInit(0) });
+  }
+  forward(x: Tensor): Tensor {
+    return this.base.forward(x).add(this.up.forward(this.down.forward(x)));
+  }
+}
+
+function withAdapters(): ReturnType<typeof llm.llama> {
+  const base = nn.castTree(nn.initialize(llm.llama(modelConfig), 0), "bfloat16");
+  return nn.replace(nn.freeze(base), /selfAttn\.\w+Proj$/, (linear) => new Adapter(linear as nn.Linear));
+}
+
 type Config = TrainerConfig<ReturnType<typeof llm.llama>>;
 const rate = { learningRate: 1e-4, weightDecay: 0.1, clipNorm: 1 };
 
-const cases: Record<string, Partial<Config>> = {
-  adamw: {},
-  adamw_bfloat16_states: { optimizer: adamw({ ...rate, stateDType: "bfloat16" }) },
-  adam: { optimizer: adam({ learningRate: 1e-4 }) },
-  sgd: { optimizer: sgd({ learningRate: 1e-2 }) },
-  lion: { optimizer: lion({ ...rate, learningRate: 3e-5 }) },
-  adafactor: { optimizer: adafactor({ learningRate: 1e-3 }) },
-  muon: { optimizer: muon(rate) },
-  frozen_layers: { optimizer: adamw({ ...rate, groups: [{ match: "model.layers", frozen: true }] }) },
-  accumulate_2: { accumulate: 2 },
-  accumulate_8: { accumulate: 8 },
-  skip: { onDivergence: "skip", spikes: { deviations: 8 } },
-  average: { average: { decay: 0.999 } },
-  statistics_every_1: { statistics: { every: 1 } },
-  activations_every_1: { statistics: { every: 1, activations: true } },
-  checkpoints: { checkpoints: { every: Math.ceil(steps / 2), keep: 1 } },
+const cases: Record<string, () => Partial<Config>> = {
+  adamw: () => ({}),
+  adamw_bfloat16_states: () => ({ optimizer: adamw({ ...rate, stateDType: "bfloat16" }) }),
+  adam: () => ({ optimizer: adam({ learningRate: 1e-4 }) }),
+  sgd: () => ({ optimizer: sgd({ learningRate: 1e-2 }) }),
+  lion: () => ({ optimizer: lion({ ...rate, learningRate: 3e-5 }) }),
+  adafactor: () => ({ optimizer: adafactor({ learningRate: 1e-3 }) }),
+  muon: () => ({ optimizer: muon(rate) }),
+  frozen_layers: () => ({ optimizer: adamw({ ...rate, groups: [{ match: "model.layers", frozen: true }] }) }),
+  accumulate_2: () => ({ accumulate: 2 }),
+  accumulate_8: () => ({ accumulate: 8 }),
+  skip: () => ({ onDivergence: "skip", spikes: { deviations: 8 } }),
+  average: () => ({ average: { decay: 0.999 } }),
+  statistics_every_1: () => ({ statistics: { every: 1 } }),
+  activations_every_1: () => ({ statistics: { every: 1, activations: true } }),
+  // Low-rank products beside every projection of attention, on a frozen bfloat16 base.
+  adapters: () => ({ model: withAdapters() }),
+  bfloat16_checkpoint: () => ({ model: nn.castTree(nn.initialize(llm.llama(modelConfig), 0), "bfloat16") }),
+  bfloat16_parameters: () => ({ precision: { compute: "bfloat16", parameters: "bfloat16" } }),
+  float16: () => ({ precision: "float16" }),
+  metrics: () => ({
+    loss: (m, batch) => ({
+      loss: m.loss(batch),
+      metrics: {
+        weight: metrics.mean(m.model.norm.weight.square()),
+        largest: metrics.max(m.model.norm.weight),
+      },
+    }),
+  }),
+  checkpoints: () => ({ checkpoints: { every: Math.ceil(steps / 2), keep: 1 } }),
 };
 
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1]!;
@@ -124,7 +170,7 @@ try {
   );
   for (const [name, more] of Object.entries(cases)) {
     if (only !== undefined && !only.includes(name)) continue;
-    await measure(name, more);
+    await measure(name, more());
     globalThis.gc?.();
   }
 } finally {
