@@ -30,7 +30,7 @@ import {
 } from "../../../core/src/metrics/index.js";
 import { runTypeScript } from "../files/run-typescript.js";
 
-const versionOne = fileURLToPath(new URL("../../fixtures/runs/version-1", import.meta.url));
+const versionOne = fileURLToPath(new URL("../../fixtures/run-files/version-1", import.meta.url));
 
 let root: string;
 beforeEach(() => {

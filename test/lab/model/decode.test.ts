@@ -60,7 +60,7 @@ describe("decodeRunFile", () => {
   });
 
   it("reads files of version 1", async () => {
-    const bytes = readFileSync(new URL("../../fixtures/runs/version-1/metrics.arrow", import.meta.url));
+    const bytes = readFileSync(new URL("../../fixtures/run-files/version-1/metrics.arrow", import.meta.url));
     const { info, rows } = await decodeRunFile(bytes, "metrics.arrow");
     expect(info).toMatchObject({ name: "version-1", totalSteps: 60 });
     expect(rows.rowCount).toBe(60);
