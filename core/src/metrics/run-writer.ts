@@ -54,7 +54,7 @@ export interface RunOptions {
   root?: string;
   totalSteps?: number;
   config?: JsonValue;
-  /** Columns beside the standard ones. One that first appears later opens a further file. */
+  /** Columns that will come; one that first comes after the first rows opens a further file. */
   columns?: readonly string[];
   /**
    * Continues the files of an earlier run of this name after this step: from its first row of a later step on its rows
@@ -163,7 +163,7 @@ export class RunWriter {
     };
     this.parent =
       options.parent ?? (earlier && { id: earlier.run.id, name: earlier.run.name, step: this.summary.step });
-    this.columns = new Set([...standardColumns, ...(earlier?.columns ?? []), ...(options.columns ?? [])]);
+    this.columns = new Set(["step", "time", ...this.table.columns, ...(options.columns ?? [])]);
     this.segments = new SegmentWriter(this.folder, this.info, this.table.rowCount);
     this.hub.publish({
       type: "start",

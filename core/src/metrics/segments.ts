@@ -119,7 +119,8 @@ export class SegmentWriter {
       this.#open(columns);
       opened = true;
     } else if (columns.some((name) => !this.#encoder!.columns.includes(name))) {
-      this.#open(columns);
+      // A segment without rows is begun again in its place.
+      this.#open(columns, this.#writtenBytes === this.#encoder.head.length ? this.#path : undefined);
       opened = true;
     }
     while (this.#writtenRows < rows.rowCount) {
@@ -141,16 +142,19 @@ export class SegmentWriter {
     }
   }
 
-  #open(columns: readonly string[]): void {
-    mkdirSync(this.folder, { recursive: true });
-    const last = segmentsIn(this.folder).at(-1);
-    const number = last === undefined ? 0 : segmentNumber(last)! + 1;
-    const path = join(this.folder, number === 0 ? firstSegment : `metrics.${number}.arrow`);
+  #open(columns: readonly string[], path = this.#nextPath()): void {
     const encoder = new MetricsEncoder(columns, this.info, this.#writtenRows);
     replaceFileSync(path, encoder.head);
     this.#encoder = encoder;
     this.#path = path;
     this.#writtenBytes = encoder.head.length;
+  }
+
+  #nextPath(): string {
+    mkdirSync(this.folder, { recursive: true });
+    const last = segmentsIn(this.folder).at(-1);
+    const number = last === undefined ? 0 : segmentNumber(last)! + 1;
+    return join(this.folder, number === 0 ? firstSegment : `metrics.${number}.arrow`);
   }
 
   #append(bytes: Uint8Array): void {

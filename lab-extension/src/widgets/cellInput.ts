@@ -19,8 +19,12 @@ export class CellInputOutput extends Widget implements IRenderMime.IRenderer {
   ) {
     super();
     this.addClass("aronnax-CellInput");
-    // The keys are the control's: arrows move the slider, not the notebook's cells.
-    this.node.dataset.lmSuppressShortcuts = "true";
+    // The keys are the control's: arrows move the slider, not the notebook's cells. Shortcuts with Ctrl stay JupyterLab's.
+    this.node.addEventListener("keydown", (event) => {
+      if (!event.ctrlKey && !event.metaKey) {
+        event.stopPropagation();
+      }
+    });
     this.#notice.className = "aronnax-CellInput-notice";
   }
 
