@@ -3,23 +3,27 @@
  * compression, which Node's zlib does in its threads while the training goes on; what is left here is the container. There
  * is no maintained encoder of animated PNG, and the libraries for still ones compress in JavaScript, on the training's thread.
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { crc32, deflate } from "node:zlib";
 import type { Frames } from "./frames.js";
 
 const compress = promisify(deflate);
+/** About ten milliseconds of work. */
+const turnBytes = 1 << 19;
 const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 const colourType: Record<number, number> = { 1: 0, 3: 2, 4: 6 };
 
 /** The first frame alone where there is one, else an animation that goes on for ever. */
 export async function encodePng(frames: Frames, fps = 1): Promise<Uint8Array> {
   const { count, height, width, channels, pixels } = frames;
-  const size = height * width * channels;
-  const data = await Promise.all(
-    Array.from({ length: count }, (_, i) =>
-      compress(filtered(pixels.subarray(i * size, (i + 1) * size), frames)),
-    ),
-  );
+  const bytes = height * width * channels;
+  const compressed: Promise<Uint8Array>[] = [];
+  for (let i = 0; i < count; i++) {
+    const rows = await filtered(pixels.subarray(i * bytes, (i + 1) * bytes), frames);
+    compressed.push(compress(rows));
+  }
+  const data = await Promise.all(compressed);
   const chunks = [
     signature,
     chunk("IHDR", integers([width, height], Uint8Array.of(8, colourType[channels]!, 0, 0, 0))),
@@ -45,28 +49,38 @@ function delayOf(fps: number): number[] {
 }
 
 /** Each row with the filter (none, from the left, from above) whose bytes are the smallest, as the specification advises. */
-function filtered(pixels: Uint8Array, { height, width, channels }: Frames): Uint8Array {
+async function filtered(
+  pixels: Uint8Array,
+  { height, width, channels }: Pick<Frames, "height" | "width" | "channels">,
+): Promise<Uint8Array> {
   const row = width * channels;
   const out = new Uint8Array(height * (row + 1));
-  const trials = [0, 1, 2].map(() => new Uint8Array(row));
+  const [left, above] = [new Uint8Array(row), new Uint8Array(row)];
+  const rowsInATurn = Math.ceil(turnBytes / row);
   for (let y = 0; y < height; y++) {
-    const sizes = [0, 0, 0];
+    // The training's turns come between.
+    if (y > 0 && y % rowsInATurn === 0) await turn();
+    const from = y * row;
+    let [plainSize, leftSize, aboveSize] = [0, 0, 0];
     for (let x = 0; x < row; x++) {
-      const at = y * row + x;
-      const value = pixels[at]!;
-      const left = x < channels ? 0 : pixels[at - channels]!;
-      const above = y === 0 ? 0 : pixels[at - row]!;
-      for (const [i, byte] of [value, value - left, value - above].entries()) {
-        trials[i]![x] = byte;
-        const signed = trials[i]![x]!;
-        sizes[i]! += signed < 128 ? signed : 256 - signed;
-      }
+      const value = pixels[from + x]!;
+      left[x] = x < channels ? value : value - pixels[from + x - channels]!;
+      above[x] = y === 0 ? value : value - pixels[from + x - row]!;
+      plainSize += size(value);
+      leftSize += size(left[x]!);
+      aboveSize += size(above[x]!);
     }
-    const best = sizes.indexOf(Math.min(...sizes));
-    out[y * (row + 1)] = best;
-    out.set(trials[best]!, y * (row + 1) + 1);
+    const least = Math.min(plainSize, leftSize, aboveSize);
+    const filter = least === plainSize ? 0 : least === leftSize ? 1 : 2;
+    out[y * (row + 1)] = filter;
+    out.set([pixels.subarray(from, from + row), left, above][filter]!, y * (row + 1) + 1);
   }
   return out;
+}
+
+/** Of a byte as a signed number. */
+function size(byte: number): number {
+  return byte < 128 ? byte : 256 - byte;
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array {
