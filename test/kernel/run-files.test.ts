@@ -40,7 +40,7 @@ beforeAll(async () => {
   symlinkSync(home, join(folder, "media", "out"));
   symlinkSync("metrics.arrow", join(folder, "inside.arrow"));
   execFileSync("mkfifo", [join(folder, "pipe")]);
-  kernel = await KernelClient.start();
+  kernel = await KernelClient.start({ cwd: home });
   await publish(
     `{ type: "start", id: "r1", name: "tiny", startedAt: 5, config: { lr: 1 }, folder: ${JSON.stringify(folder)} }`,
   );
@@ -103,6 +103,50 @@ it("refuses whatever is not a file of a run that it knows", async () => {
     type: "refused",
     reason: expect.stringMatching(/no run "r9"/),
   });
+});
+
+it("lists the runs below its folder, whoever wrote them, and reads their files", async () => {
+  const list = async (root?: unknown, from?: number) => {
+    const request = ++requests;
+    const data = {
+      type: "runs",
+      request,
+      ...(root !== undefined && { root }),
+      ...(from !== undefined && { from }),
+    };
+    kernel.send("shell", "comm_msg", { comm_id: "c", data });
+    return dataOf(await kernel.until((m) => ofComm(m, "c") && dataOf(m).request === request));
+  };
+  for (let i = 0; i < 205; i++) {
+    const own = join(home, "many", `run-${String(i).padStart(3, "0")}`);
+    mkdirSync(own, { recursive: true });
+    writeFileSync(
+      join(own, "run.json"),
+      JSON.stringify({ version: 2, id: `id-${i}`, name: `run-${i}`, status: "finished" }),
+    );
+  }
+  mkdirSync(join(home, "many", "no-run"));
+  writeFileSync(join(home, "many", "run-000", "metrics.arrow"), "of an earlier kernel");
+  expect((await read("metrics.arrow", 0, 100, "id-0")).data).toMatchObject({ type: "refused" });
+  const first = await list("many");
+  expect(first.runs).toHaveLength(200);
+  expect((first.runs as unknown[])[0]).toEqual({
+    version: 2,
+    id: "id-0",
+    name: "run-0",
+    status: "finished",
+    folder: join(home, "many", "run-000"),
+  });
+  const second = await list("many", first.next as number);
+  expect((second.runs as { id: string }[]).map(({ id }) => id)).toEqual(
+    [200, 201, 202, 203, 204].map((i) => `id-${i}`),
+  );
+  expect(second.next).toBeNull();
+  expect(Buffer.from((await read("metrics.arrow", 3, 10, "id-0")).bytes!).toString()).toBe("an earlier");
+  expect(await list("elsewhere")).toMatchObject({ type: "runs", runs: [], next: null });
+  expect(await list()).toMatchObject({ type: "runs", root: "runs", runs: [] });
+  for (const root of ["..", "/", "many/../..", 5])
+    expect(await list(root)).toMatchObject({ type: "refused" });
 });
 
 it("answers a front end that asks for too much at once", async () => {

@@ -18,7 +18,7 @@ const colourType: Record<number, number> = { 1: 0, 3: 2, 4: 6 };
 export async function encodePng(frames: Frames, fps = 1): Promise<Uint8Array> {
   const { count, height, width, channels, pixels } = frames;
   const bytes = height * width * channels;
-  const compressed: Promise<Uint8Array>[] = [];
+  const compressed: Promise<Uint8Array<ArrayBuffer>>[] = [];
   for (let i = 0; i < count; i++) {
     const rows = await filtered(pixels.subarray(i * bytes, (i + 1) * bytes), frames);
     compressed.push(compress(rows));

@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
-import { open, realpath } from "node:fs/promises";
-import { isAbsolute, join, sep } from "node:path";
+import { open, readdir, readFile, realpath, stat } from "node:fs/promises";
+import { isAbsolute, join, resolve, sep } from "node:path";
 import type { Json } from "../protocol/wire.js";
 
 /** The most that one answer carries. */
@@ -8,14 +8,20 @@ const CHUNK = 1 << 20;
 /** Requests of one client that wait; more are refused. */
 const WAITING = 64;
 
+/** Runs in one answer, and what a `run.json` may have to be among them. */
+const PAGE = 200;
+const MOST_STATE = 1 << 20;
+
 type Answer = (content: Json, buffers: Uint8Array[]) => void;
 
 /**
- * Ranges of files in the folders of runs, for front ends whose server does not serve those folders. Files outside of them
+ * The runs below the kernel's folder, and ranges of the files of runs, for front ends whose server does not serve those folders. Files outside of them
  * are refused, whatever names or links lead there. The requests of a client are answered one after another.
  */
-export class RangeReader {
+export class RunFiles {
   readonly #clients = new Map<string, { waiting: number; last: Promise<void> }>();
+  /** Folders of runs that were listed, by run id. */
+  readonly #listed = new Map<string, string>();
 
   /** @param folderOf - the folder of a run, undefined for one that the kernel does not know. */
   constructor(private readonly folderOf: (run: string) => string | undefined) {}
@@ -26,7 +32,38 @@ export class RangeReader {
 
   /** Answers `{ request, run, file, offset, length }`: `bytes` with the range, or `refused` with the reason. */
   read(client: string, { request, run, file, offset, length }: Json, answer: Answer): void {
-    const refuse = (reason: string) => answer({ type: "refused", request, run, file, reason }, []);
+    this.#inTurn(client, { request, run, file }, answer, async () => {
+      const { size, bytes } = await this.#range(run, file, offset, length);
+      answer({ type: "bytes", request, run, file, offset, length: bytes.length, size }, [bytes]);
+    });
+  }
+
+  /**
+   * Answers `{ request, root, from }` with the runs in a folder below the kernel's, by what their `run.json` say: also those
+   * of earlier kernels and other processes, whose files can be read from then on.
+   */
+  list(client: string, { request, root = "runs", from = 0 }: Json, answer: Answer): void {
+    this.#inTurn(client, { request, root }, answer, async () => {
+      if (!isInside(root) || !isCount(from))
+        throw new Error(`${JSON.stringify(root)} is no folder below the kernel's`);
+      const place = resolve(root);
+      const names = (await readdir(place).catch(() => [] as string[])).sort();
+      const runs: Json[] = [];
+      let next = from;
+      for (; next < names.length && runs.length < PAGE; next += 1) {
+        const folder = join(place, names[next]!);
+        const state = await readState(join(folder, "run.json"));
+        if (!state) continue;
+        this.#listed.set(String(state.id), folder);
+        runs.push({ ...state, folder });
+      }
+      answer({ type: "runs", request, root, runs, next: next < names.length ? next : null }, []);
+    });
+  }
+
+  /** After what the client asked for before; what fails is refused. */
+  #inTurn(client: string, about: Json, answer: Answer, work: () => Promise<void>): void {
+    const refuse = (reason: string) => answer({ type: "refused", ...about, reason }, []);
     const queue = this.#clients.get(client) ?? { waiting: 0, last: Promise.resolve() };
     this.#clients.set(client, queue);
     if (queue.waiting >= WAITING) {
@@ -35,10 +72,7 @@ export class RangeReader {
     }
     queue.waiting += 1;
     queue.last = queue.last
-      .then(async () => {
-        const { size, bytes } = await this.#range(run, file, offset, length);
-        answer({ type: "bytes", request, run, file, offset, length: bytes.length, size }, [bytes]);
-      })
+      .then(work)
       .catch((error: unknown) => refuse(error instanceof Error ? error.message : String(error)))
       .finally(() => {
         queue.waiting -= 1;
@@ -46,7 +80,7 @@ export class RangeReader {
   }
 
   async #range(run: unknown, file: unknown, offset: unknown, length: unknown) {
-    const folder = typeof run === "string" ? this.folderOf(run) : undefined;
+    const folder = typeof run === "string" ? (this.folderOf(run) ?? this.#listed.get(run)) : undefined;
     if (folder === undefined) throw new Error(`there is no run ${JSON.stringify(run)} with a folder here`);
     if (!isInside(file)) throw new Error(`${JSON.stringify(file)} is no file of a run's folder`);
     if (!isCount(offset) || !isCount(length))
@@ -70,6 +104,17 @@ export class RangeReader {
     } finally {
       await handle.close();
     }
+  }
+}
+
+/** What a `run.json` says; undefined where there is none, or it is something else. */
+async function readState(path: string): Promise<Json | undefined> {
+  try {
+    if ((await stat(path)).size > MOST_STATE) return undefined;
+    const state: unknown = JSON.parse(await readFile(path, "utf8"));
+    return typeof (state as Json | null)?.id === "string" ? (state as Json) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
 import type { MetricsEvent, RunStatus } from "./events.js";
-import { RangeReader } from "./run-files.js";
+import { RunFiles } from "./run-files.js";
 import { type Series, SeriesComms } from "./series-comms.js";
 
 type Start = Omit<Extract<MetricsEvent, { type: "start" }>, "type" | "id">;
@@ -58,7 +58,7 @@ class Run implements Series {
 
 /** The `aronnax.metrics` comms. */
 export class MetricsComms extends SeriesComms<MetricsEvent> {
-  readonly #files = new RangeReader((id) => (this.series.get(id) as Run | undefined)?.folder);
+  readonly #files = new RunFiles((id) => (this.series.get(id) as Run | undefined)?.folder);
 
   constructor(send: (commId: string, data: Json, buffers: Uint8Array[]) => void) {
     super("runs", 2, send);
@@ -70,10 +70,11 @@ export class MetricsComms extends SeriesComms<MetricsEvent> {
   }
 
   protected override request(commId: string, data: Json): void {
-    if (data.type !== "read") return;
-    this.#files.read(commId, data, (answer, buffers) => {
-      if (this.has(commId)) this.send(commId, { version: 2, ...answer }, buffers);
-    });
+    const answer = (content: Json, buffers: Uint8Array[]) => {
+      if (this.has(commId)) this.send(commId, { version: 2, ...content }, buffers);
+    };
+    if (data.type === "read") this.#files.read(commId, data, answer);
+    else if (data.type === "runs") this.#files.list(commId, data, answer);
   }
 
   protected apply(event: MetricsEvent, Store: typeof ColumnStore): void {
