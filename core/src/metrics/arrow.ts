@@ -117,7 +117,10 @@ export class MetricsReader {
       const stream = new MetricsStream(source);
       this.run = runOf(stream);
       for (const name of stream.columns) this.columns.add(name);
-      this.table.truncate(firstRowOf(stream));
+      const firstRow = firstRowOf(stream);
+      // What was damaged before, as by a kill, is made good where a resumed run goes on before it.
+      if (firstRow <= this.table.rowCount) this.damage = undefined;
+      this.table.truncate(firstRow);
       for (let rows = stream.next(); rows !== undefined; rows = stream.next()) this.table.appendSlice(rows);
       this.damage ??= stream.damage;
     } catch (error) {

@@ -161,8 +161,7 @@ export class RunWriter {
       totalSteps: options.totalSteps,
       config: options.config,
     };
-    this.parent =
-      options.parent ?? (earlier && { id: earlier.run.id, name: earlier.run.name, step: this.summary.step });
+    this.parent = options.parent ?? (earlier && { id: earlier.run.id, name: earlier.run.name, step: after });
     this.columns = new Set(["step", "time", ...this.table.columns, ...(options.columns ?? [])]);
     this.segments = new SegmentWriter(this.folder, this.info, this.table.rowCount);
     this.hub.publish({

@@ -104,12 +104,7 @@ export class SegmentWriter {
     this.#writtenRows = writtenRows;
   }
 
-  /** The columns of the segment now written. */
-  get columns(): readonly string[] {
-    return this.#encoder?.columns ?? [];
-  }
-
-  /** Whether a segment was opened. */
+  /** Writes the rows that are not in the files yet. @returns whether a segment was opened */
   write(rows: ColumnTable, columns: readonly string[]): boolean {
     let opened = false;
     const current = this.#path === "" ? undefined : statSync(this.#path, { throwIfNoEntry: false })?.size;

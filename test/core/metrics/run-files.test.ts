@@ -9,6 +9,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -112,6 +113,23 @@ describe("segments", () => {
       [5, 6],
       [6, 6],
     ]);
+  });
+
+  test("the half of a batch that a kill left is made good by the resumed run", () => {
+    const first = open();
+    for (let step = 1; step <= 3; step++) {
+      first.log({ step });
+      first.flush();
+    }
+    first.close("interrupted");
+    truncateSync(first.path, statSync(first.path).size - 10);
+    expect(readRun(first.folder).damage).toMatch(/the file ends inside/);
+    const second = open({ resumeAfterStep: 2 });
+    second.log({ step: 3 });
+    second.close();
+    const { rows, damage } = readRun(second.folder);
+    expect(rows.map(({ step }) => step)).toEqual([1, 2, 3]);
+    expect(damage).toBeUndefined();
   });
 
   test("one that is damaged costs its rows, and is told", () => {
