@@ -197,6 +197,8 @@ export class RunWriter {
       keep: (item) => {
         this.summary.media++;
         this.hub.publish({ type: "media", id: this.id, media: [item.record] });
+        // The rows of steps before come first: not every program takes a step back.
+        this.giveRows();
         this.tellLoggers((logger) => logger.media?.(item));
       },
     });
@@ -277,12 +279,7 @@ export class RunWriter {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.lastFlush = Date.now();
-    const { rowCount } = this.table;
-    if (this.loggers.length > 0 && rowCount > this.loggedRows) {
-      const rows = this.table.rows(this.loggedRows);
-      this.tellLoggers((logger) => logger.rows(rows));
-    }
-    this.loggedRows = rowCount;
+    this.giveRows();
     try {
       const opened = this.segments.write(this.table, [...this.columns]);
       this.warned = false;
@@ -307,6 +304,16 @@ export class RunWriter {
     this.closed = true;
     clearTimeout(this.timer);
     if (live.get(this.folder) === this) live.delete(this.folder);
+  }
+
+  /** Gives the loggers the rows that they have not had. */
+  private giveRows(): void {
+    const { rowCount } = this.table;
+    if (this.loggers.length > 0 && rowCount > this.loggedRows) {
+      const rows = this.table.rows(this.loggedRows);
+      this.tellLoggers((logger) => logger.rows(rows));
+    }
+    this.loggedRows = rowCount;
   }
 
   /** A logger that throws is left out from then on. */

@@ -191,12 +191,16 @@ describe("media of a run", () => {
     const events: MetricsEvent[] = [];
     hub.subscribe((event) => events.push(event));
     const logged: LoggedMedia[] = [];
+    const order: string[] = [];
     const probe = {
       name: "probe",
       start() {},
-      rows() {},
+      rows: () => order.push("rows"),
       status() {},
-      media: (item: LoggedMedia) => logged.push(item),
+      media(item: LoggedMedia) {
+        order.push(item.record.kind);
+        logged.push(item);
+      },
     };
     const writer = open({ hub, loggers: [probe] });
     writer.log({ step: 3, time: 1 });
@@ -250,6 +254,7 @@ describe("media of a run", () => {
     expect(decode(readFileSync(join(writer.folder, records[0]!.file!))).width).toBe(10);
     expect(events.flatMap((event) => (event.type === "media" ? event.media : []))).toEqual(records);
     expect(logged.map(({ record }) => record)).toEqual(records);
+    expect(order.slice(0, 2)).toEqual(["rows", "image"]);
     expect(hub.runs.get(writer.id)).toMatchObject({ mediaCount: 6 });
     writer.close();
     expect(readRunState(writer.folder)).toMatchObject({ summary: { media: 6 } });
