@@ -9,6 +9,7 @@ import { formatError, translateStacks } from "./engine/errors.js";
 import { installGlobals } from "./engine/globals.js";
 import { heapLimit, installHeapLook } from "./engine/heap.js";
 import { Input } from "./engine/input.js";
+import { makeInputs } from "./engine/inputs.js";
 import { InterruptSource } from "./engine/interrupt-source.js";
 import { metricsHub } from "./engine/metrics-hub.js";
 import { CellModules } from "./engine/modules.js";
@@ -70,9 +71,10 @@ const report = (error: unknown) => {
 const displays = new Displays(streams, tell, report);
 const interrupts = new InterruptSource(shared);
 const comms = new Comms(tell);
+const inputs = makeInputs(comms, displays);
 const modules = new CellModules(
   fileURLToPath(new URL("../..", import.meta.url)),
-  { tslab: tslabModule(displays) },
+  { tslab: tslabModule(displays), "@aronnax/kernel": { input: inputs, display: displays.display } },
   (url, map) => cells.addMap(url, map),
 );
 const resources = new CellResources();
@@ -90,6 +92,7 @@ installGlobals({
   comms,
   displays,
   input: new Input(shared, inputChannel.port1, tell),
+  inputs,
   interrupts,
   modules,
   resources,

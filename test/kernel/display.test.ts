@@ -146,4 +146,18 @@ describe("display helpers", () => {
       "text/plain": "true",
     });
   });
+
+  it("are updated by an id of their own, also as a cell's value", async () => {
+    const { displays, result } = await kernel.execute(
+      "let state = 'begun';\nconst shown = { [Symbol.for('Jupyter.displayId')]: 'my-id', [Symbol.for('Jupyter.display')]: () => ({ 'text/plain': state }) };\nshown",
+    );
+    expect(result).toBeUndefined();
+    expect(displays).toMatchObject([{ data: { "text/plain": "begun" }, transient: { display_id: "my-id" } }]);
+    const { iopub } = await kernel.execute("state = 'ended'; display(shown, { update: true });");
+    const update = iopub.find((m) => m.header.msg_type === "update_display_data");
+    expect(update?.content).toMatchObject({
+      data: { "text/plain": "ended" },
+      transient: { display_id: "my-id" },
+    });
+  });
 });

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { createMetricsHub, RunWriter } from "../../core/src/metrics/index.js";
 import { arrowStream, type Row, trainingRows } from "./support/arrow.js";
 import { Browser } from "./support/browser.js";
 import { LabServer } from "./support/lab.js";
@@ -52,6 +53,29 @@ describe("a run's file", () => {
     await lab.hasPoints("loss", 90);
     await writeRun("going", trainingRows(90), "finished");
     await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+  });
+
+  it("follows a run whose later rows are in further segments, and one that was resumed", async () => {
+    const root = join(server.root, "runs");
+    const begin = (resumeAfterStep?: number) =>
+      new RunWriter({ name: "segments", root, totalSteps: 90, resumeAfterStep, hub: createMetricsHub() });
+    const first = begin();
+    for (const row of trainingRows(40)) first.log(row);
+    first.flush();
+    const lab = await LabPage.open(browser, server, "segments", join("runs", "segments", "metrics.arrow"));
+    await lab.hasPoints("loss", 40);
+    for (const row of trainingRows(20, { from: 40 })) first.log({ ...row, accuracy: row.step! / 100 });
+    first.flush();
+    await lab.hasPoints("loss", 60);
+    first.close("interrupted");
+    const second = begin(50);
+    for (const row of trainingRows(40, { from: 50 })) second.log(row);
+    second.status("finished");
+    await lab.hasPoints("loss", 90);
+    await lab.panel.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
+    const { x } = await lab.points("loss");
+    expect(x).toEqual(Array.from({ length: 90 }, (_, i) => i + 1));
+    second.close();
   });
 
   it("says what an Arrow file is that holds no run", async () => {

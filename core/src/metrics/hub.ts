@@ -1,9 +1,19 @@
 import type { JsonValue } from "../files/json.js";
+import { hasBit, type RowsSlice } from "./columns.js";
+import type { MediaRecord } from "./media-index.js";
 
 export type RunStatus = "running" | "interrupted" | "finished" | "failed";
 
 /** One step's numbers by column; `step` is always there. NaN and infinities are kept; an absent column is null. */
 export type MetricsRow = Record<string, number>;
+
+/** The run that another one goes on from. */
+export interface RunParent {
+  id: string;
+  name: string;
+  /** The last step that was taken over. */
+  step: number;
+}
 
 export type MetricsEvent =
   | {
@@ -14,22 +24,33 @@ export type MetricsEvent =
       startedAt: number;
       totalSteps?: number;
       config?: JsonValue;
-      /** The run's Arrow file. */
+      parent?: RunParent;
+      /** The first of the run's Arrow files; `folder` is where all of them lie. */
       path?: string;
+      folder?: string;
     }
   | { type: "rows"; id: string; rows: MetricsRow[] }
+  /** Many rows at once, such as those of the run that this one goes on from. */
+  | { type: "columns"; id: string; rows: RowsSlice }
+  | { type: "media"; id: string; media: MediaRecord[] }
   | { type: "status"; id: string; status: RunStatus; message?: string };
 
+/** What is known of a run. Its rows are with whoever writes or watches it: they are many. */
 export interface RunRecord {
   id: string;
   name: string;
   startedAt: number;
   totalSteps?: number;
   config?: JsonValue;
+  parent?: RunParent;
   path?: string;
+  folder?: string;
   status: RunStatus;
   message?: string;
-  rows: MetricsRow[];
+  rowCount: number;
+  mediaCount: number;
+  /** The newest value of each column. */
+  last: MetricsRow;
 }
 
 /**
@@ -37,7 +58,7 @@ export interface RunRecord {
  * that do not import each other (framework and Jupyter kernel) and several copies of this one share it.
  */
 export interface MetricsHub {
-  readonly version: 1;
+  readonly version: 2;
   readonly runs: Map<string, RunRecord>;
   /** @returns ends the subscription. */
   subscribe(listener: (event: MetricsEvent) => void): () => void;
@@ -58,7 +79,7 @@ export function createMetricsHub(): MetricsHub {
   const runs = new Map<string, RunRecord>();
   const listeners = new Set<(event: MetricsEvent) => void>();
   return {
-    version: 1,
+    version: 2,
     runs,
     subscribe(listener) {
       // A wrapper, so that a function subscribed twice ends twice.
@@ -83,15 +104,36 @@ function update(runs: Map<string, RunRecord>, event: MetricsEvent): void {
   if (event.type === "start") {
     const { type: _, ...run } = event;
     // A run that starts again (fit() after an interrupt) keeps its rows.
-    runs.set(event.id, { ...run, status: "running", rows: runs.get(event.id)?.rows ?? [] });
+    const { rowCount = 0, mediaCount = 0, last = {} } = runs.get(event.id) ?? {};
+    runs.set(event.id, { ...run, status: "running", rowCount, mediaCount, last });
     return;
   }
   const run = runs.get(event.id);
   if (run === undefined) return;
-  if (event.type === "rows") {
-    for (const row of event.rows) run.rows.push(row);
-  } else {
-    run.status = event.status;
-    run.message = event.message;
+  switch (event.type) {
+    case "rows":
+      for (const row of event.rows) Object.assign(run.last, row);
+      run.rowCount += event.rows.length;
+      return;
+    case "columns":
+      for (const [name, value] of Object.entries(lastOf(event.rows))) run.last[name] = value;
+      run.rowCount += event.rows.count;
+      return;
+    case "media":
+      run.mediaCount += event.media.length;
+      return;
+    case "status":
+      run.status = event.status;
+      run.message = event.message;
   }
+}
+
+function lastOf({ count, columns }: RowsSlice): MetricsRow {
+  const last: MetricsRow = {};
+  for (const [name, { values, present }] of Object.entries(columns)) {
+    let at = count - 1;
+    while (at >= 0 && present !== undefined && !hasBit(present, at)) at--;
+    if (at >= 0) last[name] = values[at]!;
+  }
+  return last;
 }

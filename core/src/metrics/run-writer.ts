@@ -1,25 +1,27 @@
 import { randomUUID } from "node:crypto";
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fsyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  statSync,
-} from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { hostname } from "node:os";
-import { join, parse, resolve } from "node:path";
-import { removeLeftovers, replaceFileSync, writeAllSync } from "../files/atomic.js";
+import { join, resolve } from "node:path";
+import { removeLeftovers, replaceFileSync } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
-import { isAlive, processStart } from "../files/process.js";
-import { MetricsEncoder, type RunInfo } from "./arrow.js";
+import { processStart } from "../files/process.js";
+import type { RunInfo } from "./arrow.js";
+import { ColumnTable } from "./columns.js";
 import { RunError } from "./errors.js";
-import { type MetricsHub, type MetricsRow, metricsHub, type RunRecord, type RunStatus } from "./hub.js";
+import {
+  type MetricsHub,
+  type MetricsRow,
+  metricsHub,
+  type RunParent,
+  type RunRecord,
+  type RunStatus,
+} from "./hub.js";
 import type { MetricsLogger } from "./loggers/logger.js";
-import { type RunState, readRun, readRunState } from "./run-reader.js";
+import { mediaFolder } from "./media-index.js";
+import { RunMedia } from "./run-media.js";
+import { readRun } from "./run-reader.js";
+import { isWritten, type RunState, readRunState, Summary } from "./run-state.js";
+import { firstSegment, hasSegments, SegmentWriter, segmentsIn } from "./segments.js";
 
 /** The columns that every run may fill; see docs/contracts.md. */
 export const standardColumns: readonly string[] = [
@@ -52,30 +54,36 @@ export interface RunOptions {
   root?: string;
   totalSteps?: number;
   config?: JsonValue;
-  /** Columns beside the standard ones. A column that first appears later costs a rewrite of the file. */
+  /** Columns that will come; one that first comes after the first rows opens a further file. */
   columns?: readonly string[];
   /**
-   * Continues the file of an earlier run of this name after this step: later rows are dropped, they will be computed
-   * again. Without it, an earlier file is kept under another name.
+   * Continues the files of an earlier run of this name after this step: from its first row of a later step on its rows
+   * are obsolete, they will be computed again. Without it, an earlier run is kept in `earlier/<when it started>/`.
    */
   resumeAfterStep?: number;
+  /** The run that this one goes on from; default the one that `resumeAfterStep` continues. */
+  parent?: RunParent;
   /** Write the same rows in other formats. */
   loggers?: readonly MetricsLogger[];
   hub?: MetricsHub;
 }
 
-const metricsName = "metrics.arrow";
 const samplesName = "samples.jsonl";
+const earlierFolder = "earlier";
 const flushMilliseconds = 1000;
-const batchRows = 1 << 16;
+/** Each batch costs some hundred bytes: after an hour a run is written every 3600th part of the time that it took so far. */
+const flushesInARun = 3600;
+/** How often `run.json` is brought up to date while rows come. */
+const stateMilliseconds = 10_000;
+const pieceRows = 1 << 16;
 const live = new Map<string, RunWriter>();
 let exitHook = false;
 
 /**
- * Writes a run to the metrics hub at once and to `<root>/<name>/metrics.arrow` every second. The file is an Arrow IPC
- * stream to which whole record batches are appended, so it can be read at any moment, also after the process was killed.
- * Its columns are fixed when it is begun; a new column, and now and then the many small batches of a long run, make it
- * be rewritten (to a temporary name, then renamed). Status changes go to `run.json` beside it.
+ * Writes a run to the metrics hub at once and to `<root>/<name>/` every second, in the layout of docs/contracts.md §2:
+ * rows in Arrow IPC streams that are only appended to (`metrics.arrow` and, once for a new column, `metrics.1.arrow`, …),
+ * media below `media/`, and `run.json`, which is replaced. All of it can be read at any moment, also after the process
+ * was killed.
  *
  * A failing disk does not stop the training: the rows stay in memory, a warning is printed, and each flush tries again.
  */
@@ -84,26 +92,30 @@ export class RunWriter {
   readonly name: string;
   /** The run's folder. */
   readonly folder: string;
-  /** The metrics file. */
+  /** The first metrics file. */
   readonly path: string;
+  /** Keeps images, audio, videos, histograms, tables and texts with the run. */
+  readonly media: RunMedia;
   private readonly hub: MetricsHub;
   private readonly info: RunInfo;
   private readonly record: RunRecord;
+  private readonly parent: RunParent | undefined;
   /** Seconds that earlier parts of a resumed run took. */
   private readonly timeBefore: number;
+  private readonly table: ColumnTable;
+  private readonly summary = new Summary();
+  private readonly segments: SegmentWriter;
+  private readonly columns: Set<string>;
   private loggers: readonly MetricsLogger[];
-  /** Rows of the record that the loggers have. */
+  /** Rows that the loggers have. */
   private loggedRows: number;
-  private columns: string[];
-  private encoder: MetricsEncoder;
-  /** Rows of the record that are in the file, and the length of that file. */
-  private writtenRows = 0;
-  private writtenBytes = -1;
-  private appendedBatches = 0;
   private lastFlush = 0;
+  private lastState = 0;
   private timer: NodeJS.Timeout | undefined;
   private warned = false;
   private closed = false;
+  /** The rows as objects, as far as they have been asked for. */
+  private readonly rowObjects: MetricsRow[] = [];
 
   constructor(options: RunOptions) {
     const { name, root = "runs" } = options;
@@ -117,7 +129,7 @@ export class RunWriter {
     strictJson(options.config ?? null, "config");
     this.id = options.id ?? randomUUID();
     this.hub = options.hub ?? metricsHub();
-    if ((this.hub.runs.get(this.id)?.rows.length ?? 0) > 0) {
+    if ((this.hub.runs.get(this.id)?.rowCount ?? 0) > 0) {
       throw new RunError(
         `The run id ${this.id} is taken by a run with rows.`,
         "Give each run an id of its own.",
@@ -125,24 +137,23 @@ export class RunWriter {
     }
     this.name = name;
     this.folder = resolve(root, name);
-    this.path = join(this.folder, metricsName);
+    this.path = join(this.folder, firstSegment);
 
     refuseSecondWriter(this.folder, name);
     live.get(this.folder)?.close("interrupted");
     live.set(this.folder, this);
-    let earlier: MetricsRow[] = [];
-    let earlierColumns: string[] = [];
     if (existsSync(this.folder)) removeLeftovers(this.folder);
-    if (existsSync(this.path)) {
-      if (options.resumeAfterStep === undefined) {
-        keepEarlierFiles(this.folder);
-      } else {
-        const file = readRun(this.path);
-        earlier = file.rows.filter((row) => row.step! <= options.resumeAfterStep!);
-        earlierColumns = file.columns;
-      }
+    let earlier: ReturnType<typeof readRun> | undefined;
+    if (hasSegments(this.folder)) {
+      if (options.resumeAfterStep === undefined) setAside(this.folder);
+      else earlier = readRun(this.folder);
     }
-    this.timeBefore = earlier[earlier.length - 1]?.time ?? 0;
+    this.table = earlier?.table ?? new ColumnTable();
+    const after = options.resumeAfterStep ?? Number.POSITIVE_INFINITY;
+    const obsolete = this.table.column("step").findIndex((step) => step > after);
+    if (obsolete >= 0) this.table.truncate(obsolete);
+    for (let i = 0; i < this.table.rowCount; i++) this.summary.add(this.table.row(i));
+    this.timeBefore = this.summary.seconds;
     this.info = {
       id: this.id,
       name,
@@ -150,27 +161,59 @@ export class RunWriter {
       totalSteps: options.totalSteps,
       config: options.config,
     };
-    this.columns = [...new Set([...standardColumns, ...earlierColumns, ...(options.columns ?? [])])];
-    this.encoder = new MetricsEncoder(this.columns, this.info);
-    this.hub.publish({ type: "start", ...this.info, path: this.path });
+    this.parent = options.parent ?? (earlier && { id: earlier.run.id, name: earlier.run.name, step: after });
+    this.columns = new Set(["step", "time", ...this.table.columns, ...(options.columns ?? [])]);
+    this.segments = new SegmentWriter(this.folder, this.info, this.table.rowCount);
+    this.hub.publish({
+      type: "start",
+      ...this.info,
+      ...(this.parent && { parent: this.parent }),
+      path: this.path,
+      folder: this.folder,
+    });
     this.record = this.hub.runs.get(this.id)!;
-    if (earlier.length > 0) this.hub.publish({ type: "rows", id: this.id, rows: earlier });
+    for (let i = 0; i < this.table.rowCount; i += pieceRows)
+      this.hub.publish({ type: "columns", id: this.id, rows: this.table.slice(i, i + pieceRows) });
     if (!exitHook) {
       exitHook = true;
       process.on("exit", () => {
         for (const writer of live.values()) writer.flush();
       });
     }
+    this.loggers = [];
+    this.loggedRows = this.table.rowCount;
+    this.flush();
     this.writeState();
     this.loggers = options.loggers ?? [];
-    this.loggedRows = earlier.length;
-    this.tellLoggers((logger) => logger.start({ ...this.info, folder: this.folder, earlier }));
-    this.flush();
+    if (this.loggers.length > 0) {
+      const rows = this.table.rows();
+      this.tellLoggers((logger) => logger.start({ ...this.info, folder: this.folder, earlier: rows }));
+    }
+    this.media = new RunMedia({
+      run: name,
+      folder: this.folder,
+      ...(earlier && { resumedAfter: after }),
+      now: () => ({ step: this.summary.step, time: this.seconds() }),
+      keep: (item) => {
+        this.summary.media++;
+        this.hub.publish({ type: "media", id: this.id, media: [item.record] });
+        // The rows of steps before come first: not every program takes a step back.
+        this.giveRows();
+        this.tellLoggers((logger) => logger.media?.(item));
+      },
+    });
+    if (earlier && earlier.media.length > 0) {
+      const media = earlier.media.filter(({ step }) => step <= after);
+      this.summary.media = media.length;
+      this.hub.publish({ type: "media", id: this.id, media });
+    }
   }
 
-  /** The rows so far. */
+  /** The rows so far, as objects that are made when they are first asked for. */
   get rows(): readonly MetricsRow[] {
-    return this.record.rows;
+    for (let i = this.rowObjects.length; i < this.table.rowCount; i++)
+      this.rowObjects.push(this.table.row(i));
+    return this.rowObjects;
   }
 
   /** Adds a row; `time` (seconds since the start) is filled in if it is missing. Columns that are undefined are left out. */
@@ -195,39 +238,37 @@ export class RunWriter {
     if (!Number.isInteger(row.step)) {
       throw new RunError(`A row of metrics needs an integer \`step\`; it is ${row.step}.`);
     }
-    const timed =
-      row.time === undefined
-        ? { ...row, time: this.timeBefore + (Date.now() - this.info.startedAt) / 1000 }
-        : row;
-    for (const column of Object.keys(timed)) {
-      if (!this.columns.includes(column)) {
-        this.columns = [...this.columns, column];
-        this.encoder = new MetricsEncoder(this.columns, this.info);
-        this.writtenBytes = -1;
-      }
-    }
-    this.hub.publish({ type: "rows", id: this.id, rows: [timed] });
-    if (Date.now() - this.lastFlush >= flushMilliseconds) {
+    if (row.time === undefined) row.time = this.seconds();
+    for (const column in row) this.columns.add(column);
+    this.table.append(row);
+    this.summary.add(row);
+    this.hub.publish({ type: "rows", id: this.id, rows: [row] });
+    const interval = Math.max(flushMilliseconds, (Date.now() - this.info.startedAt) / flushesInARun);
+    if (Date.now() - this.lastFlush >= interval) {
       this.flush();
     } else if (this.timer === undefined) {
-      this.timer = setTimeout(() => this.flush(), flushMilliseconds).unref();
+      this.timer = setTimeout(() => this.flush(), interval).unref();
     }
   }
 
-  /** Appends a text to `samples.jsonl` in the run's folder, under the rules of the metrics: a failing disk does not stop the training. */
+  /**
+   * Keeps a text as the run's media and in its `samples.jsonl`, under the rules of the metrics: a failing disk does not
+   * stop the training.
+   */
   keepSample(sample: { readonly step: number; readonly name: string; readonly text: string }): void {
     try {
       appendFileSync(join(this.folder, samplesName), `${JSON.stringify(sample)}\n`);
     } catch (error) {
       console.warn(`A sample of run "${this.name}" cannot be kept: ${(error as Error).message}`);
+      return;
     }
+    void this.media.text(sample.name, sample.text, { step: sample.step });
   }
 
   /** Publishes and records the run's status. An interrupted, failed or finished run may go on: set `"running"` again. */
   status(status: RunStatus, message?: string): void {
     this.hub.publish({ type: "status", id: this.id, status, message });
     if (this.closed) return;
-    if (status === "finished") this.writtenBytes = -1;
     this.flush();
     this.writeState();
     this.tellLoggers((logger) => logger.status(status, message));
@@ -238,12 +279,12 @@ export class RunWriter {
     clearTimeout(this.timer);
     this.timer = undefined;
     this.lastFlush = Date.now();
-    const rows = this.record.rows.slice(this.loggedRows);
-    this.loggedRows = this.record.rows.length;
-    if (rows.length > 0) this.tellLoggers((logger) => logger.rows(rows));
+    this.giveRows();
     try {
-      this.write();
+      const opened = this.segments.write(this.table, [...this.columns]);
       this.warned = false;
+      if (this.lastState > 0 && (opened || Date.now() - this.lastState >= stateMilliseconds))
+        this.writeState();
     } catch (error) {
       if (!this.warned) {
         this.warned = true;
@@ -265,6 +306,16 @@ export class RunWriter {
     if (live.get(this.folder) === this) live.delete(this.folder);
   }
 
+  /** Gives the loggers the rows that they have not had. */
+  private giveRows(): void {
+    const { rowCount } = this.table;
+    if (this.loggers.length > 0 && rowCount > this.loggedRows) {
+      const rows = this.table.rows(this.loggedRows);
+      this.tellLoggers((logger) => logger.rows(rows));
+    }
+    this.loggedRows = rowCount;
+  }
+
   /** A logger that throws is left out from then on. */
   private tellLoggers(tell: (logger: MetricsLogger) => void): void {
     this.loggers = this.loggers.filter((logger) => {
@@ -278,57 +329,37 @@ export class RunWriter {
     });
   }
 
-  private write(): void {
-    const rows = this.record.rows;
-    const whole =
-      this.writtenBytes >= 0 && statSync(this.path, { throwIfNoEntry: false })?.size === this.writtenBytes;
-    if (!whole || this.appendedBatches >= Math.max(1024, rows.length / 64)) {
-      const parts = [this.encoder.head];
-      for (let i = 0; i < rows.length; i += batchRows)
-        parts.push(this.encoder.batch(rows.slice(i, i + batchRows)));
-      mkdirSync(this.folder, { recursive: true });
-      replaceFileSync(this.path, ...parts);
-      this.writtenBytes = parts.reduce((sum, part) => sum + part.length, 0);
-      this.writtenRows = rows.length;
-      this.appendedBatches = 0;
-      return;
-    }
-    if (this.writtenRows === rows.length) return;
-    const bytes = this.encoder.batch(rows.slice(this.writtenRows));
-    const file = openSync(this.path, "a");
-    try {
-      writeAllSync(file, bytes);
-    } catch (error) {
-      // A part of a batch in the middle would hide all that follows.
-      ftruncateSync(file, this.writtenBytes);
-      throw error;
-    } finally {
-      closeSync(file);
-    }
-    this.writtenBytes += bytes.length;
-    this.writtenRows = rows.length;
-    this.appendedBatches++;
+  /** Seconds since the start of the run, its earlier parts included. */
+  private seconds(): number {
+    return this.timeBefore + (Date.now() - this.info.startedAt) / 1000;
   }
 
   private writeState(): void {
+    this.lastState = Date.now();
     const { status, message } = this.record;
+    const { id, name, startedAt, totalSteps, config } = this.info;
     const state: RunState = {
-      id: this.id,
-      name: this.name,
+      version: 2,
+      id,
+      name,
       status,
       message,
-      startedAt: this.info.startedAt,
-      updatedAt: Date.now(),
+      startedAt,
+      updatedAt: this.lastState,
       pid: process.pid,
       processStart: processStart(process.pid),
       host: hostname(),
+      totalSteps,
+      config,
+      parent: this.parent,
+      columns: [...this.columns],
+      segments: segmentsIn(this.folder),
+      summary: this.summary.result(),
     };
     try {
       mkdirSync(this.folder, { recursive: true });
       replaceFileSync(join(this.folder, "run.json"), `${JSON.stringify(state, null, 2)}\n`);
-      const file = openSync(this.path, "r+");
-      fsyncSync(file);
-      closeSync(file);
+      this.segments.sync();
     } catch {
       // The metrics file's own failure is reported by `flush`.
     }
@@ -337,23 +368,20 @@ export class RunWriter {
 
 function refuseSecondWriter(folder: string, name: string): void {
   const state = readRunState(folder);
-  if (state?.status !== "running" || state.host !== hostname() || state.pid === process.pid) return;
-  if (!isAlive(state.pid) || state.processStart !== processStart(state.pid)) return;
+  if (state === undefined || state.pid === process.pid || isWritten(state) !== true) return;
   throw new RunError(
     `The run "${name}" is being written by process ${state.pid}.`,
     "Choose another name, or stop that run first.",
   );
 }
 
-/** Gives metrics and samples of an earlier run names of their own. */
-function keepEarlierFiles(folder: string): void {
-  const at = readRunState(folder)?.startedAt ?? statSync(join(folder, metricsName)).mtimeMs;
+/** Moves an earlier run into a folder of its own, where it can be read as any other. */
+function setAside(folder: string): void {
+  const at = readRunState(folder)?.startedAt ?? statSync(join(folder, segmentsIn(folder)[0]!)).mtimeMs;
   const stamp = new Date(at).toISOString().replace(/[:.]/g, "-");
-  for (const name of [metricsName, samplesName]) {
-    const { name: base, ext } = parse(name);
-    if (!existsSync(join(folder, name))) continue;
-    let kept = join(folder, `${base}-${stamp}${ext}`);
-    for (let i = 2; existsSync(kept); i++) kept = join(folder, `${base}-${stamp}-${i}${ext}`);
-    renameSync(join(folder, name), kept);
-  }
+  let kept = join(folder, earlierFolder, stamp);
+  for (let i = 2; existsSync(kept); i++) kept = join(folder, earlierFolder, `${stamp}-${i}`);
+  mkdirSync(kept, { recursive: true });
+  const own = new Set(["run.json", samplesName, mediaFolder, ...segmentsIn(folder)]);
+  for (const name of readdirSync(folder)) if (own.has(name)) renameSync(join(folder, name), join(kept, name));
 }

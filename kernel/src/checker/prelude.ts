@@ -32,7 +32,41 @@ interface JupyterProgress {
   value: number;
   advance(by?: number): void;
 }
+/** A control in a cell's output. As the value of a cell, or given to \`display\`, it is shown. */
+interface JupyterInput<T> {
+  readonly label: string;
+  /** Setting it moves the control, and calls no listener. */
+  value: T;
+  /** Calls \`listener\` with each value that the user gives; the result ends it. */
+  onChange(listener: (value: T) => void): () => void;
+  /** The next value that the user gives. */
+  next(): Promise<T>;
+  /** The values that the user gives, one after another. */
+  [Symbol.asyncIterator](): AsyncGenerator<T, void>;
+}
+/** What a microphone gave: mono samples from -1 to 1. */
+interface JupyterRecording {
+  readonly samples: Float32Array<ArrayBuffer>;
+  /** Samples a second. */
+  readonly sampleRate: number;
+  readonly seconds: number;
+  /** The same as a WAV file of 16 bits a sample. */
+  wav(): Uint8Array;
+}
+interface JupyterInputs {
+  /** A number from \`min\` to \`max\`; \`step\` is a hundredth of that by default. */
+  slider(options: { min: number; max: number; step?: number; value?: number; label?: string }): JupyterInput<number>;
+  /** One of some values; a record gives them by the names that are shown. */
+  choice<const T>(options: { options: readonly T[] | Readonly<Record<string, T>>; value?: NoInfer<T>; label?: string }): JupyterInput<T>;
+  /** Its value is how often it was pressed. */
+  button(options?: { label?: string }): JupyterInput<number>;
+  text(options?: { value?: string; placeholder?: string; multiline?: boolean; label?: string }): JupyterInput<string>;
+  /** Its value is the last recording; \`next()\` rejects where the browser refuses. */
+  microphone(options?: { label?: string }): JupyterInput<JupyterRecording | undefined>;
+}
 interface JupyterGlobal {
+  /** Controls: a slider, a choice, a button, a text, a microphone. */
+  readonly input: JupyterInputs;
   html(text: string): JupyterRich;
   markdown(text: string): JupyterRich;
   latex(text: string): JupyterRich;
@@ -75,6 +109,10 @@ declare function display(value: unknown, options?: JupyterDisplayOptions): Jupyt
 declare function prompt(message?: string, defaultValue?: string): string | null;
 declare const jupyter: JupyterGlobal;
 declare var require: NodeJS.Require;
+declare module "@aronnax/kernel" {
+  export const input: JupyterInputs;
+  export const display: (value: unknown, options?: JupyterDisplayOptions) => JupyterDisplayHandle;
+}
 declare module "tslab" {
   export interface Display {
     javascript(s: string): void;

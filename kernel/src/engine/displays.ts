@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Bundle, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
 import { asJsonObject } from "./json.js";
-import { isThenable, rawBundle, toBundle } from "./mime.js";
+import { displayIdOf, isThenable, rawBundle, toBundle } from "./mime.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface DisplayOptions {
@@ -23,6 +23,8 @@ export class DisplayHandle {
 /** Sends rich outputs. Those whose bundle takes time keep their place among the displays; the cell waits for them. */
 export class Displays {
   #last: Promise<void> | undefined;
+  /** Ids that values have of their own. */
+  readonly #shown = new Set<string>();
 
   constructor(
     private readonly streams: OutputStreams,
@@ -31,7 +33,9 @@ export class Displays {
   ) {}
 
   readonly display = (value: unknown, options: DisplayOptions = {}): DisplayHandle => {
-    const id = options.id ?? randomUUID();
+    const own = options.raw ? undefined : displayIdOf(value);
+    const id = options.id ?? own ?? randomUUID();
+    if (own !== undefined) this.#shown.add(id);
     const bundle = options.raw ? rawBundle(value as Json) : toBundle(value);
     const more = asJsonObject(options.metadata ?? {});
     const send = ({ data, metadata }: Bundle) => {
@@ -50,6 +54,11 @@ export class Displays {
       (next, changes) => void this.display(next, { ...changes, id, update: true }),
     );
   };
+
+  /** Whether a value with an id of its own was shown. */
+  hasShown(id: string): boolean {
+    return this.#shown.has(id);
+  }
 
   async #sendAfter(
     before: Promise<void> | undefined,

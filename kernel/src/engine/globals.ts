@@ -4,6 +4,7 @@ import type { Json } from "../protocol/wire.js";
 import { asBytes, type CommOptions, type Comms } from "./comms.js";
 import type { Displays } from "./displays.js";
 import type { Input } from "./input.js";
+import type { Inputs } from "./inputs.js";
 import type { InterruptSource } from "./interrupt-source.js";
 import { asJsonObject } from "./json.js";
 import type { CellModules } from "./modules.js";
@@ -15,6 +16,7 @@ export interface GlobalParts {
   comms: Comms;
   displays: Displays;
   input: Input;
+  inputs: Inputs;
   interrupts: InterruptSource;
   modules: CellModules;
   resources: CellResources;
@@ -27,6 +29,7 @@ export function installGlobals({
   comms,
   displays,
   input,
+  inputs,
   interrupts,
   modules,
   resources,
@@ -42,6 +45,7 @@ export function installGlobals({
     progress: (work: number | Iterable<unknown>, label = "") =>
       typeof work === "number" ? new Progress(displays, work, label) : withProgress(displays, work, label),
     display: displays.display,
+    input: inputs,
     clearOutput: displays.clear,
     get signal() {
       return interrupts.signal;

@@ -5,6 +5,15 @@ import { asJson, asJsonObject } from "./json.js";
 import { asTable } from "./tables.js";
 
 export const DISPLAY = Symbol.for("Jupyter.display");
+/** A value with this is shown as an output that can be updated, by this id (docs/contracts.md §4). */
+export const DISPLAY_ID = Symbol.for("Jupyter.displayId");
+
+/** The id by which a value wants to be shown. */
+export function displayIdOf(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const id = (value as { [DISPLAY_ID]?: unknown })[DISPLAY_ID];
+  return typeof id === "string" ? id : undefined;
+}
 
 const INSPECT = { depth: 4, maxArrayLength: 100, maxStringLength: 10_000, breakLength: 100 } as const;
 

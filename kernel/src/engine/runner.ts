@@ -6,7 +6,7 @@ import { DisplayHandle, type Displays } from "./displays.js";
 import { formatError, Interrupted } from "./errors.js";
 import { evaluate } from "./evaluate.js";
 import type { InterruptSource } from "./interrupt-source.js";
-import { toBundle } from "./mime.js";
+import { displayIdOf, toBundle } from "./mime.js";
 import { native } from "./native-timers.js";
 import { race } from "./race.js";
 import type { CellResources } from "./resources.js";
@@ -121,6 +121,12 @@ export class Runner {
 
   async #show(run: CellRun, value: unknown): Promise<void> {
     if (value === undefined || value instanceof DisplayHandle) return;
+    if (displayIdOf(value) !== undefined) {
+      // A result cannot be updated later; what wants that is a display.
+      this.parts.displays.display(value);
+      await this.parts.displays.settled();
+      return;
+    }
     const bundle = await toBundle(value);
     await this.parts.displays.settled();
     this.parts.streams.flush();

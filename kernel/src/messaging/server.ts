@@ -267,7 +267,7 @@ export class KernelServer {
     const target = String(content.target_name);
     if (Object.hasOwn(this.#served, target)) {
       this.#comms.set(id, target);
-      this.#served[target]!.open(id);
+      this.#served[target]!.open(id, (content.data ?? {}) as Json);
     } else if (this.#targets.has(target)) {
       this.#comms.set(id, target);
       this.#tell({ type: "comm", kind: "open", content, metadata, buffers });

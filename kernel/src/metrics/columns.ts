@@ -1,4 +1,5 @@
 import { Field, Float64, makeData, RecordBatch, RecordBatchStreamWriter, Schema, Struct } from "apache-arrow";
+import type { RowsSlice } from "./events.js";
 
 /** One growing column: the values and, bit by bit, which of them are there. */
 class Column {
@@ -63,6 +64,18 @@ export class ColumnStore {
       for (const column of this.#columns.values()) {
         if (column.values.length < this.#stored) column.set(this.#stored - 1, null);
       }
+    }
+  }
+
+  /** Many rows, as a run that goes on from another begins. */
+  appendSlice({ count, columns }: RowsSlice): void {
+    const entries = Object.entries(columns);
+    for (let i = 0; i < count; i += 1) {
+      const row: Record<string, number> = {};
+      for (const [name, { values, present }] of entries) {
+        if (!present || (present[i >> 3]! >> (i & 7)) & 1) row[name] = values[i]!;
+      }
+      this.append([row]);
     }
   }
 

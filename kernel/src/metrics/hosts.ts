@@ -32,11 +32,11 @@ export class DevicesComms extends SeriesComms<DevicesEvent> {
     send: (commId: string, data: Json, buffers: Uint8Array[]) => void,
     private readonly want: (wanted: boolean) => void,
   ) {
-    super("hosts", send);
+    super("hosts", 1, send);
   }
 
-  override open(commId: string): void {
-    super.open(commId);
+  override open(commId: string, data: Json = {}): void {
+    super.open(commId, data);
     clearTimeout(this.#ending);
     this.want(true);
   }

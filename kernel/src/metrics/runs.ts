@@ -1,30 +1,80 @@
+import { dirname } from "node:path";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
 import type { MetricsEvent, RunStatus } from "./events.js";
+import { RunFiles } from "./run-files.js";
 import { type Series, SeriesComms } from "./series-comms.js";
 
 type Start = Omit<Extract<MetricsEvent, { type: "start" }>, "type" | "id">;
+
+/** Lines of a run's media index that are kept here; its file has all of them. */
+const MEDIA_CAPACITY = 10_000;
 
 class Run implements Series {
   revision = 0;
   status: RunStatus = "running";
   message: string | undefined;
+  /** Media ever seen. */
+  count = 0;
+  readonly #media: Json[] = [];
 
   constructor(
     public record: Start,
     readonly store: ColumnStore,
   ) {}
 
-  describe(): Json {
-    const { name, startedAt, totalSteps = null, path = null } = this.record;
-    return { name, startedAt, totalSteps, status: this.status, message: this.message ?? null, path };
+  addMedia(records: Json[]): void {
+    this.#media.push(...records);
+    this.count += records.length;
+    if (this.#media.length > MEDIA_CAPACITY) {
+      this.#media.splice(0, this.#media.length - (MEDIA_CAPACITY * 3) / 4);
+    }
+  }
+
+  get folder(): string | undefined {
+    const { folder, path } = this.record;
+    return folder ?? (path === undefined ? undefined : dirname(path));
+  }
+
+  describe(seen: number): Json {
+    const { name, startedAt, totalSteps = null, path = null, config = null, parent = null } = this.record;
+    const firstMedia = Math.max(seen, this.count - this.#media.length);
+    return {
+      name,
+      startedAt,
+      totalSteps,
+      status: this.status,
+      message: this.message ?? null,
+      path,
+      folder: this.folder ?? null,
+      config,
+      parent,
+      mediaCount: this.count,
+      firstMedia,
+      media: this.#media.slice(this.#media.length - (this.count - firstMedia)),
+    };
   }
 }
 
 /** The `aronnax.metrics` comms. */
 export class MetricsComms extends SeriesComms<MetricsEvent> {
+  readonly #files = new RunFiles((id) => (this.series.get(id) as Run | undefined)?.folder);
+
   constructor(send: (commId: string, data: Json, buffers: Uint8Array[]) => void) {
-    super("runs", send);
+    super("runs", 2, send);
+  }
+
+  override close(commId: string): void {
+    super.close(commId);
+    this.#files.forget(commId);
+  }
+
+  protected override request(commId: string, data: Json): void {
+    const answer = (content: Json, buffers: Uint8Array[]) => {
+      if (this.has(commId)) this.send(commId, { version: 2, ...content }, buffers);
+    };
+    if (data.type === "read") this.#files.read(commId, data, answer);
+    else if (data.type === "runs") this.#files.list(commId, data, answer);
   }
 
   protected apply(event: MetricsEvent, Store: typeof ColumnStore): void {
@@ -34,15 +84,24 @@ export class MetricsComms extends SeriesComms<MetricsEvent> {
       this.series.set(event.id, run);
     }
     run.revision += 1;
-    if (event.type === "start") {
-      run.record = event;
-      run.status = "running";
-      run.message = undefined;
-    } else if (event.type === "rows") {
-      run.store.append(event.rows);
-    } else {
-      run.status = event.status;
-      run.message = event.message;
+    switch (event.type) {
+      case "start":
+        run.record = event;
+        run.status = "running";
+        run.message = undefined;
+        return;
+      case "rows":
+        run.store.append(event.rows);
+        return;
+      case "columns":
+        run.store.appendSlice(event.rows);
+        return;
+      case "media":
+        run.addMedia(event.media);
+        return;
+      case "status":
+        run.status = event.status;
+        run.message = event.message;
     }
   }
 }

@@ -8,18 +8,22 @@ const INTERVAL = 100;
 /** Something whose rows are sent: a run, or a host with its devices. */
 export interface Series {
   readonly store: ColumnStore;
-  /** What to say of it beside its rows. */
-  describe(): Json;
+  /** What to say of it beside its rows, to a client that has had so many of its things (`count`). */
+  describe(seen: number): Json;
+  /** How many things there are beside its rows, of which a client is told once. */
+  readonly count?: number;
   /** Grows with every change, so that a client knows whether it has seen the series as it is. */
   revision: number;
 }
 
 interface Client {
+  /** Of the messages. */
+  version: number;
   seq: number;
   sentAt: number;
   timer: NodeJS.Timeout | undefined;
   snapshotDue: boolean;
-  seen: Map<string, { rows: number; revision: number }>;
+  seen: Map<string, { rows: number; count: number; revision: number }>;
 }
 
 type Send = (commId: string, data: Json, buffers: Uint8Array[]) => void;
@@ -35,10 +39,14 @@ export abstract class SeriesComms<Event> {
   #columns: Promise<typeof import("./columns.js")> | undefined;
   #queue: Promise<void> = Promise.resolve();
 
-  /** @param field - the name of the list of series in a message. */
+  /**
+   * @param field - the name of the list of series in a message.
+   * @param version - of the newest messages; a client that asks for older ones gets those, which have fewer fields.
+   */
   constructor(
     private readonly field: string,
-    private readonly send: Send,
+    private readonly version: number,
+    protected readonly send: Send,
   ) {}
 
   /** Takes an event into `series`. */
@@ -56,12 +64,18 @@ export abstract class SeriesComms<Event> {
       });
   }
 
+  protected has(commId: string): boolean {
+    return this.#clients.has(commId);
+  }
+
   get isWatched(): boolean {
     return this.#clients.size > 0;
   }
 
-  open(commId: string): void {
+  open(commId: string, data: Json = {}): void {
+    const asked = Number.isInteger(data.version) ? Number(data.version) : this.version;
     this.#clients.set(commId, {
+      version: Math.max(1, Math.min(asked, this.version)),
       seq: 0,
       sentAt: Number.NEGATIVE_INFINITY,
       timer: undefined,
@@ -73,10 +87,15 @@ export abstract class SeriesComms<Event> {
 
   message(commId: string, data: Json): void {
     const client = this.#clients.get(commId);
-    if (!client || data.type !== "snapshot") return;
-    client.snapshotDue = true;
-    this.#later(commId);
+    if (!client) return;
+    if (data.type === "snapshot") {
+      client.snapshotDue = true;
+      this.#later(commId);
+    } else this.request(commId, data);
   }
+
+  /** What else a client may ask for. */
+  protected request(_commId: string, _data: Json): void {}
 
   close(commId: string): void {
     clearTimeout(this.#clients.get(commId)?.timer);
@@ -110,21 +129,22 @@ export abstract class SeriesComms<Event> {
     for (const [id, series] of this.series) {
       const seen = snapshot ? undefined : client.seen.get(id);
       if (seen?.revision === series.revision) continue;
-      const { store, revision } = series;
+      const { store, revision, count = 0 } = series;
       const firstRow = Math.max(seen?.rows ?? 0, store.firstRow);
       let buffer: number | null = null;
       if (store.rowCount > firstRow) {
         buffer = buffers.length;
         buffers.push(store.toArrow(firstRow));
       }
-      parts.push({ id, ...series.describe(), rowCount: store.rowCount, firstRow, buffer });
-      client.seen.set(id, { rows: store.rowCount, revision });
+      const about = series.describe(seen?.count ?? 0);
+      parts.push({ id, ...about, rowCount: store.rowCount, firstRow, buffer });
+      client.seen.set(id, { rows: store.rowCount, count, revision });
     }
     if (parts.length === 0 && !snapshot) return;
     client.snapshotDue = false;
     client.sentAt = performance.now();
     const type = snapshot ? "snapshot" : "batch";
-    this.send(commId, { version: 1, type, seq: client.seq, [this.field]: parts }, buffers);
+    this.send(commId, { version: client.version, type, seq: client.seq, [this.field]: parts }, buffers);
     client.seq += 1;
   }
 }

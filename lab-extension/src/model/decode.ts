@@ -46,17 +46,66 @@ export async function decodeRows(buffer: ArrayBuffer | ArrayBufferView): Promise
   return columnsOf(tableFromIPC(aligned(buffer)));
 }
 
+/** A run's file (`metrics.arrow`), or a further segment of its rows (`metrics.1.arrow`, …). */
+interface Segment {
+  readonly info: RunInfo;
+  readonly rows: ColumnBatch;
+  /** Index in the run of its first row; rows from there on of the segments before are obsolete. */
+  readonly firstRow: number;
+}
+
 /**
- * Reads a run's file (`metrics.arrow`): the rows, and the run in the schema's `aronnax.run`. A file that is being
- * written, or whose writer was killed, may end anywhere: it is read as far as it is whole.
+ * Reads a run's files: the rows, and the run in the schema's `aronnax.run`. A file that is being written, or whose writer
+ * was killed, may end anywhere: it is read as far as it is whole.
  *
+ * @param files - `metrics.arrow` and, in their order, the segments after it.
  * @param name - what to call a run whose file does not say.
- * @throws Error when it is not a run's file, with what is wrong.
+ * @throws Error when the first is not a run's file, with what is wrong.
  */
 export async function decodeRunFile(
-  bytes: Uint8Array,
+  files: Uint8Array | readonly Uint8Array[],
   name: string,
 ): Promise<{ info: RunInfo; rows: ColumnBatch }> {
+  const [first, ...rest] = await Promise.all(
+    (files instanceof Uint8Array ? [files] : files).map((bytes, i) =>
+      decodeSegment(bytes, name).catch((error: unknown) => {
+        if (i === 0) {
+          throw error;
+        }
+        return null; // a segment that is damaged costs its rows
+      }),
+    ),
+  );
+  const segments = [first!, ...rest.filter((segment) => segment !== null)];
+  return { info: segments.at(-1)!.info, rows: joined(segments) };
+}
+
+function joined(segments: readonly Segment[]): ColumnBatch {
+  if (segments.length === 1) {
+    return segments[0]!.rows;
+  }
+  const columns = new Map<string, (number | null)[]>();
+  let rowCount = 0;
+  for (const { rows, firstRow } of segments) {
+    const start = Math.min(firstRow, rowCount);
+    rowCount = start + rows.rowCount;
+    for (const name of rows.columns.keys()) {
+      if (!columns.has(name)) {
+        columns.set(name, []);
+      }
+    }
+    for (const [name, values] of columns) {
+      values.length = Math.min(values.length, start);
+      const batch = rows.columns.get(name);
+      for (let i = values.length; i < rowCount; i++) {
+        values.push(i < start ? null : (batch?.[i - start] ?? null));
+      }
+    }
+  }
+  return { rowCount, columns };
+}
+
+async function decodeSegment(bytes: Uint8Array, name: string): Promise<Segment> {
   const { RecordBatchReader, Table } = await loadArrow();
   const reader = RecordBatchReader.from(aligned(bytes)).open();
   const { schema } = reader;
@@ -90,5 +139,6 @@ export async function decodeRunFile(
       path: stored.path,
     },
     rows,
+    firstRow: Number(schema.metadata.get("aronnax.first_row") ?? 0),
   };
 }

@@ -6,7 +6,14 @@ import { type RunInfo, readStatus } from "./protocol.js";
 import { RunStore } from "./runStore.js";
 import type { RunSource, SourceState } from "./source.js";
 
-/** The run in a `metrics.arrow` file, with the status that the `run.json` beside it tells. */
+/** What a run's `run.json` tells beside its rows. */
+interface StoredState extends Pick<RunInfo, "status" | "message" | "config" | "parent"> {
+  readonly id?: string;
+  /** The files with the rows, in their order. */
+  readonly segments: readonly string[];
+}
+
+/** The run in a `metrics.arrow` file and the segments after it, with the status that the `run.json` beside it tells. */
 export class FileSource implements RunSource {
   constructor(private readonly contents: Contents.IManager) {}
 
@@ -32,13 +39,16 @@ export class FileSource implements RunSource {
    */
   async load(path: string, base64: string): Promise<void> {
     try {
-      const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
       const folder = PathExt.dirname(path);
-      const { info, rows } = await decodeRunFile(bytes, PathExt.basename(folder) || path);
-      const state = await this.#readState(PathExt.join(folder, "run.json"), info.id);
+      const state = await this.#readState(folder);
+      this.#first = base64;
+      const further = PathExt.basename(path) === FIRST_SEGMENT ? state.segments : [];
+      this.#last = await this.#lastChange(folder, further);
+      const files = [base64, ...(await this.#readSegments(folder, further))];
+      const { info, rows } = await decodeRunFile(files.map(bytesOf), PathExt.basename(folder) || path);
       this.#state = "stored";
       this.#problem = undefined;
-      const run = { ...info, ...state, firstRow: 0, buffer: 0 };
+      const run = { ...info, ...ofRun(state, info.id), firstRow: 0, buffer: 0 };
       this.store.clear();
       this.store.apply({ type: "snapshot", seq: 0, runs: [run] }, new Map([[0, rows]]));
     } catch (error) {
@@ -48,33 +58,91 @@ export class FileSource implements RunSource {
     this.#stateChanged.emit();
   }
 
-  /** Reads the status again: a run that ends may write nothing more into its file. */
+  /** Reads the status, and segments that have changed: the first file may be the same for long. */
   async refreshState(path: string): Promise<void> {
     const run = this.store.runs[0];
-    if (run) {
-      const state = await this.#readState(PathExt.join(PathExt.dirname(path), "run.json"), run.id);
-      const update = { ...run.info, ...state, firstRow: 0, buffer: null };
-      this.store.apply({ type: "batch", seq: 0, runs: [update] }, new Map());
+    if (!run) {
+      return;
+    }
+    const folder = PathExt.dirname(path);
+    const state = await this.#readState(folder);
+    const further = PathExt.basename(path) === FIRST_SEGMENT ? state.segments : [];
+    if ((await this.#lastChange(folder, further)) !== this.#last) {
+      await this.load(path, this.#first);
+      return;
+    }
+    const update = { ...run.info, ...ofRun(state, run.id), firstRow: 0, buffer: null };
+    this.store.apply({ type: "batch", seq: 0, runs: [update] }, new Map());
+  }
+
+  /** The content of the segments, as far as they are there. */
+  async #readSegments(folder: string, names: readonly string[]): Promise<string[]> {
+    const contents: string[] = [];
+    for (const name of names) {
+      try {
+        const file = PathExt.join(folder, name);
+        const model = await this.contents.get(file, { type: "file", format: "base64", content: true });
+        contents.push(model.content as string);
+      } catch {
+        break; // moved away meanwhile
+      }
+    }
+    return contents;
+  }
+
+  /** What changes when the last segment grows or a further one is begun. */
+  async #lastChange(folder: string, names: readonly string[]): Promise<string> {
+    const last = names.at(-1);
+    if (last === undefined) {
+      return "";
+    }
+    try {
+      const model = await this.contents.get(PathExt.join(folder, last), { content: false });
+      return `${last} ${model.last_modified} ${model.size}`;
+    } catch {
+      return "";
     }
   }
 
   /** A file without its `run.json` is as good, but for the status. */
-  async #readState(path: string, id: string): Promise<Pick<RunInfo, "status" | "message">> {
+  async #readState(folder: string): Promise<StoredState> {
     try {
+      const path = PathExt.join(folder, "run.json");
       const { content } = await this.contents.get(path, { type: "file", format: "text", content: true });
-      const state = JSON.parse(content as string) as { id?: unknown; status?: unknown; message?: unknown };
-      return state.id !== id
-        ? {}
-        : {
-            status: readStatus(state.status),
-            message: typeof state.message === "string" ? state.message : undefined,
-          };
+      const { id, status, message, config, parent, segments } = JSON.parse(content as string) as Record<
+        string,
+        unknown
+      >;
+      return {
+        id: typeof id === "string" ? id : undefined,
+        status: readStatus(status),
+        message: typeof message === "string" ? message : undefined,
+        config: config as RunInfo["config"],
+        parent: parent as RunInfo["parent"],
+        segments: (Array.isArray(segments) ? segments : []).filter(
+          (name): name is string => typeof name === "string" && /^metrics\.\d+\.arrow$/.test(name),
+        ),
+      };
     } catch {
-      return {};
+      return { segments: [] };
     }
   }
 
+  /** The first file, as it was read last, and the last segment's state then. */
+  #first = "";
+  #last = "";
   #state: SourceState = "connecting";
   #problem: string | undefined;
   readonly #stateChanged = new Signal<RunSource, void>(this);
+}
+
+const FIRST_SEGMENT = "metrics.arrow";
+
+function bytesOf(base64: string): Uint8Array {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/** What the state says, where it is the state of this run. */
+function ofRun({ id, segments: _, ...state }: StoredState, run: string): Partial<RunInfo> {
+  return id === run ? state : {};
 }

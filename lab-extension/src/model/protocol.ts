@@ -1,6 +1,10 @@
+import type { JSONValue } from "@lumino/coreutils";
+
 /** The messages of the `aronnax.metrics` and `aronnax.devices` comms (docs/contracts.md §2). */
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
+/** An older kernel's messages have fewer fields, and the devices' messages are of version 1. */
+const OLDEST_VERSION = 1;
 
 export type RunStatus = "running" | "interrupted" | "finished" | "failed";
 
@@ -15,8 +19,14 @@ export interface RunInfo {
   readonly status?: RunStatus;
   /** Why it failed or was interrupted. */
   readonly message?: string;
-  /** The folder or file of the run, as the kernel sees it. */
+  /** The first metrics file of the run, as the kernel sees it. */
   readonly path?: string;
+  /** Where all files of the run lie, as the kernel sees it. */
+  readonly folder?: string;
+  /** As it was resolved, with the defaults. */
+  readonly config?: JSONValue;
+  /** The run that this one goes on from. */
+  readonly parent?: { readonly id: string; readonly name: string; readonly step: number };
   /** Of a host, whose telemetry comes as a run's metrics do: its devices. */
   readonly devices?: readonly Device[];
 }
@@ -27,10 +37,26 @@ export interface Device {
   readonly kind: string;
 }
 
+/** A line of a run's `media/index.jsonl`; what else it says depends on its kind. */
+export interface MediaRecord {
+  readonly step: number;
+  readonly name: string;
+  readonly kind: string;
+  readonly mime: string;
+  /** Relative to the run's folder; small things lie in `data` instead. */
+  readonly file?: string;
+  readonly data?: JSONValue;
+  readonly [key: string]: unknown;
+}
+
 /** One run's part of a message. */
 export interface RunUpdate extends RunInfo {
   /** Index of the first row of the buffer in the run. */
   readonly firstRow: number;
+  /** Images, sounds and the like that came, as the lines of the run's `media/index.jsonl` have them. */
+  readonly media?: readonly MediaRecord[];
+  /** Index of the first of them in the run. */
+  readonly firstMedia?: number;
   /** Index of the run's Arrow IPC stream among the message's buffers, or null when it brings no rows. */
   readonly buffer: number | null;
 }
@@ -61,6 +87,14 @@ export function readStatus(value: unknown): RunStatus | undefined {
   return STATUSES.find((status) => status === value);
 }
 
+function isMedia(value: unknown): value is MediaRecord {
+  return (
+    isRecord(value) &&
+    typeof value.step === "number" &&
+    [value.name, value.kind, value.mime].every((field) => typeof field === "string")
+  );
+}
+
 function parseRun(value: unknown): RunUpdate {
   if (!isRecord(value) || typeof value.id !== "string") {
     throw new Error("The kernel sent metrics of a run without an id.");
@@ -73,6 +107,11 @@ function parseRun(value: unknown): RunUpdate {
     status: readStatus(value.status),
     message: optionalString(value.message),
     path: optionalString(value.path),
+    folder: optionalString(value.folder),
+    config: value.config === null ? undefined : (value.config as JSONValue | undefined),
+    parent: isRecord(value.parent) ? (value.parent as unknown as RunInfo["parent"]) : undefined,
+    media: (Array.isArray(value.media) ? value.media : []).filter(isMedia),
+    firstMedia: optionalNumber(value.firstMedia) ?? 0,
     firstRow: optionalNumber(value.firstRow) ?? 0,
     buffer: optionalNumber(value.buffer) ?? null,
   };
@@ -106,9 +145,10 @@ function parser(field: string, parsePart: (value: unknown) => RunUpdate): RowsCh
     if (!isRecord(data)) {
       throw new Error("The kernel sent metrics that are not an object.");
     }
-    if (data.version !== PROTOCOL_VERSION) {
+    const version = optionalNumber(data.version);
+    if (version === undefined || version < OLDEST_VERSION || version > PROTOCOL_VERSION) {
       throw new Error(
-        `The kernel sent metrics of version ${String(data.version)}, this extension reads version ${PROTOCOL_VERSION}: ` +
+        `The kernel sent metrics of version ${String(data.version)}, this extension reads versions ${OLDEST_VERSION} to ${PROTOCOL_VERSION}: ` +
           "install the kernel and the extension from the same release.",
       );
     }

@@ -1,4 +1,4 @@
-import type { RunInfo } from "./protocol.js";
+import type { MediaRecord, RunInfo } from "./protocol.js";
 import { Series } from "./series.js";
 
 /** Rows as columns; absent cells are undefined or null, everything else is a value. */
@@ -59,6 +59,19 @@ export class Run {
     return this.#firstNonFinite;
   }
 
+  /** Images, sounds and the like, as they came. */
+  get media(): readonly MediaRecord[] {
+    return this.#media;
+  }
+
+  /** @param first - index of the first of them in the run, as the source counts; those that are here already are skipped. */
+  addMedia(records: readonly MediaRecord[], first: number): void {
+    for (const record of records.slice(Math.max(0, this.#mediaEnd - first))) {
+      this.#media.push(record);
+    }
+    this.#mediaEnd = Math.max(this.#mediaEnd, first + records.length);
+  }
+
   update(info: RunInfo): void {
     this.#info = info;
     this.#version += 1;
@@ -99,6 +112,8 @@ export class Run {
   }
 
   #info: RunInfo;
+  readonly #media: MediaRecord[] = [];
+  #mediaEnd = 0;
   #rowCount = 0;
   #version = 0;
   #firstNonFinite: { column: string; step: number } | undefined;

@@ -51,6 +51,7 @@ export class RunStore {
       } else {
         run.update(update);
       }
+      run.addMedia(update.media ?? [], update.firstMedia ?? 0);
       const batch = update.buffer === null ? undefined : batches.get(update.buffer);
       if (batch && !run.append(batch, firstRow)) {
         complete = false;

@@ -7,16 +7,17 @@ import type { Contents } from "@jupyterlab/services";
 import { FileSource } from "../model/fileSource.js";
 import type { RunSource } from "../model/source.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
+import { CellInputOutput, INPUT_MIME_TYPE } from "../widgets/cellInput.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
 import { RUN_MIME_TYPE, type RunLookup, RunOutput } from "../widgets/runOutput.js";
 
 // Before text/html (50), which the run brings along for front ends without this extension.
 const RANK = 10;
 
-/** Draws a run inside a cell's output. */
+/** Draws runs and inputs inside the outputs of cells. */
 export const outputsPlugin: JupyterFrontEndPlugin<void> = {
   id: "@aronnax/lab:outputs",
-  description: "Draws a training run inside a cell's output.",
+  description: "Draws training runs and inputs inside the outputs of cells.",
   autoStart: true,
   requires: [IRenderMimeRegistry, IViewEnvironment],
   optional: [INotebookTracker, IRunFeeds],
@@ -33,6 +34,12 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
       mimeTypes: [RUN_MIME_TYPE],
       createRenderer: () => new RunOutput(lookup, environment),
     });
+    const inputFactory = (notebook: NotebookPanel | null): IRenderMime.IRendererFactory => ({
+      safe: true,
+      mimeTypes: [INPUT_MIME_TYPE],
+      createRenderer: () => new CellInputOutput(() => notebook?.sessionContext ?? null, environment),
+    });
+    rendermime.addFactory(inputFactory(null), RANK);
     const withoutKernel: RunLookup = { live: null, ready: Promise.resolve(), stored: async () => null };
     rendermime.addFactory(factory(withoutKernel), RANK);
     // A renderer does not know its kernel: each notebook gets a factory of its own, which does.
@@ -41,6 +48,7 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
       if (lookup) {
         notebook.content.rendermime.addFactory(factory(lookup), RANK);
       }
+      notebook.content.rendermime.addFactory(inputFactory(notebook), RANK);
     });
   },
 };

@@ -17,12 +17,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { decodeMetrics } from "../../../core/src/metrics/arrow.js";
 import {
   createMetricsHub,
+  isWritten,
   listRuns,
   type MetricsEvent,
   metricsHub,
   RunWriter,
   readRun,
-  standardColumns,
+  readRunState,
 } from "../../../core/src/metrics/index.js";
 import { finished, runTypeScript } from "../files/run-typescript.js";
 
@@ -38,7 +39,7 @@ describe("metrics hub", () => {
   test("is one for the process, under the symbol of the contract", () => {
     expect(metricsHub()).toBe((globalThis as never)[Symbol.for("aronnax.metrics")]);
     expect(metricsHub()).toBe(metricsHub());
-    expect(metricsHub().version).toBe(1);
+    expect(metricsHub().version).toBe(2);
   });
 
   test("keeps what is known of a run, and tells the listeners until they leave", () => {
@@ -61,7 +62,9 @@ describe("metrics hub", () => {
       totalSteps: 9,
       status: "interrupted",
       message: "by the user",
-      rows: [{ step: 1, loss: Number.NaN }, { step: 2 }],
+      rowCount: 2,
+      mediaCount: 0,
+      last: { step: 2, loss: Number.NaN },
     });
   });
 
@@ -72,7 +75,7 @@ describe("metrics hub", () => {
     hub.publish({ type: "rows", id: "r", rows: [{ step: 1 }] });
     hub.publish({ type: "status", id: "r", status: "failed" });
     hub.publish(start);
-    expect(hub.runs.get("r")).toMatchObject({ status: "running", rows: [{ step: 1 }] });
+    expect(hub.runs.get("r")).toMatchObject({ status: "running", rowCount: 1, last: { step: 1 } });
   });
 });
 
@@ -119,7 +122,7 @@ describe("run file", () => {
     });
     const table = tableFromIPC(readFileSync(writer.path));
     expect(table.schema.fields.map((field) => `${field.name}:${field.type}`)).toEqual(
-      standardColumns.map((name) => `${name}:Float64`),
+      ["step", "time", "loss"].map((name) => `${name}:Float64`),
     );
     writer.status("running");
     writer.log({ step: 2, loss: 1 });
@@ -139,17 +142,17 @@ describe("run file", () => {
     writer.log({ step: 2, loss: 2, margin: 0.1 });
     writer.flush();
     const file = readRun(writer.folder);
-    expect(file.columns.slice(standardColumns.length)).toEqual(["accuracy", "margin"]);
+    expect(file.columns).toEqual(["step", "time", "accuracy", "loss", "margin"]);
     expect(withoutTime(file.rows)).toEqual([
       { step: 1, loss: 3, accuracy: 0.5 },
       { step: 2, loss: 2, margin: 0.1 },
     ]);
-    expect(readdirSync(writer.folder).sort()).toEqual(["metrics.arrow", "run.json"]);
+    expect(readdirSync(writer.folder).sort()).toEqual(["metrics.1.arrow", "metrics.arrow", "run.json"]);
     writer.close();
   });
 
-  test("is appended to, and not written anew, while the columns stay", () => {
-    const writer = new RunWriter({ name: "append", root, hub: createMetricsHub() });
+  test("is only appended to", () => {
+    const writer = new RunWriter({ name: "append", root, columns: ["loss"], hub: createMetricsHub() });
     let before = readFileSync(writer.path);
     for (let step = 1; step <= 5; step++) {
       writer.log({ step, loss: 1 / step });
@@ -159,9 +162,10 @@ describe("run file", () => {
       expect(after.subarray(0, before.length).equals(before)).toBe(true);
       before = after;
     }
+    writer.log({ step: 6, late: 1 });
     writer.close();
-    expect(readFileSync(writer.path).length).toBeLessThan(before.length);
-    expect(readRun(writer.folder).rows).toHaveLength(5);
+    expect(readFileSync(writer.path).equals(before)).toBe(true);
+    expect(readRun(writer.folder).rows).toHaveLength(6);
   });
 
   test("is written before long without being asked", async () => {
@@ -175,7 +179,7 @@ describe("run file", () => {
   });
 
   test("cut off anywhere gives the whole batches before the cut", () => {
-    const writer = new RunWriter({ name: "cut", root, hub: createMetricsHub() });
+    const writer = new RunWriter({ name: "cut", root, columns: ["loss"], hub: createMetricsHub() });
     const lengths: number[] = [statSync(writer.path).size];
     for (let step = 1; step <= 6; step++) {
       writer.log({ step, loss: step });
@@ -197,7 +201,7 @@ describe("run file", () => {
   });
 
   test("damaged anywhere is read as far as it makes sense, or refused", () => {
-    const writer = new RunWriter({ name: "damaged", root, hub: createMetricsHub() });
+    const writer = new RunWriter({ name: "damaged", root, columns: ["loss"], hub: createMetricsHub() });
     for (let step = 1; step <= 20; step++) {
       writer.log({ step, loss: step });
       if (step % 5 === 0) writer.flush();
@@ -252,9 +256,15 @@ describe("run file", () => {
       expect(rows.map(({ loss }) => loss)).toEqual(rows.map((_, i) => 1 / (i + 1)));
       expect(rows.map(({ step }) => step)).toEqual(rows.map((_, i) => i + 1));
     }
-    // Each round kept the file of the one before.
-    const kept = readdirSync(join(root, "killed")).filter((name) => /^metrics-.*\.arrow$/.test(name));
+    // Each round kept the run of the one before.
+    const kept = readdirSync(join(root, "killed", "earlier"));
     expect(kept).toHaveLength(5);
+    for (const name of kept) {
+      const { rows, state } = readRun(join(root, "killed", "earlier", name));
+      expect(rows.map(({ step }) => step)).toEqual(rows.map((_, i) => i + 1));
+      expect(state).toMatchObject({ status: "running", version: 2 });
+      expect(isWritten(state!)).toBe(false);
+    }
     new RunWriter({ name: "killed", root, hub: createMetricsHub() }).close();
     expect(readdirSync(join(root, "killed")).filter((name) => name.includes(".tmp-"))).toEqual([]);
   });
@@ -267,12 +277,25 @@ describe("run file", () => {
     const second = new RunWriter({ name: "resumed", root, hub, resumeAfterStep: 7 });
     second.log({ step: 8, loss: 0.5 });
     expect(second.id).not.toBe(first.id);
-    expect(hub.runs.get(second.id)!.rows).toHaveLength(8);
+    expect(hub.runs.get(second.id)).toMatchObject({ rowCount: 8, parent: { id: first.id, step: 7 } });
     second.close();
     const { rows } = readRun(second.folder);
     expect(rows.map((row) => row.step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(rows[7]).toEqual({ step: 8, loss: 0.5, time: expect.any(Number) });
     expect(rows[7]!.time).toBeGreaterThanOrEqual(7);
+    expect(second.rows).toEqual(rows);
+    expect(readRunState(second.folder)).toMatchObject({
+      version: 2,
+      id: second.id,
+      status: "finished",
+      parent: { id: first.id, name: "resumed", step: 7 },
+      segments: ["metrics.arrow", "metrics.1.arrow"],
+      summary: {
+        rows: 8,
+        step: 8,
+        columns: { loss: { count: 8, last: 0.5, min: { value: 0.5, step: 8 }, max: { value: 10, step: 1 } } },
+      },
+    });
   });
 
   test("flushes when the process ends by itself", async () => {
@@ -298,11 +321,15 @@ describe("run file", () => {
          writer.log({ step, loss: 1 / step });
          writer.flush();
        }
-       console.log(metricsHub().runs.get(writer.id).rows.length);`,
+       console.log(metricsHub().runs.get(writer.id).rowCount);`,
       { arguments: [root], command: ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash"] },
     );
     const { code, stdout, stderr } = await finished(child);
-    expect({ code, stdout }).toEqual({ code: 0, stdout: "100\n" });
+    expect({ code, stdout, stderr: code === 0 ? "" : stderr }).toEqual({
+      code: 0,
+      stdout: "100\n",
+      stderr: "",
+    });
     expect(stderr.match(/cannot be written to .*full.metrics\.arrow: EFBIG/g)).toHaveLength(1);
     const { rows, damage } = readRun(join(root, "full"));
     expect(damage).toBeUndefined();

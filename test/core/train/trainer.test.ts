@@ -129,7 +129,8 @@ describe("fit", () => {
     expect(kept).toHaveLength(1);
     expect(readdirSync(join(folder, "again", kept[0]!))).toContain("step-000009");
     expect(readdirSync(join(folder, "again", "checkpoints"))).toEqual(["step-000003", "step-000006"]);
-    expect(files.filter((name) => name.startsWith("samples-"))).toHaveLength(1);
+    const earlier = readdirSync(join(folder, "again", "earlier"));
+    expect(readdirSync(join(folder, "again", "earlier", earlier[0]!))).toContain("samples.jsonl");
     expect(readFileSync(join(folder, "again", "samples.jsonl"), "utf8")).toBe(
       '{"step":6,"name":"a","text":"b"}\n',
     );

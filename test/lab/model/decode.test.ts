@@ -1,4 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { createMetricsHub, RunWriter, readRunState } from "../../../core/src/metrics/index.js";
 import { decodeRows, decodeRunFile } from "../../../lab-extension/src/model/decode.js";
 import { arrowStream, type Row, trainingRows } from "../support/arrow.js";
 
@@ -29,6 +33,38 @@ describe("decodeRows", () => {
 
 describe("decodeRunFile", () => {
   const run = { id: "r", name: "tiny", startedAt: 5, totalSteps: 40 };
+
+  it("puts segments together: new columns, and rows that a resumed run computed again", async () => {
+    const root = mkdtempSync(join(tmpdir(), "aronnax-decode-"));
+    const hub = createMetricsHub();
+    const first = new RunWriter({ name: "run", root, hub });
+    for (let step = 1; step <= 4; step++) first.log({ step, time: step, loss: step });
+    first.flush();
+    first.log({ step: 5, time: 5, late: Number.NaN });
+    first.close();
+    const second = new RunWriter({ name: "run", root, hub, resumeAfterStep: 2 });
+    second.log({ step: 3, time: 3, loss: 30 });
+    second.close();
+    const files = readRunState(second.folder)!.segments!.map((name) =>
+      readFileSync(join(second.folder, name)),
+    );
+    expect(files).toHaveLength(3);
+    const { info, rows } = await decodeRunFile(files, "metrics.arrow");
+    expect(info.id).toBe(second.id);
+    expect(rows.rowCount).toBe(3);
+    expect(Array.from(rows.columns.get("step")!)).toEqual([1, 2, 3]);
+    expect(Array.from(rows.columns.get("loss")!)).toEqual([1, 2, 30]);
+    const two = await decodeRunFile(files.slice(0, 2), "metrics.arrow");
+    expect(Array.from(two.rows.columns.get("late")!)).toEqual([null, null, null, null, Number.NaN]);
+    rmSync(root, { recursive: true });
+  });
+
+  it("reads files of version 1", async () => {
+    const bytes = readFileSync(new URL("../../fixtures/run-files/version-1/metrics.arrow", import.meta.url));
+    const { info, rows } = await decodeRunFile(bytes, "metrics.arrow");
+    expect(info).toMatchObject({ name: "version-1", totalSteps: 60 });
+    expect(rows.rowCount).toBe(60);
+  });
 
   it("reads the run from the schema's metadata", async () => {
     const { info, rows } = await decodeRunFile(arrowStream(trainingRows(40), run), "metrics.arrow");

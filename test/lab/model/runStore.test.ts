@@ -25,6 +25,33 @@ async function send(
 const rows = trainingRows(30);
 
 describe("RunStore", () => {
+  it("keeps the media of a run, each once", async () => {
+    const store = new RunStore();
+    const text = (step: number) => ({
+      step,
+      name: "said",
+      kind: "text",
+      mime: "text/plain",
+      data: `at ${step}`,
+    });
+    const media = (type: "snapshot" | "batch", records: unknown[], firstMedia: number) =>
+      store.apply(
+        METRICS.parse({
+          version: 2,
+          type,
+          seq: 0,
+          runs: [{ id: "a", config: { lr: 1 }, folder: "/runs/a", media: records, firstMedia, buffer: null }],
+        }),
+        new Map(),
+      );
+    media("snapshot", [text(1)], 0);
+    media("batch", [text(2), { broken: true }], 1);
+    media("snapshot", [text(1), text(2), text(3)], 0);
+    const run = store.get("a")!;
+    expect(run.media.map(({ step }) => step)).toEqual([1, 2, 3]);
+    expect(run.info).toMatchObject({ folder: "/runs/a", config: { lr: 1 } });
+  });
+
   it("grows a run batch by batch", async () => {
     const store = new RunStore();
     let changes = 0;
@@ -91,8 +118,8 @@ describe("RunStore", () => {
 
 describe("METRICS.parse", () => {
   it("refuses another version and says what to do", () => {
-    expect(() => METRICS.parse({ version: 2, type: "batch", seq: 0, runs: [] })).toThrow(
-      /version 2.*version 1.*same release/,
+    expect(() => METRICS.parse({ version: 3, type: "batch", seq: 0, runs: [] })).toThrow(
+      /version 3.*versions 1 to 2.*same release/,
     );
   });
 

@@ -1,5 +1,6 @@
 import type { RunInfo } from "../arrow.js";
 import type { MetricsRow, RunStatus } from "../hub.js";
+import type { MediaRecord } from "../media-index.js";
 
 /** What a logger is told when a run begins or is resumed. */
 export interface LoggedRun extends RunInfo {
@@ -7,6 +8,13 @@ export interface LoggedRun extends RunInfo {
   folder: string;
   /** Rows of an earlier part of the run that stay valid; rows after them were dropped. */
   earlier: readonly MetricsRow[];
+}
+
+/** Something that a run keeps, as a logger gets it. */
+export interface LoggedMedia {
+  record: MediaRecord;
+  /** What is in the record's file. */
+  content?: Uint8Array;
 }
 
 /**
@@ -19,5 +27,7 @@ export interface MetricsLogger {
   readonly name: string;
   start(run: LoggedRun): void;
   rows(rows: readonly MetricsRow[]): void;
+  /** An image, a sound, … that the run keeps; a logger without this leaves them out. */
+  media?(item: LoggedMedia): void;
   status(status: RunStatus, message?: string): void;
 }

@@ -6,6 +6,7 @@ import { replaceFileSync } from "../../files/atomic.js";
 import type { JsonValue } from "../../files/json.js";
 import type { RunStatus } from "../hub.js";
 import type { LoggedRun, MetricsLogger } from "./logger.js";
+import { contentOf, type KeptTable } from "./media-values.js";
 
 export interface MlflowOptions {
   /** The tracking folder, which `mlflow ui --backend-store-uri` opens. Default `mlruns`. */
@@ -14,12 +15,17 @@ export interface MlflowOptions {
   experiment?: string;
 }
 
-/** MLflow's file store: an experiment, in it a run with parameters (the run's config), tags and metrics. */
+/**
+ * MLflow's file store: an experiment, in it a run with parameters (the run's config), tags and metrics, and the run's media
+ * as artifacts, tables as `mlflow.log_table` writes them.
+ */
 export function mlflowLogger(options: MlflowOptions = {}): MetricsLogger {
   const root = resolve(options.folder ?? "mlruns");
   const experiment = options.experiment ?? "Default";
   const experimentId = experiment === "Default" ? "0" : stableId(experiment);
   let folder = "";
+  /** Numbers the artifacts. */
+  let things = 0;
   let run: LoggedRun | undefined;
   const writeMeta = (status: RunStatus) =>
     replaceFileSync(
@@ -55,6 +61,25 @@ export function mlflowLogger(options: MlflowOptions = {}): MetricsLogger {
         }
       }
       for (const [file, text] of lines) appendFileSync(join(folder, "metrics", file), text);
+    },
+    media(item) {
+      const { kind, name, step, file } = item.record;
+      const place = join(folder, "artifacts", kind);
+      mkdirSync(place, { recursive: true });
+      let content = item.content;
+      let extension = file?.split(".").at(-1) ?? (kind === "text" ? "txt" : "json");
+      if (kind === "table") {
+        const { columns, rows } = contentOf(item) as KeptTable;
+        content = Buffer.from(JSON.stringify({ columns, data: rows }));
+        extension = "json";
+      } else if (content === undefined) {
+        const value = contentOf(item);
+        content = Buffer.from(typeof value === "string" ? value : JSON.stringify(value));
+      }
+      writeFileSync(
+        join(place, `${safeName(name)}-${String(step).padStart(8, "0")}-${things++}.${extension}`),
+        content,
+      );
     },
     status(status) {
       writeMeta(status);

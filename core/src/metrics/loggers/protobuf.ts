@@ -5,6 +5,11 @@ export function doubleField(number: number, value: number): Uint8Array {
   return join(varint(number * 8 + 1), bytes);
 }
 
+/** A packed list. */
+export function doublesField(number: number, values: readonly number[]): Uint8Array {
+  return bytesField(number, new Uint8Array(Float64Array.from(values).buffer));
+}
+
 export function floatField(number: number, value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setFloat32(0, value, true);

@@ -3,8 +3,9 @@ import { hostname } from "node:os";
 import { join as joinPath } from "node:path";
 import type { MetricsRow } from "../hub.js";
 import { crc32c } from "./crc32c.js";
-import type { MetricsLogger } from "./logger.js";
-import { bytesField, doubleField, floatField, integerField, join } from "./protobuf.js";
+import type { LoggedMedia, MetricsLogger } from "./logger.js";
+import { contentOf, type KeptHistogram, type KeptTable } from "./media-values.js";
+import { bytesField, doubleField, doublesField, floatField, integerField, join } from "./protobuf.js";
 
 export interface TensorBoardOptions {
   /** Default: `tensorboard` in the run's folder. */
@@ -14,7 +15,8 @@ export interface TensorBoardOptions {
 let files = 0;
 
 /**
- * TensorBoard event files, a scalar a metric: `tensorboard --logdir runs`. Each start writes a further file, which tells
+ * TensorBoard event files, a scalar a metric, with the run's media (videos as animated images, tables as texts in
+ * Markdown): `tensorboard --logdir runs`. Each start writes a further file, which tells
  * TensorBoard to forget the steps that are computed again: all of them, unless the run is resumed.
  */
 export function tensorBoardLogger(options: TensorBoardOptions = {}): MetricsLogger {
@@ -42,8 +44,91 @@ export function tensorBoardLogger(options: TensorBoardOptions = {}): MetricsLogg
     rows(rows) {
       if (rows.length > 0) appendFileSync(path, join(...rows.map((row) => record(scalars(row, startedAt)))));
     },
+    media(item) {
+      const wallTime = startedAt / 1000 + item.record.time;
+      const value = join(bytesField(1, item.record.name), ...summaryOf(item));
+      appendFileSync(
+        path,
+        record(event({ wallTime, step: item.record.step }, bytesField(5, bytesField(1, value)))),
+      );
+    },
     status() {},
   };
+}
+
+/** The fields of `Summary.Value` (summary.proto) after its tag. */
+function summaryOf({ record, content }: LoggedMedia): Uint8Array[] {
+  switch (record.kind) {
+    case "image":
+    case "video":
+      return [
+        bytesField(
+          4,
+          join(
+            integerField(1, record.height!),
+            integerField(2, record.width!),
+            // RGB; what the picture really has, it says itself.
+            integerField(3, 3),
+            bytesField(4, content!),
+          ),
+        ),
+      ];
+    case "audio":
+      return [
+        bytesField(
+          6,
+          join(
+            floatField(1, record.sampleRate!),
+            integerField(2, record.channels!),
+            integerField(3, Math.round(record.seconds! * record.sampleRate!)),
+            bytesField(4, content!),
+            bytesField(5, "audio/wav"),
+          ),
+        ),
+      ];
+    case "histogram": {
+      const { edges, counts, count, sum, sumOfSquares } = contentOf({ record, content }) as KeptHistogram;
+      return [
+        bytesField(
+          5,
+          join(
+            doubleField(1, edges[0]!),
+            doubleField(2, edges.at(-1)!),
+            doubleField(3, count),
+            doubleField(4, sum),
+            doubleField(5, sumOfSquares),
+            doublesField(6, edges.slice(1)),
+            doublesField(7, counts),
+          ),
+        ),
+      ];
+    }
+    case "table":
+      return text(markdown(contentOf({ record, content }) as KeptTable));
+    case "text":
+      return text(contentOf({ record, content }) as string);
+  }
+}
+
+/** A tensor of one string for the text plugin. */
+function text(content: string): Uint8Array[] {
+  const [stringType, shape] = [7, bytesField(2, integerField(1, 1))];
+  return [
+    bytesField(8, join(integerField(1, stringType), bytesField(2, shape), bytesField(8, content))),
+    bytesField(9, bytesField(1, bytesField(1, "text"))),
+  ];
+}
+
+function markdown({ columns, rows }: KeptTable): string {
+  const line = (cells: readonly unknown[]) =>
+    `| ${cells
+      .map((cell) =>
+        String(cell ?? "")
+          .replaceAll("|", "\\|")
+          .replaceAll("\n", " "),
+      )
+      .join(" | ")} |`;
+  return [line(columns), line(columns.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
 /** `Event` of event.proto with a summary of all the row's values but step and time. */

@@ -1,9 +1,11 @@
-import { appendFileSync, mkdirSync } from "node:fs";
-import { join as joinPath, resolve } from "node:path";
+import { createHash } from "node:crypto";
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join as joinPath, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import type { JsonValue } from "../../files/json.js";
 import type { MetricsRow } from "../hub.js";
-import type { LoggedRun, MetricsLogger } from "./logger.js";
+import type { LoggedMedia, LoggedRun, MetricsLogger } from "./logger.js";
+import { contentOf, type KeptHistogram, type KeptTable } from "./media-values.js";
 import { bytesField, integerField, join } from "./protobuf.js";
 
 export interface WandbOptions {
@@ -16,12 +18,15 @@ export interface WandbOptions {
 
 /**
  * Weights & Biases' offline format, as `WANDB_MODE=offline` writes it; `wandb sync wandb/offline-run-*` uploads it. A run
- * that goes on after it was finished is not uploaded beyond that point.
+ * that goes on after it was finished is not uploaded beyond that point. Media go with it, videos as animated images; what
+ * comes after rows of later steps is shown at the last of them, for W&B takes no step back.
  */
 export function wandbLogger(options: WandbOptions): MetricsLogger {
   let log: RecordLog | undefined;
   let run: LoggedRun | undefined;
   let startedAt = 0;
+  let lastStep = 0;
+  let files = "";
   return {
     name: "Weights & Biases",
     start(started) {
@@ -34,6 +39,7 @@ export function wandbLogger(options: WandbOptions): MetricsLogger {
         .replaceAll(/[-:]/g, "")
         .replace("T", "_");
       const folder = joinPath(resolve(options.folder ?? "wandb"), `offline-run-${stamp}-${id}`);
+      files = joinPath(folder, "files");
       mkdirSync(folder, { recursive: true });
       log = new RecordLog(joinPath(folder, `run-${id}.wandb`));
       log.append([header(), runRecord(started, id, options)]);
@@ -42,9 +48,29 @@ export function wandbLogger(options: WandbOptions): MetricsLogger {
     rows(rows) {
       if (rows.length === 0) return;
       const all = rows.map((row) => values(row, startedAt));
+      lastStep = rows.at(-1)!.step!;
       // Record.history, and Record.summary with the last value of each metric.
       const history = all.map((row) => bytesField(2, join(items(row), bytesField(2, stepOf(row)))));
       log!.append([...history, bytesField(3, items(Object.assign({}, ...all)))]);
+    },
+    media(item) {
+      const { record } = item;
+      lastStep = Math.max(lastStep, record.step);
+      const file = fileOf(item);
+      if (file !== undefined) {
+        const path = joinPath(files, file.path);
+        mkdirSync(dirname(path), { recursive: true });
+        writeFileSync(path, file.content);
+        // Record.files: it is a media file, and may be uploaded at once.
+        log!.append([bytesField(6, bytesField(1, join(bytesField(1, file.path), integerField(3, 2))))]);
+      }
+      const times = values({ step: lastStep, time: record.time }, startedAt);
+      const row = { [record.name]: itemValue(item, file), ...times };
+      const update = { [record.name]: row[record.name]! };
+      log!.append([
+        bytesField(2, join(items(row), bytesField(2, stepOf(times)))),
+        bytesField(3, items(update)),
+      ]);
     },
     status(status) {
       if (status !== "finished" && status !== "failed") return;
@@ -82,15 +108,70 @@ function runRecord(run: LoggedRun, id: string, { project, entity }: WandbOptions
   );
 }
 
+interface MediaFile {
+  /** Relative to the run's files. */
+  path: string;
+  content: Uint8Array;
+  sha256: string;
+}
+
+/** W&B's folders of the kinds that are files there. */
+const folders: Partial<Record<string, string>> = {
+  image: "images",
+  video: "images",
+  audio: "audio",
+  table: "table",
+};
+
+function fileOf(item: LoggedMedia): MediaFile | undefined {
+  const { kind, name, step } = item.record;
+  const folder = folders[kind];
+  if (folder === undefined) return undefined;
+  const content = kind === "table" ? Buffer.from(JSON.stringify(tableOf(item))) : item.content!;
+  const sha256 = createHash("sha256").update(content).digest("hex");
+  const extension = { audio: "wav", table: "table.json" }[kind as string] ?? "png";
+  const key = name.replaceAll(/[^\w./ -]/g, "_").replaceAll("..", "__");
+  return { path: `media/${folder}/${key}_${step}_${sha256.slice(0, 20)}.${extension}`, content, sha256 };
+}
+
+function tableOf(item: LoggedMedia): { columns: string[]; data: unknown[][] } {
+  const { columns, rows } = contentOf(item) as KeptTable;
+  return { columns, data: rows };
+}
+
+/** What W&B's `Image`, `Audio`, `Histogram` and `Table` write for themselves. */
+function itemValue(item: LoggedMedia, file: MediaFile | undefined): JsonValue {
+  const { kind, caption, width, height } = item.record;
+  if (kind === "histogram") {
+    const { edges, counts } = contentOf(item) as KeptHistogram;
+    return { _type: "histogram", values: counts, bins: edges };
+  }
+  if (file === undefined) return contentOf(item) as string;
+  const { path, content, sha256 } = file;
+  const common = { ...(caption !== undefined && { caption }), sha256, size: content.length, path };
+  if (kind === "audio") return { ...common, _type: "audio-file" };
+  if (kind !== "table") {
+    return { ...common, _type: "image-file", format: "png", width: width!, height: height! };
+  }
+  const { columns, data } = tableOf(item);
+  return { ...common, _type: "table-file", ncols: columns.length, nrows: data.length, log_mode: "IMMUTABLE" };
+}
+
 function values({ step, time, ...metrics }: MetricsRow, startedAt: number): Record<string, number> {
   return { ...metrics, _timestamp: startedAt / 1000 + (time ?? 0), _runtime: time ?? 0, _step: step! };
 }
 
 /** HistoryItem and SummaryItem alike: a key and its value as JSON, with NaN and infinities as Python writes them. */
-function items(row: Record<string, number>): Uint8Array {
+function items(row: Record<string, JsonValue>): Uint8Array {
   return join(
     ...Object.entries(row).map(([key, value]) =>
-      bytesField(1, join(bytesField(2, key), bytesField(16, String(value)))),
+      bytesField(
+        1,
+        join(
+          bytesField(2, key),
+          bytesField(16, typeof value === "number" ? String(value) : JSON.stringify(value)),
+        ),
+      ),
     ),
   );
 }

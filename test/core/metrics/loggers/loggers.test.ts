@@ -6,7 +6,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   createMetricsHub,
   csvLogger,
+  type LoggedMedia,
   type LoggedRun,
+  type MediaRecord,
   type MetricsLogger,
   type MetricsRow,
   mlflowLogger,
@@ -39,6 +41,24 @@ const run = (earlier: MetricsRow[] = []): LoggedRun => ({
   earlier,
 });
 
+/** Something that a run keeps, as loggers get it. */
+const kept = (
+  record: Partial<MediaRecord> & Pick<MediaRecord, "kind" | "name" | "step">,
+  content?: string,
+): LoggedMedia => ({
+  record: { mime: "", time: 1.5, ...record },
+  ...(content !== undefined && { content: Buffer.from(content) }),
+});
+const histogram = {
+  edges: [0, 1, 2],
+  counts: [1, 3],
+  count: 4,
+  sum: 4,
+  sumOfSquares: 6,
+  nan: 0,
+  infinite: 0,
+};
+
 describe("the TensorBoard logger", () => {
   const golden = (name: string) =>
     readFileSync(new URL(`../../../fixtures/tensorboard/${name}.tfevents`, import.meta.url)).toString("hex");
@@ -55,6 +75,29 @@ describe("the TensorBoard logger", () => {
     logger.rows(rows.slice(1));
     logger.status("finished");
     expect(written()).toBe(golden("fresh"));
+  });
+
+  test("writes media as TensorBoard's own messages, which its reader reads (see read.py)", () => {
+    const logger = tensorBoardLogger();
+    logger.start(run());
+    const size = { width: 10, height: 4 };
+    const table = JSON.stringify({
+      columns: ["a", "b"],
+      rows: [
+        [1, "x|y"],
+        ["NaN", null],
+      ],
+    });
+    for (const item of [
+      kept({ kind: "image", name: "digits", step: 3, ...size }, "a picture"),
+      kept({ kind: "video", name: "walk", step: 4, ...size, frames: 2 }, "a picture"),
+      kept({ kind: "audio", name: "voice", step: 5, sampleRate: 8000, channels: 2, seconds: 0.1 }, "a sound"),
+      kept({ kind: "histogram", name: "weights", step: 6, data: { ...histogram, edges: [-1, 1, 2] } }),
+      kept({ kind: "table", name: "pairs", step: 7 }, table),
+      kept({ kind: "text", name: "said", step: 8, data: "There she blows!" }),
+    ])
+      logger.media!(item);
+    expect(written()).toBe(golden("media"));
   });
 
   test("tells TensorBoard which steps a resumed run computes again", () => {
@@ -92,10 +135,45 @@ describe("the CSV logger", () => {
 
 describe("the Weights & Biases logger", () => {
   // Made by test/fixtures/wandb/make.py with W&B's messages.
-  const golden = () =>
-    gunzipSync(readFileSync(new URL("../../../fixtures/wandb/run.wandb.gz", import.meta.url))).toString(
+  const golden = (name: string) =>
+    gunzipSync(readFileSync(new URL(`../../../fixtures/wandb/${name}.wandb.gz`, import.meta.url))).toString(
       "hex",
     );
+  const offline = ["wandb", "offline-run-20231114_221320-12345678"];
+
+  test("writes media as W&B's own types, beside their files", () => {
+    const logger = wandbLogger({ project: "whales", folder: join(folder, "wandb") });
+    logger.start({ ...run(), name: "white", config: { lr: 1 } });
+    logger.rows([{ step: 3, time: 1, loss: 1 }]);
+    const table = {
+      columns: ["a", "b"],
+      rows: [
+        [1, "x"],
+        ["NaN", null],
+      ],
+    };
+    const at = { time: 2 };
+    for (const item of [
+      kept(
+        { kind: "image", name: "digits/first", step: 4, width: 10, height: 4, caption: "of a test", ...at },
+        "a picture",
+      ),
+      kept({ kind: "audio", name: "voice", step: 2, ...at }, "a sound"),
+      kept({ kind: "histogram", name: "weights", step: 4, data: histogram, ...at }),
+      kept({ kind: "table", name: "pairs", step: 4, data: table, ...at }),
+      kept({ kind: "text", name: "said", step: 5, data: "There she blows!", ...at }),
+    ])
+      logger.media!(item);
+    expect(readFileSync(join(folder, ...offline, "run-12345678.wandb")).toString("hex")).toBe(
+      golden("media"),
+    );
+    const [image] = readdirSync(join(folder, ...offline, "files", "media", "images", "digits"));
+    expect(read(...offline, "files", "media", "images", "digits", image!)).toBe("a picture");
+    const [kind] = readdirSync(join(folder, ...offline, "files", "media", "table"));
+    expect(read(...offline, "files", "media", "table", kind!)).toBe(
+      '{"columns":["a","b"],"data":[[1,"x"],["NaN",null]]}',
+    );
+  });
 
   test("writes byte for byte what W&B writes offline, records longer than a block included", () => {
     vi.useFakeTimers({ now: 1_700_000_000_250 });
@@ -109,8 +187,7 @@ describe("the Weights & Biases logger", () => {
     logger.status("interrupted");
     logger.status("failed");
     vi.useRealTimers();
-    const file = ["wandb", "offline-run-20231114_221320-12345678", "run-12345678.wandb"];
-    expect(readFileSync(join(folder, ...file)).toString("hex")).toBe(golden());
+    expect(readFileSync(join(folder, ...offline, "run-12345678.wandb")).toString("hex")).toBe(golden("run"));
   });
 });
 
@@ -142,6 +219,22 @@ describe("the MLflow logger", () => {
     logger.status("finished");
     expect(at(id, "meta.yaml")).toMatch(/status: 3\n/);
     expect(at(id, "meta.yaml")).toMatch(/end_time: \d{13}\n/);
+  });
+});
+
+describe("the MLflow logger, of media", () => {
+  test("keeps them as artifacts", () => {
+    const logger = mlflowLogger({ folder: join(folder, "mlruns") });
+    logger.start(run());
+    logger.media!(kept({ kind: "image", name: "a/b", step: 3, file: "media/image/x.png" }, "a picture"));
+    logger.media!(kept({ kind: "table", name: "t", step: 4, data: { columns: ["a"], rows: [[1]] } }));
+    logger.media!(kept({ kind: "text", name: "t", step: 5, data: "said" }));
+    logger.media!(kept({ kind: "histogram", name: "h", step: 5, data: histogram }));
+    const at = ["mlruns", "0", "12345678123412341234123456789abc", "artifacts"];
+    expect(read(...at, "image", "a_b-00000003-0.png")).toBe("a picture");
+    expect(read(...at, "table", "t-00000004-1.json")).toBe('{"columns":["a"],"data":[[1]]}');
+    expect(read(...at, "text", "t-00000005-2.txt")).toBe("said");
+    expect(JSON.parse(read(...at, "histogram", "h-00000005-3.json"))).toEqual(histogram);
   });
 });
 
