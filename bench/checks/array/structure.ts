@@ -114,7 +114,7 @@ const order: Check[] = [
       [a.median(x), [3]],
       [a.quantile(x.astype("float32"), 0.25), [2]],
       [a.searchSorted(a.tensor([1, 2, 2, 3]), a.tensor([0, 2, 4])), [0, 1, 4]],
-      [a.bincount(a.tensor([1, 1, 3]), 5), [0, 2, 0, 1, 0]],
+      [a.bincount(a.tensor([1, 1, 3], { dtype: "int32" }), 5), [0, 2, 0, 1, 0]],
     ];
   }),
 ];
@@ -203,7 +203,10 @@ const indexing: Check[] = [
         ]),
         build([10, 12], ([i, j]) => (i! > 0 && j! < 10 ? at(i! - 1, j!) : 0)),
       ],
-      [a.dynamicSlice(t, [a.tensor(5), a.tensor(20)], [3, 4]), build([3, 4], ([i, j]) => at(5 + i!, 6 + j!))],
+      [
+        a.dynamicSlice(t, [a.scalar(5, "int32"), a.scalar(20, "int32")], [3, 4]),
+        build([3, 4], ([i, j]) => at(5 + i!, 6 + j!)),
+      ],
       [a.concatenate([t, t], 1), build([9, 20], ([i, j]) => at(i!, j! % 10))],
     ];
   }),
@@ -307,8 +310,7 @@ const control: Check[] = [
         const next = h.mul(weight).add(x).tanh();
         return [next, next];
       };
-    const run = (weight: Tensor, inputs: Tensor): Tensor =>
-      a.scan(step(weight), a.tensor(0).astype("float32"), inputs)[1];
+    const run = (weight: Tensor, inputs: Tensor): Tensor => a.scan(step(weight), a.tensor(0), inputs)[1];
     const loss = (weight: Tensor, inputs: Tensor): Tensor => run(weight, inputs).square().sum();
     const remade = (weight: Tensor, inputs: Tensor): Tensor => a.remat(loss)(weight, inputs);
     const weight = a.tensor(w);
@@ -332,10 +334,10 @@ const control: Check[] = [
           a.where(n.mod(2).equal(0), n.floorDiv(2), n.mul(3).add(1)),
           count.add(1),
         ],
-        [start, a.tensor(0)],
+        [start, a.scalar(0, "int32")],
       )[1];
     return [
-      [collatz(a.tensor(27)), [steps(27)]],
+      [collatz(a.scalar(27, "int32")), [steps(27)]],
       [a.vmap(collatz)(a.arange(1, 30)), Array.from({ length: 29 }, (_, i) => steps(i + 1))],
     ];
   }),
@@ -355,8 +357,8 @@ const control: Check[] = [
       [a.vmap(f)(xs), [-6, 0.25, 9]],
       [a.vmap(a.grad(f))(xs), [3, 1, 6]],
       [f(a.tensor(2.5)), [6.25]],
-      [a.vmap(g)(a.tensor([0, 1, 2]), xs), [-2, 0.25, Math.exp(3)]],
-      [a.grad((x: Tensor) => g(a.tensor(2), x))(a.tensor(0.5)), [Math.exp(0.5)]],
+      [a.vmap(g)(a.tensor([0, 1, 2], { dtype: "int32" }), xs), [-2, 0.25, Math.exp(3)]],
+      [a.grad((x: Tensor) => g(a.scalar(2, "int32"), x))(a.tensor(0.5)), [Math.exp(0.5)]],
       [a.grad(power)(a.tensor(1.5)), [5 * 1.5 ** 4]],
     ];
   }),

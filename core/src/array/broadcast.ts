@@ -133,7 +133,7 @@ export function keep(reduced: Tensor, shape: Shape, axes: readonly number[]): Te
   );
 }
 
-/** An array of `shape` filled with `value`. */
+/** An array of `shape` filled with `value`: of numbers float32, of booleans bool, of bigints int32, unless told otherwise. */
 export function full(shape: Shape, value: Scalar | Tensor, options: CreationOptions = {}): Tensor {
   checkShape("full", shape);
   const x = value instanceof Tensor ? value : scalar(value, options.dtype ?? defaultDType(value));
@@ -142,10 +142,10 @@ export function full(shape: Shape, value: Scalar | Tensor, options: CreationOpti
   return broadcastInDim(x, shape, []);
 }
 
-/** The dtype that a lone JavaScript scalar takes. */
+/** The dtype that a lone JavaScript scalar takes: it does not depend on the value, for 1.0 is 1 in JavaScript. */
 export function defaultDType(value: Scalar): DType {
   if (typeof value === "boolean") return "bool";
-  return typeof value === "bigint" || Number.isInteger(value) ? "int32" : "float32";
+  return typeof value === "bigint" ? "int32" : "float32";
 }
 
 /** Zeros; float32 unless told otherwise. */

@@ -18,7 +18,7 @@ import {
 } from "./hostdata.js";
 import { checkDType, checkShape, sizeOf } from "./shapes.js";
 import { reshape } from "./shaping.js";
-import { Tensor } from "./tensor.js";
+import type { Tensor } from "./tensor.js";
 
 export type Scalar = number | bigint | boolean;
 
@@ -93,8 +93,9 @@ export interface CreationOptions {
 }
 
 /**
- * A Tensor from a number, nested arrays or a typed array. The default dtype is float32 for numbers with a fraction, int32 for integers,
- * bool for booleans, and a typed array's own. Complex tensors are made of real numbers here, and of pairs with `complex()`.
+ * A Tensor from a number, nested arrays or a typed array. The default dtype is float32 for numbers, whole ones too (JavaScript cannot write
+ * 1.0), bool for booleans, and a typed array's own: indices and tokens need `{ dtype: "int32" }` or an Int32Array. Complex tensors are made of
+ * real numbers here, and of pairs with `complex()`.
  *
  * @param shape - the shape of the elements; default that of the nested arrays, or one dimension
  * @throws DTypeError for a number that the integer type does not have
@@ -145,11 +146,6 @@ export function fromBytes(
 ): Tensor {
   checkDType("tensor", dtype);
   return bind(hostArray as Op<HostArray>, [], { aval: { shape: [...shape], dtype }, bytes, tag, placement });
-}
-
-/** Numbers and arrays to Tensors; Tensors as they are. */
-export function asTensor(x: Tensor | Nested | TypedArray): Tensor {
-  return x instanceof Tensor ? x : tensor(x);
 }
 
 const iotaPrimitive: Op<{ shape: Shape; dtype: DType; axis: number }> = {

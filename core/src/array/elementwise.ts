@@ -9,19 +9,20 @@ import {
   itemSize,
   promoteTypes,
 } from "../graph/dtype.js";
-import { DTypeError } from "../graph/errors.js";
+import { ArgumentError, DTypeError } from "../graph/errors.js";
 import { functionType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
 import { imag, magnitude, real } from "./complex.js";
 import { constant, literal, type Scalar, scalar, tensor } from "./creation.js";
 import { isContinuous, type OperationName, ops } from "./elementwise-primitives.js";
-import { decode, encode, limits, type Nested } from "./hostdata.js";
+import { AWAIT, described, isPromise } from "./given.js";
+import { decode, encode, flattenNested, limits, type Nested, type TypedArray } from "./hostdata.js";
 import { check, oncePerElement } from "./kinds.js";
 import { broadcastShapes, checkDType } from "./shapes.js";
 import { Tensor } from "./tensor.js";
 
-/** What operations take beside Tensors: numbers and booleans (weakly typed) and nested arrays. */
+/** What operations take beside Tensors: numbers, booleans and nested arrays of them, which take the Tensor's type where it has them. */
 export type TensorLike = Tensor | Scalar | readonly Nested[];
 
 type None = Record<string, never>;
@@ -31,30 +32,54 @@ export function uniform(inputs: readonly Tensor[], batched: readonly boolean[], 
   return inputs.map((x, i) => (batched[i] ? x : addBatchAxis(x, size)));
 }
 
-/** Whether `x` takes its type from the operand beside it. */
-function isWeak(x: TensorLike): x is Scalar {
+/** Whether `x` is a lone number or boolean. */
+function isScalar(x: unknown): x is Scalar {
   return typeof x === "number" || typeof x === "bigint" || typeof x === "boolean";
 }
 
-/** The type of a weak scalar beside a tensor of `dtype`: the tensor's, but for fractions beside integers and numbers beside bools. */
-function weakDType(value: Scalar, dtype: DType): DType {
-  if (typeof value === "boolean") return dtype;
-  if (isDifferentiable(dtype)) return dtype;
-  if (typeof value === "number" && !Number.isInteger(value)) return "float32";
+/** Numbers written down: what takes its type from the operand beside it. */
+interface Weak {
+  readonly dtype: DType;
+  /** Whether an integer type has them. */
+  readonly whole: boolean;
+  as(dtype: DType): Tensor;
+}
+
+function weak(operation: string, x: unknown): Weak {
+  if (isScalar(x)) {
+    const whole = typeof x !== "number" || Number.isInteger(x);
+    return { dtype: defaultDType(x), whole, as: (dtype) => scalar(x, dtype) };
+  }
+  if (!Array.isArray(x)) {
+    throw new ArgumentError(
+      `${operation}: an operand is ${described(x)}`,
+      isPromise(x)
+        ? AWAIT
+        : x === undefined
+          ? "give all operands: a Tensor, a number, a boolean or nested arrays for each"
+          : "operands are Tensors, numbers, booleans and nested arrays of them",
+    );
+  }
+  const { dtype, elements } = flattenNested(x as Nested);
+  return { dtype, whole: elements.every(Number.isInteger), as: (dtype) => tensor(x as Nested, { dtype }) };
+}
+
+/** The type of numbers beside a tensor of `dtype`: the tensor's, but for fractions beside integers and numbers beside bools. */
+function weakDType({ dtype: own, whole }: Weak, dtype: DType): DType {
+  if (own === "bool" || isDifferentiable(dtype)) return dtype;
+  if (!whole) return "float32";
   return dtype === "bool" ? "int32" : dtype;
 }
 
 /** Brings operands to one type and one shape. */
 export function promote(operation: string, ...operands: readonly TensorLike[]): Tensor[] {
-  const strong = operands.map((x) => (isWeak(x) ? x : x instanceof Tensor ? x : tensor(x as Nested)));
-  let dtype: DType | undefined;
-  for (const x of strong)
-    if (!isWeak(x)) dtype = dtype === undefined ? x.dtype : promoteTypes(dtype, x.dtype);
-  for (const x of strong) {
-    if (isWeak(x)) dtype = dtype === undefined ? defaultDType(x) : weakDType(x, dtype);
-  }
-  const target = dtype!;
-  const tensors = strong.map((x) => (isWeak(x) ? scalar(x, target) : cast(x, target)));
+  const given = operands.map((x) =>
+    x instanceof Tensor ? x : ArrayBuffer.isView(x) ? tensor(x as unknown as TypedArray) : weak(operation, x),
+  );
+  const strong = given.filter((x) => x instanceof Tensor);
+  let dtype = (strong.length > 0 ? strong : given).map((x) => x.dtype).reduce(promoteTypes);
+  if (strong.length > 0) for (const x of given) if (!(x instanceof Tensor)) dtype = weakDType(x, dtype);
+  const tensors = given.map((x) => (x instanceof Tensor ? cast(x, dtype) : x.as(dtype)));
   const shape = broadcastShapes(operation, ...tensors.map((x) => x.shape));
   return tensors.map((x) => broadcastTo(x, shape));
 }
@@ -171,7 +196,7 @@ export function rem(x: TensorLike, y: TensorLike): Tensor {
 
 /** Whether a divisor is known while tracing not to be 0. */
 function isNonzero(y: TensorLike): boolean {
-  if (!(y instanceof Tensor)) return isWeak(y) && Number(y) !== 0;
+  if (!(y instanceof Tensor)) return isScalar(y) && Number(y) !== 0;
   return y.node.primitive === (constant as unknown) && Number(y.node.attributes.value) !== 0;
 }
 
@@ -216,7 +241,7 @@ export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
 /** The remainder with the divisor's sign, as Python's %; of an integer by 0 it is 0. */
 export function mod(x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("mod", x, y) as [Tensor, Tensor];
-  const r = rem(a, isNonzero(y) && isWeak(y) ? y : b);
+  const r = rem(a, isNonzero(y) && isScalar(y) ? y : b);
   if (isUnsigned(a.dtype)) return r;
   return where(and(notEqual(r, 0), notEqual(less(r, 0), less(b, 0))), add(r, b), r);
 }
@@ -379,11 +404,7 @@ const selectPrimitive: Op<None> = {
 /** Elements of `x` where `condition` holds, else of `y`; broadcasts all three. */
 export function where(condition: TensorLike, x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("where", x, y) as [Tensor, Tensor];
-  const c = isWeak(condition)
-    ? scalar(condition, "bool")
-    : condition instanceof Tensor
-      ? condition
-      : tensor(condition as Nested);
+  const c = condition instanceof Tensor ? condition : cast(promote("where", condition)[0]!, "bool");
   const shape = broadcastShapes("where", c.shape, a.shape);
   return bind(selectPrimitive, [broadcastTo(c, shape), broadcastTo(a, shape), broadcastTo(b, shape)], {});
 }

@@ -2,6 +2,7 @@
 import { type DType, isComplex, isInteger, isUnsigned } from "../graph/dtype.js";
 import { DTypeError, ShapeError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
+import { AWAIT, described, isPromise } from "./given.js";
 
 export type TypedArray =
   | Float32Array
@@ -35,7 +36,7 @@ export function dtypeOf(data: TypedArray): DType {
   );
 }
 
-/** Shape, default dtype (float32 for numbers with a fraction, int32 for integers, bool) and elements of nested arrays. */
+/** Shape, default dtype (float32 for numbers, whole ones too, since JavaScript cannot write 1.0; bool for booleans) and elements of nested arrays. */
 export function flattenNested(value: Nested): { shape: number[]; dtype: DType; elements: number[] } {
   const shape: number[] = [];
   for (let v: Nested = value; Array.isArray(v); v = v[0] as Nested) {
@@ -57,14 +58,13 @@ export function flattenNested(value: Nested): { shape: number[]; dtype: DType; e
     }
     if (axis !== shape.length) throw new ShapeError("ragged nested array: a number where others have arrays");
     if (typeof v === "number") {
-      if (!Number.isInteger(v)) dtype = "float32";
-      else if (dtype === "bool") dtype = "int32";
+      dtype = "float32";
     } else if (typeof v !== "boolean") {
-      const what =
-        typeof v === "string" ? JSON.stringify(v) : typeof v === "bigint" ? `${v}n` : String(v as unknown);
       throw new DTypeError(
-        `an array element is ${what}`,
-        "use numbers or booleans; join Tensors with stack(), and 64-bit integers in a BigInt64Array",
+        `an array element is ${described(v)}`,
+        isPromise(v)
+          ? AWAIT
+          : "use numbers or booleans; join Tensors with stack(), and 64-bit integers in a BigInt64Array",
       );
     }
     elements.push(Number(v));

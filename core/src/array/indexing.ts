@@ -7,6 +7,7 @@ import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, zerosLike } from "./broadcast.js";
 import { iota, scalar } from "./creation.js";
 import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
+import { INTEGERS } from "./given.js";
 import { concatenate } from "./joining.js";
 import { broadcastShapes, checkShape, normalizeAxis, sizeOf } from "./shapes.js";
 import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
@@ -136,7 +137,7 @@ function places(starts: readonly TensorLike[]): Tensor[] {
   const given = starts.map((s) => {
     const t = s instanceof Tensor ? s : scalar(s as number, "int32");
     if (!isInteger(t.dtype) || t.ndim !== 0)
-      throw new DTypeError(`a start index is ${t}`, "use integer scalars");
+      throw new DTypeError(`a start index is ${t}`, t.ndim === 0 ? INTEGERS : "use integer scalars");
     return wide(t);
   });
   const [first, ...rest] = given;
@@ -144,7 +145,7 @@ function places(starts: readonly TensorLike[]): Tensor[] {
 }
 
 /** Indices in a type that can count the elements of any axis. */
-function wide(indices: Tensor): Tensor {
+export function wide(indices: Tensor): Tensor {
   return itemSize(indices.dtype) < 4 ? cast(indices, "int32") : indices;
 }
 
@@ -403,12 +404,18 @@ export function scatter(x: Tensor, indices: Tensor, updates: Tensor, dimensions:
   return bind(scatterPrimitive, [x, indices, values], dimensions);
 }
 
+/** Indices as a Tensor of integers; numbers written down count as such. */
+export function integerIndices(operation: string, indices: TensorLike): Tensor {
+  const [given] = promote(operation, indices) as [Tensor];
+  const written = !(indices instanceof Tensor) && given.dtype !== "bool";
+  const t = written ? promote(operation, scalar(0, "int32"), indices)[1]! : given;
+  if (!isInteger(t.dtype)) throw new DTypeError(`${operation}: indices are ${t}`, INTEGERS);
+  return t;
+}
+
 /** Integer indices, negative ones counted from the end. */
 export function wrapIndices(operation: string, indices: TensorLike, length: number): Tensor {
-  const [t] = promote(operation, indices) as [Tensor];
-  if (!isInteger(t.dtype))
-    throw new DTypeError(`${operation}: indices are ${t.dtype}`, 'convert them with .astype("int32")');
-  const at = wide(t);
+  const at = wide(integerIndices(operation, indices));
   return isUnsigned(at.dtype) ? at : where(less(at, 0), add(at, length), at);
 }
 

@@ -4,6 +4,7 @@ import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { broadcastTo, zerosLike } from "./broadcast.js";
 import { iota } from "./creation.js";
 import { and, cast, greaterEqual, less, promote, type TensorLike, where } from "./elementwise.js";
+import { INTEGERS } from "./given.js";
 import {
   checkReadable,
   gather,
@@ -44,7 +45,7 @@ function splitSpecs(x: Tensor, specs: readonly PlaceSpec[]): Split {
       if (!isInteger(spec.dtype))
         throw new DTypeError(
           `at: an index is ${spec}`,
-          'convert it with .astype("int32"), or select with where()',
+          spec.dtype === "bool" ? "select with where()" : INTEGERS,
         );
       axes.push(axis);
       arrays.push(spec);

@@ -32,6 +32,7 @@ import {
   uniform as uniformBatch,
   xor,
 } from "./elementwise.js";
+import { described, INTEGERS } from "./given.js";
 import { decode, encode, limits } from "./hostdata.js";
 import { take } from "./indexing.js";
 import { stack } from "./joining.js";
@@ -157,6 +158,8 @@ export function splitKeys(k: Key | number, count = 2): Key[] {
 /** A key that depends on `data` (a 32-bit integer or integer scalar Tensor) too. Equal to `jax.random.fold_in`. */
 export function foldIn(k: Key | number, data: number | Tensor): Key {
   const base = asKey(k);
+  if (data instanceof Tensor ? !isInteger(data.dtype) || data.ndim !== 0 : !Number.isInteger(data))
+    throw new ArgumentError(`foldIn of ${described(data)}`, `give an integer scalar: ${INTEGERS}`);
   const low = data instanceof Tensor ? cast(data, "uint32") : scalar(data >>> 0, "uint32");
   const [a, b] = bindAll(
     threefryPrimitive,

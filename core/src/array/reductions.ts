@@ -1,5 +1,5 @@
 /** Reductions along axes other than sums (broadcast.ts), and what is built from them. */
-import { type DType, isComplex, isFloat } from "../graph/dtype.js";
+import { type DType, isComplex, isFloat, isInteger, itemSize } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType, tensorType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
@@ -20,8 +20,9 @@ import {
   sub,
   where,
 } from "./elementwise.js";
+import { INTEGERS } from "./given.js";
 import { limits } from "./hostdata.js";
-import { normalizeAxes, normalizeAxis, sizeOf } from "./shapes.js";
+import { checkShape, normalizeAxes, normalizeAxis, sizeOf } from "./shapes.js";
 import { inverse, reshape, squeeze, transpose } from "./shaping.js";
 import { floating } from "./smooth.js";
 import type { Tensor } from "./tensor.js";
@@ -314,11 +315,16 @@ export function norm(x: Tensor, axes?: AxesArgument, { keepDims = false }: Reduc
 
 /** One for the index in `indices`, zero elsewhere, along a new last axis of `classes`. */
 export function oneHot(indices: Tensor, classes: number, { dtype = "float32" as DType } = {}): Tensor {
-  const shape = [...indices.shape, classes];
+  if (!isInteger(indices.dtype))
+    throw new DTypeError(`oneHot of ${indices}`, `it takes integers: ${INTEGERS}`);
+  checkShape("oneHot", [classes]);
+  // Classes may be more than a narrow type can count.
+  const at = itemSize(indices.dtype) < 4 ? cast(indices, "int32") : indices;
+  const shape = [...at.shape, classes];
   const expanded = broadcastInDim(
-    indices,
+    at,
     shape,
-    indices.shape.map((_, i) => i),
+    at.shape.map((_, i) => i),
   );
-  return cast(equal(iota(shape, indices.ndim, { dtype: indices.dtype }), expanded), dtype);
+  return cast(equal(iota(shape, at.ndim, { dtype: at.dtype }), expanded), dtype);
 }

@@ -21,6 +21,7 @@ import {
   uniform,
   where,
 } from "./elementwise.js";
+import { INTEGERS } from "./given.js";
 import { take, takeAlongAxis } from "./indexing.js";
 import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
@@ -210,7 +211,7 @@ export function searchSorted(
 
 /** How often each of 0 … `length` - 1 is in the integers `x`; others are not counted. */
 export function bincount(x: Tensor, length: number): Tensor {
-  if (!isInteger(x.dtype)) throw new DTypeError(`bincount of ${x}`, "it counts integers");
+  if (!isInteger(x.dtype)) throw new DTypeError(`bincount of ${x}`, `it counts integers: ${INTEGERS}`);
   const flat = where(less(flatten(x), 0), length, cast(flatten(x), "int32"));
   const counts = zerosLike({ shape: [length], dtype: "int32" });
   return scatterAlongAxis(counts, flat, onesLike({ shape: flat.shape, dtype: "int32" }), {

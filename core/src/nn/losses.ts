@@ -4,6 +4,7 @@ import { broadcastTo, ones, sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
 import { add, cast, div, equal, exp, mul, neg, square, sub, tanh, where } from "../array/elementwise.js";
+import { INTEGERS } from "../array/given.js";
 import { limits } from "../array/hostdata.js";
 import { logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
@@ -79,7 +80,7 @@ function checkSmoothing(loss: string, smoothing = 0): number {
 
 function checkTargets(loss: string, targets: Tensor): void {
   if (!isInteger(targets.dtype))
-    throw new DTypeError(`${loss}: targets are ${targets.dtype}`, 'give classes, integers: .astype("int32")');
+    throw new DTypeError(`${loss}: targets are ${targets.dtype}`, `give classes, integers: ${INTEGERS}`);
 }
 
 /** [..., classes]: whether the class is the target. */

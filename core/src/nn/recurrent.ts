@@ -3,6 +3,7 @@ import { sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
 import { add, cast, less, mul, sigmoid, stopGradient, sub, tanh, where } from "../array/elementwise.js";
+import { INTEGERS } from "../array/given.js";
 import { slice } from "../array/indexing.js";
 import { concatenate, split, stack } from "../array/joining.js";
 import { foldIn, type Key } from "../array/random.js";
@@ -191,7 +192,10 @@ abstract class Recurrent<Names extends string> extends Module {
       throw new ArgumentError(`${name}: lengths and a mask`, "give one of them");
     if (lengths !== undefined) {
       if (!isInteger(lengths.dtype))
-        throw new DTypeError(`${name}: lengths are ${lengths.dtype}`, "give numbers of times, integers");
+        throw new DTypeError(
+          `${name}: lengths are ${lengths.dtype}`,
+          `give numbers of times, integers: ${INTEGERS}`,
+        );
       if (show(lengths) !== `[${batch}]`)
         throw new ShapeError(`${name}: lengths ${show(lengths)} for ${batch} rows`, "give one for each row");
       return less(iota([time!, batch!, 1], 0, { dtype: lengths.dtype }), expandDims(lengths, [0, 2]));

@@ -44,7 +44,7 @@ export function relativeBucket(relative: Tensor, options: RelativeBuckets = {}):
   const steps = mul(log(ratio), (each - exact) / Math.log(maxDistance / exact));
   const far = minimum(add(cast(steps, "int32"), exact), each - 1);
   const bucket = where(less(distance, exact), cast(distance, "int32"), far);
-  return bidirectional ? add(bucket, where(less(0, relative), each, 0)) : bucket;
+  return bidirectional ? add(bucket, mul(cast(less(0, relative), "int32"), each)) : bucket;
 }
 
 export interface RelativeBiasOptions extends RelativeBuckets {

@@ -3,6 +3,8 @@ import { bindAll, type Op, placeholder } from "../array/bind.js";
 import { broadcastInDim, differentiable, zerosLike } from "../array/broadcast.js";
 import { scalar } from "../array/creation.js";
 import { cast, clip, equal, where } from "../array/elementwise.js";
+import { INTEGERS } from "../array/given.js";
+import { wide } from "../array/indexing.js";
 import type { Tensor } from "../array/tensor.js";
 import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
@@ -124,7 +126,7 @@ function choose<A extends unknown[], R>(
   if (functions.length === 0) throw new ArgumentError(`${transform} of no branches`);
 
   if (!isInteger(index.dtype) || index.ndim !== 0)
-    throw new DTypeError(`${transform}: the index is ${index}`, "give an integer scalar");
+    throw new DTypeError(`${transform}: the index is ${index}`, `give an integer scalar: ${INTEGERS}`);
   const slots: Update[] = [];
   const traced = functions.map((f) =>
     closure(
@@ -175,6 +177,6 @@ function choose<A extends unknown[], R>(
   if (first.outputs.length === 0) return first.result.rebuild([]) as R;
   const captured = [...new Set(traced.flatMap((t) => t.captured))];
   const branches = traced.map((t) => ({ parameters: captured, outputs: t.outputs }));
-  const at = clip(cast(index, "int32"), 0, branches.length - 1);
+  const at = cast(clip(wide(index), 0, branches.length - 1), "int32");
   return first.result.rebuild(bindAll(switchPrimitive, [at, ...captured], { branches })) as R;
 }

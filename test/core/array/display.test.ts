@@ -48,7 +48,7 @@ it("brings only the corners of a large tensor from the device", async () => {
 it("shows a table in HTML", async () => {
   const html = (await show(a.tensor([[1, 2]])))["text/html"]!;
   expect(html.replaceAll(/ style="[^"]*"/g, "")).toBe(
-    "<div><table><tbody><tr><td>1</td><td>2</td></tr></tbody></table><small>int32[1, 2] on cpu</small></div>",
+    "<div><table><tbody><tr><td>1</td><td>2</td></tr></tbody></table><small>float32[1, 2] on cpu</small></div>",
   );
 });
 

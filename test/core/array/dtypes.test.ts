@@ -1,3 +1,4 @@
+import type { Tensor } from "aronnax";
 import * as a from "aronnax";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -16,6 +17,62 @@ import { checkProperties } from "../../oracle/properties.js";
 
 const real = dtypes.filter((dtype) => !isComplex(dtype));
 const wide = (...list: readonly DType[]): boolean => list.some((d) => d.endsWith("64") && d !== "complex64");
+
+describe("the type of numbers written down", () => {
+  const ids = Int32Array.of(1, 2);
+  it.each<[string, () => Tensor, DType]>([
+    ["whole numbers", () => a.tensor([1.0, 2.0]), "float32"],
+    ["fractions", () => a.tensor([1.5, 2]), "float32"],
+    ["one number", () => a.tensor(3), "float32"],
+    ["numbers in rows", () => a.tensor([[1], [2]]), "float32"],
+    ["numbers and booleans", () => a.tensor([1, true]), "float32"],
+    ["booleans", () => a.tensor([true, false]), "bool"],
+    ["one boolean", () => a.tensor(true), "bool"],
+    ["nothing", () => a.tensor([]), "float32"],
+    ["integers of a typed array", () => a.tensor(ids), "int32"],
+    ["a dtype", () => a.tensor([1, 2], { dtype: "uint8" }), "uint8"],
+    ["full", () => a.full([2], 1), "float32"],
+    ["full of booleans", () => a.full([2], true), "bool"],
+    ["full of a dtype", () => a.full([2], 1, { dtype: "int32" }), "int32"],
+    ["numbers alone", () => a.add(1, 2), "float32"],
+    ["a choice of numbers", () => a.where(a.tensor([true]), 1, 0), "float32"],
+    ["a choice of booleans", () => a.where(a.tensor([true]), true, false), "bool"],
+    ["a number and a boolean", () => a.maximum(true, 2), "float32"],
+    ["integers and a whole number", () => a.tensor(ids).add(1), "int32"],
+    ["integers and whole numbers", () => a.tensor(ids).add([1, 2]), "int32"],
+    ["integers and a fraction", () => a.tensor(ids).add(0.5), "float32"],
+    ["integers and fractions", () => a.tensor(ids).add([0.5, 2]), "float32"],
+    ["bools and a number", () => a.tensor([true]).add(1), "int32"],
+    ["bfloat16 and numbers", () => a.ones([2], { dtype: "bfloat16" }).mul([1, 2.5]), "bfloat16"],
+    ["integers and a typed array", () => a.tensor(ids).add(Float32Array.of(1, 2) as never), "float32"],
+  ])("%s", (_, make, dtype) => expect(make().dtype).toBe(dtype));
+
+  it("does not follow the data", async () => {
+    expect(await a.tensor([100000.0, 100000.0]).square().sum().item()).toBe(2e10);
+  });
+
+  it("counts indices written down as integers, and refuses others", async () => {
+    const x = a.tensor([10, 20, 30]);
+    expect(await x.take([2, 0]).array()).toEqual([30, 10]);
+    expect(await x.take(-1).item()).toBe(30);
+    const floats = a.tensor([2, 0]);
+    for (const use of [
+      () => x.take(floats),
+      () => x.take([0.5]),
+      () => x.takeAlongAxis(floats, 0),
+      () => a.at(x, floats).get(),
+      () => a.scatterAlongAxis(x, floats, floats),
+      () => a.dynamicSlice(x, [a.tensor(1)], [1]),
+      () => a.bincount(floats, 3),
+      () => a.oneHot(floats, 3),
+      () => a.switchCase(a.tensor(1), [(y: Tensor) => y, (y: Tensor) => y.neg()], x),
+      () => a.random.foldIn(0, a.tensor(1)),
+      () => a.nn.crossEntropy(a.zeros([2, 3]), floats),
+    ]) {
+      expect(use).toThrow(expect.objectContaining({ fix: expect.stringContaining('{ dtype: "int32" }') }));
+    }
+  });
+});
 
 describe("type promotion", () => {
   it("is jax.numpy's for every pair of types", async () => {

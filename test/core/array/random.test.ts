@@ -73,7 +73,7 @@ checkProperties("random numbers", [
   draw(
     "foldIn of a tensor",
     fc.tuple(seeds, fc.nat(1000)).map(([seed, n]) => ({
-      ours: () => random.foldIn(seed, a.tensor(n)),
+      ours: () => random.foldIn(seed, a.tensor(n, { dtype: "int32" })),
       theirs: `jax.random.fold_in(${key(seed)}, jnp.int32(${n}))`,
     })),
   ),

@@ -113,7 +113,7 @@ const mistakes: Record<string, [() => unknown, Expected]> = {
   ],
   "float indices": [
     () => a.take(matrix(2, 2), matrix(1, 1)),
-    { error: a.DTypeError, message: "take: indices are float32", fix: 'astype("int32")' },
+    { error: a.DTypeError, message: "take: indices are Tensor float32[1, 1]", fix: 'astype("int32")' },
   ],
   "an index out of range": [
     () => matrix(2, 3).slice(2),
@@ -173,11 +173,15 @@ const mistakes: Record<string, [() => unknown, Expected]> = {
     { error: a.DTypeError, message: "grad: the function returned Tensor int32[]" },
   ],
   "a gradient with respect to integers": [
-    () => a.grad((x: Tensor) => x.sum())(a.tensor([1, 2])),
+    () => a.grad((x: Tensor) => x.sum())(a.tensor([1, 2], { dtype: "int32" })),
     { error: a.DTypeError, message: "argument 0 is Tensor int32[2]", fix: "floating-point" },
   ],
   "a gradient with respect to an integer in a tree": [
-    () => a.grad((t: { w: Tensor; n: Tensor }) => t.w.sum())({ w: matrix(1, 1), n: a.tensor([1]) }),
+    () =>
+      a.grad((t: { w: Tensor; n: Tensor }) => t.w.sum())({
+        w: matrix(1, 1),
+        n: a.tensor([1], { dtype: "int32" }),
+      }),
     { error: a.DTypeError, message: '"n" of argument 0 is Tensor int32[1]' },
   ],
   "a gradient with respect to nothing": [

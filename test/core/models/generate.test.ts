@@ -22,6 +22,8 @@ vi.setConfig({ testTimeout: 180_000 });
 // Nothing ends a text but its length, unless a test says so.
 const endless = { tokenizer, stopIds: [] };
 
+const integer = (ids: number | number[]): Tensor => tensor(ids, { dtype: "int32" });
+
 const longest = 16;
 
 /** One step without a cache: `window` [1, longest] is filled up on the right, where a causal model does not look. */
@@ -52,8 +54,8 @@ async function uncached(
     if (ids.length - from > context) from = ids.length - Math.ceil(context / 2);
     const window = new Int32Array(longest);
     window.set(ids.slice(from));
-    const draw = { key: random.key(seed), rows: tensor([row]), step: tensor(made) };
-    const last = tensor(ids.length - from - 1);
+    const draw = { key: random.key(seed), rows: integer([row]), step: integer(made) };
+    const last = integer(ids.length - from - 1);
     const result = step(of, tensor(window, { shape: [1, longest] }), last, sampling, draw, seen);
     seen = result.seen;
     const [id] = (await result.next.array()) as [number];

@@ -64,7 +64,10 @@ describe("drawing", () => {
     const row = tensor(Array.from({ length: draws }, () => reference.logits[0]!));
     const rows = tensor(Int32Array.from({ length: draws }, (_, i) => i));
     const key = tensor(Uint32Array.of(0, 7));
-    const ids = Array.from(await nextTokens(row, sampling, { key, rows, step: tensor(3) }).data(), Number);
+    const ids = Array.from(
+      await nextTokens(row, sampling, { key, rows, step: tensor(3, { dtype: "int32" }) }).data(),
+      Number,
+    );
     const [expected] = (await llm
       .filteredLogits(row.slice([0, 1]), sampling)
       .softmax()
@@ -82,7 +85,7 @@ describe("drawing", () => {
       const drawn = nextTokens(x, samplingOf({ temperature: 3 }), {
         key,
         rows: tensor(Int32Array.from(rows)),
-        step: tensor(step),
+        step: tensor(step, { dtype: "int32" }),
       });
       return Array.from(await drawn.data(), Number);
     };
@@ -95,7 +98,11 @@ describe("drawing", () => {
 
   it("leaves out the end of a padded vocabulary", async () => {
     const x = tensor([[1, 2, 3, 4]]);
-    const draw = { key: tensor(Uint32Array.of(0, 0)), rows: tensor([0]), step: tensor(0) };
+    const draw = {
+      key: tensor(Uint32Array.of(0, 0)),
+      rows: tensor([0], { dtype: "int32" }),
+      step: tensor(0, { dtype: "int32" }),
+    };
     expect(await nextTokens(x, {}, draw, { vocabulary: 3 }).array()).toEqual([2]);
     expect(await nextTokens(x, {}, draw).array()).toEqual([3]);
   });

@@ -24,7 +24,10 @@ const start = {
 const ones = tree.map((x: Tensor) => x.mul(0).add(1), start);
 
 async function once(optimizer: Optimizer): Promise<number[][]> {
-  const [next] = optimizer.update(ones, optimizer.init(start), start, { step: tensor(0), totalSteps: 1 });
+  const [next] = optimizer.update(ones, optimizer.init(start), start, {
+    step: tensor(0, { dtype: "int32" }),
+    totalSteps: 1,
+  });
   return [await next.embed.weight.data(), await next.up.weight.data()].map((x) => Array.from(x, Number));
 }
 

@@ -35,7 +35,12 @@ async function run(optimizer: Optimizer): Promise<number[]> {
     return { next, nextState };
   });
   for (const [i, g] of gradients.entries()) {
-    const done = update(parameters, state, { weight: tensor(g), bias: tensor(g[0]!) }, tensor(i));
+    const done = update(
+      parameters,
+      state,
+      { weight: tensor(g), bias: tensor(g[0]!) },
+      tensor(i, { dtype: "int32" }),
+    );
     parameters = done.next;
     state = done.nextState;
   }

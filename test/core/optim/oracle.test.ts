@@ -114,7 +114,7 @@ it.each(cases.map((each, i) => [`${each.rule} ${JSON.stringify(each.options)}`, 
       return { next, nextState };
     });
     for (const [t, g] of gradients.entries()) {
-      const done = update(now, state, asTensors(g), tensor(t));
+      const done = update(now, state, asTensors(g), tensor(t, { dtype: "int32" }));
       [now, state] = [done.next, done.nextState];
       for (const [path, values] of Object.entries(oracle()[i]![t]!)) {
         const own = await now[path]!.data();
@@ -133,7 +133,7 @@ it("Newton-Schulz in bfloat16 is near the iterations in float32", async () => {
     const optimizer = muon({ learningRate: 0.02, dtype });
     const start = asTensors(parameters);
     const [next] = optimizer.update(asTensors(gradients[0]!), optimizer.init(start), start, {
-      step: tensor(0),
+      step: tensor(0, { dtype: "int32" }),
       totalSteps: 1,
     });
     after[dtype] = (await next["layers.0.up.weight"]!.sub(

@@ -13,7 +13,7 @@ import {
 import { expect, it } from "vitest";
 
 async function at(schedule: ReturnType<typeof cosine>, step: number, total: number): Promise<number> {
-  return schedule(tensor(step), total).item();
+  return schedule(tensor(step, { dtype: "int32" }), total).item();
 }
 
 it("rises linearly to the peak, falls as half a cosine to a tenth of it, and stays there", async () => {

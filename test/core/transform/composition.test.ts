@@ -24,7 +24,10 @@ const steps: readonly Step[] = [
   [(x) => x.mT, (x) => `${x}.T`],
   [(x, y) => a.einsum("ij,kj->ki", x, y).mul(0.5), (x, y) => `(jnp.einsum("ij,kj->ki", ${x}, ${y}) * 0.5)`],
   [(x, y) => a.where(a.greater(x, y), x.cos(), y), (x, y) => `jnp.where(${x} > ${y}, jnp.cos(${x}), ${y})`],
-  [(x) => a.flip(x, 0).take(a.tensor([2, 0, 1]), 1), (x) => `${x}[::-1][:, jnp.array([2, 0, 1])]`],
+  [
+    (x) => a.flip(x, 0).take(a.tensor([2, 0, 1], { dtype: "int32" }), 1),
+    (x) => `${x}[::-1][:, jnp.array([2, 0, 1])]`,
+  ],
   [
     (x) => x.reshape([9]).reshape([3, 3]).square().add(1).rsqrt(),
     (x) => `lax.rsqrt(jnp.reshape(${x}, (9,)).reshape(3, 3) ** 2 + 1)`,

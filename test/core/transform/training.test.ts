@@ -63,7 +63,7 @@ async function trains(
   const [losses, norms]: [Tensor[], Tensor[]] = [[], []];
   const steps = epochs * batches;
   for (let i = 0; i < steps; i++) {
-    const done = step(p, a.tensor([i % batches]));
+    const done = step(p, a.tensor([i % batches], { dtype: "int32" }));
     losses.push(done.value);
     norms.push(done.norm);
     p = done.p;
