@@ -8,6 +8,7 @@
  * throw is only printed.
  */
 import type { MetricsRow } from "../metrics/index.js";
+import type { RunMedia } from "../metrics/run-media.js";
 import type { Module } from "../nn/module.js";
 
 /** What a callback may see and do. */
@@ -25,6 +26,17 @@ export interface TrainingHandle<M extends Module = Module> {
   log(columns: MetricsRow): void;
   /** Keeps a text (what the model says to a prompt) in the run's `samples.jsonl`, with the same step, and prints it. */
   sample(name: string, text: string): void;
+  /**
+   * Keep images, sounds, videos, histograms, tables and texts with the run, by default of the newest step that has a row: of Tensors (also such
+   * as the next step takes over: they are read when the call returns), typed arrays, or `{ data, shape }`. A disk that fails does not fail the
+   * training; a value of another form throws at once.
+   */
+  image: RunMedia["image"];
+  audio: RunMedia["audio"];
+  video: RunMedia["video"];
+  histogram: RunMedia["histogram"];
+  table: RunMedia["table"];
+  text: RunMedia["text"];
   /** Ends the training at the next step boundary, as finished; the reason is kept with the run. */
   stop(reason: string): void;
 }

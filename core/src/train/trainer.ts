@@ -7,6 +7,7 @@ import { EndOfData } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
+import type { RunMedia } from "../metrics/run-media.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { type Jitted, jit } from "../transform/jit.js";
@@ -402,6 +403,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       if (this.#at.savedStep !== this.#at.step) await this.#save();
       await this.#tellSaved();
     }
+    await run.media.settled();
     const finished = this.#at.step >= this.config.steps;
     const stopped = !finished && this.#stopReason !== undefined;
     run.status(finished || stopped ? "finished" : "interrupted", this.#stopReason);
@@ -740,6 +742,20 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       await emit(this.#callbacks, "onCheckpoint", event, this.#handle);
   }
 
+  get #media(): RunMedia {
+    if (this.#run !== undefined) return this.#run.media;
+    throw new ArgumentError(
+      `the run "${this.config.name}" has not begun: there is none to keep this with`,
+      "call it from onStart on",
+    );
+  }
+
+  #ofStep<O extends object>(options: O): O & { step: number };
+  #ofStep<O extends object>(options: O | undefined): (O & { step: number }) | { step: number };
+  #ofStep(options: object | undefined): object {
+    return { step: this.#recorded, ...options };
+  }
+
   /** What the callbacks get. */
   get #handle(): TrainingHandle<M> {
     const trainer = this;
@@ -763,6 +779,12 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
         console.log(`  ${name}: ${text}`);
         this.#run?.keepSample({ step: this.#recorded, name, text });
       },
+      image: (name, value, options) => this.#media.image(name, value, this.#ofStep(options)),
+      audio: (name, value, options) => this.#media.audio(name, value, this.#ofStep(options)),
+      video: (name, value, options) => this.#media.video(name, value, this.#ofStep(options)),
+      histogram: (name, value, options) => this.#media.histogram(name, value, this.#ofStep(options)),
+      table: (name, value, options) => this.#media.table(name, value, this.#ofStep(options)),
+      text: (name, value, options) => this.#media.text(name, value, this.#ofStep(options)),
       stop: (reason) => {
         this.#stopReason = reason;
       },

@@ -185,3 +185,51 @@ it("see the parameters of the moment, and the average of them", async () => {
   expect(last.valid_loss_average).toBeGreaterThan(0);
   expect(await trainer.validate(2)).toBe(last.valid_loss);
 });
+
+it("keep media with the run, of Tensors that the next step takes over too", async () => {
+  const name = "with-media";
+  const trainer = new Trainer(
+    config({
+      name,
+      steps: 3,
+      callbacks: [
+        {
+          onStep({ step }, training) {
+            if (step === 2) return;
+            training.image("embedding", training.model.model.embedTokens.weight);
+            training.histogram("norm", training.model.model.norm.weight, { bins: 4 });
+            training.text("note", `step ${step}`);
+          },
+          async onEnd(_, training) {
+            training.table(
+              "losses",
+              training.rows.map(({ loss }) => ({ loss: loss! })),
+            );
+          },
+        },
+      ],
+    }),
+  );
+  await trainer.fit();
+  const index = readFileSync(join(folder, name, "media", "index.jsonl"), "utf8")
+    .trim()
+    .split("\n");
+  const lines = index.map(
+    (line) => JSON.parse(line) as { step: number; kind: string; name: string; file?: string },
+  );
+  expect(lines.map(({ step, kind, name: of }) => `${step} ${kind} ${of}`).sort()).toEqual([
+    "1 histogram norm",
+    "1 image embedding",
+    "1 text note",
+    "3 histogram norm",
+    "3 image embedding",
+    "3 table losses",
+    "3 text note",
+  ]);
+  const file = lines.find(({ kind }) => kind === "image")!.file!;
+  expect(
+    readFileSync(join(folder, name, file))
+      .subarray(1, 4)
+      .toString(),
+  ).toBe("PNG");
+});
