@@ -14,7 +14,7 @@ import type { TrainerConfig } from "./config.js";
 import { measured } from "./loss.js";
 import { inFlight } from "./pending.js";
 import { type PlacedBatch, placeBatch } from "./placement.js";
-import type { Held } from "./state.js";
+import type { Held, TrainState } from "./state.js";
 import { forUse, lossOf, type StepOptions, type TrainableModel } from "./step.js";
 
 /** Figures of a batch: numbers [n], and what each is, as JSON. */
@@ -87,8 +87,31 @@ export class Evaluation<M extends TrainableModel, F extends object> {
       totals.add(name, measure, found[at++]!, measure === "mean" ? found[at++] : 1);
   }
 
-  /** The columns of the configuration's own figures, with their names as they are logged. */
-  async measure(model: M, step: number, limit?: number): Promise<Record<string, number>> {
+  /**
+   * A validation as the columns that it logs: loss and metrics of the parameters and of their average, and the configuration's own figures; undefined
+   * without a split, and where it was stopped.
+   */
+  async columns(
+    { state, held, step, model }: { state: TrainState; held: Held; step: number; model: M },
+    limit: number | undefined,
+    stopped: () => boolean,
+  ): Promise<Record<string, number> | undefined> {
+    const { parameters, buffers, average } = state;
+    const found = await this.of({ ...buffers, ...parameters }, held, limit, stopped);
+    if (found === undefined) return undefined;
+    const columns = named(found, "");
+    if (average !== null) {
+      const averaged = await this.of({ ...buffers, ...average }, held, limit, stopped);
+      if (averaged === undefined) return undefined;
+      Object.assign(columns, named(averaged, "_average"));
+    }
+    for (const [name, value] of Object.entries(await this.#measure(model, step, limit)))
+      columns[`valid_${name}`] = value;
+    return columns;
+  }
+
+  /** The configuration's own figures. */
+  async #measure(model: M, step: number, limit?: number): Promise<Record<string, number>> {
     const { validation, data } = this.#config;
     if (validation?.measure === undefined) return {};
     const found = await validation.measure({ model, batches: data!.validation!(limit), step });
@@ -102,6 +125,15 @@ export class Evaluation<M extends TrainableModel, F extends object> {
     }
     return { ...found };
   }
+}
+
+function named(
+  { loss, metrics }: { loss: number; metrics: Readonly<Record<string, number>> },
+  ending: string,
+): Record<string, number> {
+  const columns: Record<string, number> = { [`valid_loss${ending}`]: loss };
+  for (const [name, value] of Object.entries(metrics)) columns[`valid_${name}${ending}`] = value;
+  return columns;
 }
 
 function figuresOf<M extends TrainableModel>(

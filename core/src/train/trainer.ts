@@ -7,12 +7,9 @@ import { EndOfData } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
 import { type MetricsRow, RunWriter } from "../metrics/index.js";
-import type { RunMedia } from "../metrics/run-media.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
-import { type Jitted, jit } from "../transform/jit.js";
-import { flatten } from "../transform/tree.js";
-import { emptyBatch, readBatch } from "./batches.js";
+import { readBatch } from "./batches.js";
 import {
   type CheckpointEvent,
   emit,
@@ -21,18 +18,18 @@ import {
   type TrainingHandle,
 } from "./callbacks.js";
 import { type PartialReport, TrainingCheckpoints } from "./checkpoints.js";
+import { CompiledStep } from "./compiled-step.js";
 import { bestOf, checkConfig, describe, type Settings, type TrainerConfig } from "./config.js";
 import { DivergencePolicy, describeDivergence, TrainingDiverged } from "./divergence.js";
 import { Evaluation } from "./evaluation.js";
-import { requireMemory, stepMemory } from "./memory.js";
+import { handleOf } from "./handle.js";
 import { Meter } from "./meter.js";
 import { type ParallelPlan, planOf } from "./parallel.js";
 import { arriving, inFlight, type Pending } from "./pending.js";
-import { type PlacedBatch, placeBatch } from "./placement.js";
+import { placeBatch } from "./placement.js";
 import { resolvePrecision } from "./precision.js";
 import { Progress } from "./progress.js";
-import type { Held, TrainState } from "./state.js";
-import { type StepOptions, type StepReport, type TrainableModel, update } from "./step.js";
+import type { StepOptions, TrainableModel } from "./step.js";
 import { takePart } from "./underway.js";
 
 /** How a call of `fit` ended: all steps done, by an interrupt or signal, or by a callback. */
@@ -98,9 +95,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
   #saving: Promise<void> = Promise.resolve();
   /** Checkpoints on the disk that the callbacks have not heard of. */
   #saved: CheckpointEvent[] = [];
-  /** Shapes of batches whose steps are compiled, and known to fit into memory. */
-  readonly #known = new Map<string, number>();
-  readonly #train: Jitted<[TrainState, Held, PlacedBatch], [TrainState, StepReport]>;
+  readonly #step: CompiledStep<M>;
   readonly #evaluation: Evaluation<M, F>;
 
   constructor(config: TrainerConfig<M, F>) {
@@ -128,10 +123,11 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       statistics: config.statistics,
       compiler: config.deterministic === true ? { flags: { xla_gpu_deterministic_ops: true } } : undefined,
     };
-    this.#train = jit(
-      (state: TrainState, held: Held, batch: PlacedBatch) => update(state, held, batch, options),
-      { donate: [0], name: "train_step", tag: tagOf, compiler: options.compiler, manyTraces: true },
-    );
+    this.#step = new CompiledStep(options, {
+      accumulate: config.accumulate ?? 1,
+      checkMemory: config.checkMemory ?? true,
+      devices: this.#devices,
+    });
     this.#evaluation = new Evaluation(config, options);
   }
 
@@ -355,7 +351,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       if (interruption.requested) return this.#resultOf("interrupted");
       throw error;
     }
-    await this.#precompile(data);
+    await this.#step.requireAll(this.#at.state!, this.#at.held, data as BatchSource<object>);
     const session = await this.#open();
     try {
       const ended = (): boolean => interruption.requested || this.#stopReason !== undefined;
@@ -374,18 +370,6 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       session.meter.close();
     }
     return this.#resultOf(await this.#close(session));
-  }
-
-  /** Compiles the step for each set of shapes that the data tell beforehand: none is met, and found too large, in the midst of the training. */
-  async #precompile(data: BatchSource<F>): Promise<void> {
-    const sets = (await data.shapes?.()) ?? [];
-    const { accumulate } = this.config;
-    await Promise.all(
-      sets.map((shapes) => {
-        const placed = placeBatch(emptyBatch(shapes), accumulate, this.#plan);
-        return this.#requireMemory(placed, shapes.batchSize);
-      }),
-    );
   }
 
   /** Begins the run, or goes on with it, for steps that are prepared. */
@@ -507,9 +491,9 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     const { steps, validation, checkpoints, accumulate, statistics } = this.config;
     const batch = readBatch(given, this.config as never, call);
     const placed = placeBatch(batch, accumulate, this.#plan);
-    meter.temporaries = await this.#requireMemory(placed, batch.rows);
-    const before = this.#at.moment;
-    const [state, report] = this.#train(before.state, this.#at.held, placed);
+    const { moment: before, held } = this.#at;
+    meter.temporaries = await this.#step.require(before.state, held, placed, batch.rows);
+    const [state, report] = this.#step.run(before.state, held, placed);
     const after = {
       step: before.step + 1,
       counts: added(before.counts, batch.counts),
@@ -573,30 +557,6 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     if (tokens === undefined || time === undefined) return undefined;
     const each = model.flopsPerToken?.(time);
     return each === undefined ? undefined : each * tokens;
-  }
-
-  /**
-   * Compiles the step for batches of these shapes and compares what it needs with the free memory, before it is run for the first time; the bytes of its
-   * temporaries on all devices.
-   */
-  async #requireMemory(batch: PlacedBatch, batchSize: number): Promise<number> {
-    const { key } = flatten(batch);
-    const shapes =
-      key +
-      flatten(batch)
-        .leaves.map((x) => `${x.dtype}[${x.shape}]`)
-        .join();
-    const known = this.#known.get(shapes);
-    if (known !== undefined) return known;
-    const { accumulate = 1, checkMemory = true } = this.config;
-    const { state, held } = this.#at;
-    const info = await this.#train.lower(state!, held, batch).compile();
-    if (checkMemory) {
-      await requireMemory(stepMemory(state!, held, info), { batchSize, accumulate });
-    }
-    const bytes = info.memory.temporaries * this.#devices;
-    this.#known.set(shapes, bytes);
-    return bytes;
   }
 
   /** Waits for a step's figures and logs them; false if the training went back to before it. */
@@ -682,26 +642,12 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     meter.skip();
   }
 
-  /** The columns of a validation; undefined without a split, and where it was stopped. */
-  async #measured(
+  #measured(
     batches: number | undefined,
     stopped: () => boolean,
   ): Promise<Record<string, number> | undefined> {
-    const { parameters, buffers, average } = this.#at.state!;
-    const { held, step } = this.#at;
-    const found = await this.#evaluation.of({ ...buffers, ...parameters }, held, batches, stopped);
-    if (found === undefined) return undefined;
-    const columns: Record<string, number> = { valid_loss: found.loss };
-    for (const [name, value] of Object.entries(found.metrics)) columns[`valid_${name}`] = value;
-    if (average !== null) {
-      const averaged = await this.#evaluation.of({ ...buffers, ...average }, held, batches, stopped);
-      if (averaged === undefined) return undefined;
-      columns.valid_loss_average = averaged.loss;
-      for (const [name, value] of Object.entries(averaged.metrics)) columns[`valid_${name}_average`] = value;
-    }
-    const own = await this.#evaluation.measure(this.model, step, batches);
-    for (const [name, value] of Object.entries(own)) columns[`valid_${name}`] = value;
-    return columns;
+    const { state, held, step, model } = this.#at;
+    return this.#evaluation.columns({ state: state!, held, step, model }, batches, stopped);
   }
 
   /** By what a checkpoint of this step is compared with others: the lowest is best. */
@@ -742,53 +688,15 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       await emit(this.#callbacks, "onCheckpoint", event, this.#handle);
   }
 
-  get #media(): RunMedia {
-    if (this.#run !== undefined) return this.#run.media;
-    throw new ArgumentError(
-      `the run "${this.config.name}" has not begun: there is none to keep this with`,
-      "call it from onStart on",
-    );
-  }
-
-  #ofStep<O extends object>(options: O): O & { step: number };
-  #ofStep<O extends object>(options: O | undefined): (O & { step: number }) | { step: number };
-  #ofStep(options: object | undefined): object {
-    return { step: this.#recorded, ...options };
-  }
-
   /** What the callbacks get. */
   get #handle(): TrainingHandle<M> {
-    const trainer = this;
-    return {
-      name: this.config.name,
-      totalSteps: this.config.steps,
-      get step() {
-        return trainer.#at.step;
-      },
-      get model() {
-        return trainer.model;
-      },
-      get averaged() {
-        return trainer.averaged;
-      },
-      get rows() {
-        return trainer.rows;
-      },
-      log: (columns) => this.#run?.log({ step: this.#recorded, ...columns }),
-      sample: (name, text) => {
-        console.log(`  ${name}: ${text}`);
-        this.#run?.keepSample({ step: this.#recorded, name, text });
-      },
-      image: (name, value, options) => this.#media.image(name, value, this.#ofStep(options)),
-      audio: (name, value, options) => this.#media.audio(name, value, this.#ofStep(options)),
-      video: (name, value, options) => this.#media.video(name, value, this.#ofStep(options)),
-      histogram: (name, value, options) => this.#media.histogram(name, value, this.#ofStep(options)),
-      table: (name, value, options) => this.#media.table(name, value, this.#ofStep(options)),
-      text: (name, value, options) => this.#media.text(name, value, this.#ofStep(options)),
+    return handleOf(this, {
+      run: () => this.#run,
+      recorded: () => this.#recorded,
       stop: (reason) => {
         this.#stopReason = reason;
       },
-    };
+    });
   }
 
   /** A live panel in JupyterLab; elsewhere a line. */
@@ -801,11 +709,6 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       "application/vnd.aronnax.run+json": { version: 1, id: this.#id, name, path },
     };
   }
-}
-
-function tagOf(path: string): "parameter" | "optimizer" | undefined {
-  if (/^0\.(parameters|buffers)/.test(path)) return "parameter";
-  return /^0\.(optimizer|average|watch|scale)/.test(path) ? "optimizer" : undefined;
 }
 
 function added(
