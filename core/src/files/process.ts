@@ -1,21 +1,27 @@
 import { readFileSync } from "node:fs";
 
-/** Whether a process with this id exists on this machine. */
+/** Whether a process with this id runs on this machine. One that has ended, and whose parent has not heard of it yet, does not. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
   }
+  const state = statOf(pid)?.[0];
+  return state !== "Z" && state !== "X";
 }
 
 /** When a process started, in the system's own count; undefined where there is no /proc, or no such process. */
 export function processStart(pid: number): string | undefined {
+  return statOf(pid)?.[19];
+}
+
+/** The fields of a process's `/proc/<pid>/stat` from the third on: its state, ..., the 22nd its start time. */
+function statOf(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The second field, the program's name in brackets, may hold spaces; the start time is field 22.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+    // The second field, the program's name in brackets, may hold spaces.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
   }

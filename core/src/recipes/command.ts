@@ -4,6 +4,7 @@ import * as nodeModule from "node:module";
 import { extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { projectNode, runUnder } from "../files/project-node.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { Trainer, type TrainerConfig } from "../train/index.js";
@@ -39,10 +40,16 @@ export async function trainCommand(args: readonly string[]): Promise<number> {
     console.log(`usage: ${trainUsage}`);
     return values.help ? 0 : 2;
   }
-  const config = await configOf(await loadRecipe(positionals[0]!), values.set, values.resume);
+  const file = positionals[0]!;
+  // A Node that does not run TypeScript gives over to the project's own, which does.
+  if (isTyped(file) && !runsTypeScript()) {
+    const node = projectNode();
+    if (node !== undefined) return runUnder(node);
+  }
+  const config = await configOf(await loadRecipe(file), values.set, values.resume);
   const trainer = new Trainer(config);
   if (values["dry-run"]) {
-    console.log(`${positionals[0]}: ${config.steps} steps of "${config.name}", nothing was started`);
+    console.log(`${file}: ${config.steps} steps of "${config.name}", nothing was started`);
     return 0;
   }
   const stop = new AbortController();
@@ -92,13 +99,16 @@ export async function configOf(recipe: Recipe, sets: readonly string[], resume: 
   return { ...(config as Config), resume: true };
 }
 
+const isTyped = (path: string): boolean => [".ts", ".mts"].includes(extname(path));
+const runsTypeScript = (): boolean => Boolean((process.features as { typescript?: unknown }).typescript);
+
 async function loadRecipe(file: string): Promise<Recipe> {
   const path = resolve(file);
   if (!existsSync(path)) throw new ArgumentError(`there is no ${path}`, "give the path of a recipe file");
-  const typed = [".ts", ".mts"].includes(extname(path));
+  const typed = isTyped(path);
   if (!typed && ![".js", ".mjs"].includes(extname(path)))
     throw new ArgumentError(`${file} is no recipe file`, "give a .ts, .mts, .js or .mjs file");
-  if (typed && !(process.features as { typescript?: unknown }).typescript) {
+  if (typed && !runsTypeScript()) {
     throw new ArgumentError(
       `${file}: this Node (${process.version}) does not run TypeScript`,
       "use Node 22.18 or newer, for example the one of .venv, or write the recipe as .mjs",

@@ -51,10 +51,11 @@ const optionNames: readonly (keyof RecipeOptions<Model>)[] = [
   "model",
 ];
 
-export interface FinetuneOptions<M extends Model> extends RecipeOptions<M> {
+export interface FinetuneOptions<M extends Model> extends Omit<RecipeOptions<M>, "data"> {
   /** What to start from: `await llm.load(folder)`. */
   model: M;
-  data: (shape: BatchShape) => TokenSource;
+  /** A source, whose shape the recipe takes; or a function that makes one of the recipe's shape. */
+  data: TokenSource | ((shape: BatchShape) => TokenSource);
 }
 
 /** Of a recipe: both are always there. */
@@ -149,7 +150,18 @@ function recipe<M extends Model>(name: string, build: () => M, published: Partia
   return {
     pretrain: (options = {}) =>
       trainingOf(`${name}-pretrain`, options.model ?? build(), { ...nemoPretraining, ...published }, options),
-    finetune: (options) => trainingOf(`${name}-finetune`, options.model, nemoFinetuning, options),
+    finetune({ data, ...options }) {
+      if (typeof data === "function")
+        return trainingOf(`${name}-finetune`, options.model, nemoFinetuning, { ...options, data });
+      if (data === undefined)
+        throw new ArgumentError(
+          `${name}: finetune without data`,
+          "give a source of batches, or a function of their shape",
+        );
+      const { batchSize, sequenceLength } = data;
+      const shape = { batchSize, sequenceLength, ...options };
+      return trainingOf(`${name}-finetune`, options.model, nemoFinetuning, { ...shape, data: () => data });
+    },
   };
 }
 

@@ -243,10 +243,6 @@ const rules: Readonly<Record<string, Rule>> = {
       Object.values(x).every((o) => having("", "init", "update").holds(o)),
     fix: "give optimizers by names of parts of the model: { g: adam({ learningRate }), d: adam({ learningRate }) }",
   },
-  step: {
-    holds: (x) => typeof x === "function",
-    fix: "give a function: ({ model, update, key }, batch) => { update(loss); }",
-  },
   references: {
     holds: (x) => typeof x === "object" && x !== null && Object.values(x).every((m) => m instanceof Module),
     fix: "give Modules by name: { base: model }",
@@ -254,6 +250,10 @@ const rules: Readonly<Record<string, Rule>> = {
   flops: { holds: (x) => typeof x === "function", fix: "give a function of a batch" },
   optimizer: having("an optimizer, e.g. adamw({ learningRate: 3e-4 })", "init", "update"),
   steps: count,
+  step: {
+    holds: (x) => typeof x === "function",
+    fix: "give a function: ({ model, update, key }, batch) => { update(loss); }",
+  },
   loss: { holds: (x) => typeof x === "function", fix: "give a function of the model and a batch" },
   precision: {
     holds: (x) => typeof x === "string" || (typeof x === "object" && x !== null),

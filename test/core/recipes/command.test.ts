@@ -54,6 +54,21 @@ function run(node: string, args: string[], before = [command, "train"]) {
 }
 
 describe("aronnax train", () => {
+  it("runs itself again under the project's Node where the one it runs under knows no TypeScript", {
+    timeout: 60_000,
+  }, async () => {
+    const done = run(kernelNode(), [typed, "--dry-run"], ["--no-experimental-strip-types", command, "train"]);
+    expect(await done.ended, done.output()).toBe(0);
+    expect(done.output()).toMatch(/12 steps of "cli", nothing was started/);
+    const broken = run(
+      kernelNode(),
+      [join(folder, "none.ts")],
+      ["--no-experimental-strip-types", command, "train"],
+    );
+    expect(await broken.ended).toBe(1);
+    expect(broken.output()).toMatch(/there is no .*none\.ts/);
+  });
+
   it("trains a recipe in TypeScript with what is set", { timeout: 60_000 }, async () => {
     const done = run(kernelNode(), [
       typed,

@@ -112,3 +112,16 @@ it("refuses options that there are not, and sizes that are none", () => {
 it("refuses an option of a schedule that there is not", () => {
   expect(() => cosine({ peak: 1, warmpu: 3 } as never)).toThrow(/there is no option warmpu/);
 });
+
+it("finetunes on a source as it is, with the recipe's optimizer", () => {
+  const model = llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2 });
+  const data = text.packed(["a whale ".repeat(90)], {
+    tokenizer: text.byteTokenizer(),
+    sequenceLength: 32,
+    batchSize: 4,
+  });
+  const tuned = llm.recipes.tiny.finetune({ model, data, microBatchSize: 2 });
+  expect(tuned.data).toBe(data);
+  expect([tuned.accumulate, tuned.steps]).toEqual([2, 1000]);
+  expect(() => llm.recipes.tiny.finetune({ model } as never)).toThrow(/tiny: finetune without data/);
+});

@@ -42,7 +42,7 @@ const radix = 2 ** 24;
 /** What `trainBpe` reads: a source as `packed` takes it, or texts as they come. */
 export type BpeTexts = TextInput | Iterable<string> | AsyncIterable<string>;
 
-async function* textsOf(input: BpeTexts): AsyncIterable<string> {
+export async function* textsOf(input: BpeTexts): AsyncIterable<string> {
   // A string is the path of a file here as elsewhere, not an iterable of its characters.
   const whole =
     typeof input === "string" ||

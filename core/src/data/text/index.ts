@@ -10,6 +10,7 @@ export { permutation, Sfc32 } from "../random.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";
+export { characterTokenizer } from "./character-tokenizer.js";
 export { type ChatMessage, type ChatOptions, encodeChat, renderChat } from "./chat-template.js";
 export {
   type Corpus,

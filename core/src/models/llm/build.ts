@@ -4,7 +4,7 @@ import { refuseUnknown } from "../../graph/spelling.js";
 import type { LayerOptions } from "../../nn/stack.js";
 import type { DecoderConfig } from "./config.js";
 import { Decoder } from "./decoder.js";
-import { type CommonConfig, commonFields, type Family, type Json } from "./family.js";
+import { type CommonConfig, commonFields, type Family, type Json, resolved } from "./family.js";
 
 /** A function that makes models of a family. */
 export function modelFunction<C extends CommonConfig>(
@@ -15,9 +15,36 @@ export function modelFunction<C extends CommonConfig>(
   const known = new Set([...Object.keys(commonFields), ...Object.keys(accepted)]);
   known.delete("activation");
   return (config, options) => {
-    checkFields(family.name, config, [...known], [...sizes, ...needed]);
-    return build(family, config, options);
+    const own = withoutDerived(family, config, known) as C & DecoderConfig;
+    checkFields(family.name, own, [...known], [...sizes, ...needed]);
+    return build(family, own, options);
   };
+}
+
+/**
+ * A configuration without what follows from the rest of it, so that `{ ...model.config, layers: 4 }` is one: fields that the family decides, where
+ * they say what it decides, and kinds of layers that are the family's own for another number of layers.
+ */
+function withoutDerived(family: Family, config: object, known: ReadonlySet<string>): object {
+  if (typeof config !== "object" || config === null) return config;
+  const given = { ...config } as Partial<DecoderConfig> & Record<string, unknown>;
+  const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+  const { layerTypes, layers } = given;
+  const own = (): DecoderConfig =>
+    Object.fromEntries(
+      Object.entries(given).filter(([name]) => known.has(name) && name !== "layerTypes"),
+    ) as never;
+  const isComplete = sizes.every((name) => Number.isInteger(given[name]));
+  if (!isComplete) return given;
+  if (Array.isArray(layerTypes) && layerTypes.length !== layers && layerTypes.length > 0) {
+    const ofOthers = resolved(family, { ...own(), layers: layerTypes.length }).layerTypes;
+    if (same(ofOthers, layerTypes)) delete given.layerTypes;
+  }
+  const extra = Object.keys(given).filter((name) => !known.has(name));
+  if (extra.length === 0) return given;
+  const decided: Record<string, unknown> = { ...resolved(family, own()) };
+  for (const name of extra) if (name in decided && same(decided[name], given[name])) delete given[name];
+  return given;
 }
 
 const sizes = ["vocabSize", "hiddenSize", "intermediateSize", "layers", "heads"] as const;

@@ -42,3 +42,4 @@ export const configs = {
   ...phi3Configs,
   ...gpt2Configs,
 };
+export { type ResizeOptions, resizeVocabulary } from "./vocabulary.js";

@@ -1,6 +1,7 @@
 /** Checkpoints in Hugging Face's layout: `config.json` and safetensors, straight from the disk to the devices and back. */
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
+import { materialize } from "../../array/evaluate.js";
 import { stack } from "../../array/joining.js";
 import { transpose } from "../../array/shaping.js";
 import { loadTensors, saveTensors } from "../../array/storage.js";
@@ -273,6 +274,8 @@ export async function save(
   mkdirSync(folder, { recursive: true });
   let bytes = 0;
   const tensors = new Map<string, Tensor>();
+  // The scope below would free the model's own leaves, were they computed in it.
+  materialize([...named(model).values()]);
   for (const [path, tensor] of named(model)) {
     bytes += tensor.size * itemSize(tensor.dtype);
     const { names, stacked, transposed } = storedAs(family, path, tensor.shape);
