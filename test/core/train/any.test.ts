@@ -23,6 +23,7 @@ const labelled = (index: number, rows = 6): Labelled => ({
 
 it("takes batches of any names, types and shapes, nested, static and shared, whole and in parts", async () => {
   const seen: string[] = [];
+  const counted: number[] = [];
   const fields = (index: number) => ({
     audio: { data: numbers(4 * 16, index), shape: [4, 16] },
     lengths: Int32Array.of(16, 9, 3, 12),
@@ -39,6 +40,10 @@ it("takes batches of any names, types and shapes, nested, static and shared, who
       steps: 2,
       accumulate,
       optimizer: sgd({ learningRate: 0.1 }),
+      flops: (batch) => {
+        counted.push(batch.audio.shape[0]!);
+        return 1e6;
+      },
       loss: (model, batch) => {
         seen.push(
           `${batch.audio} ${batch.lengths} ${batch.inner.mask} ${batch.table} ${batch.kind} ${"counts" in batch}`,
@@ -53,6 +58,7 @@ it("takes batches of any names, types and shapes, nested, static and shared, who
     expect(trainer.rows.at(-1)).toMatchObject({ samples: 8, seconds: 5, frames: 80 });
     expect(trainer.rows.at(-1)!.seconds_per_second).toBeGreaterThan(0);
   }
+  expect(counted).toEqual([4, 4, 4, 4]);
   expect(new Set(seen)).toEqual(
     new Set([
       "Tensor float32[4, 16] Tensor int32[4] Tensor bool[2, 4] Tensor float32[5] speech false",

@@ -1,7 +1,7 @@
 /** Saving and resuming a training: kills, a full disk, a changed model. */
 import "../../support/runtime.js";
 import { execFile, execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -171,4 +171,39 @@ it("refuses an optimizer that another state was saved for", async () => {
   );
   const decayed = new Trainer(config({ ...options, resume: true, optimizer: adamw({ learningRate: 1 }) }));
   expect((await decayed.fit()).step).toBe(4);
+});
+
+it("goes on from a checkpoint that was written before parameters, buffers and what is frozen were kept apart", async () => {
+  // By the Trainer of 2026-11-28: three steps of this training, whose six had these losses.
+  const losses = [
+    5.563703536987305, 5.471934795379639, 5.37055778503418, 5.277502059936523, 5.158356189727783,
+    5.026596546173096,
+  ];
+  const name = "before";
+  const fixture = fileURLToPath(new URL("../../fixtures/train/checkpoints-0.1", import.meta.url));
+  cpSync(fixture, join(folder, name, "checkpoints"), { recursive: true });
+  const trainer = new Trainer(
+    config({
+      name,
+      steps: 6,
+      model: llm.llama({ ...small, hiddenSize: 8, intermediateSize: 8 }),
+      optimizer: adamw({
+        learningRate: 1e-2,
+        weightDecay: 0.1,
+        clipNorm: 1,
+        groups: [{ match: "model.norm", frozen: true }],
+      }),
+      average: { decay: 0.9 },
+      spikes: { deviations: 6 },
+      checkpoints: { every: 3 },
+      resume: true,
+    }),
+  );
+  await trainer.fit();
+  const found = trainer.rows.flatMap(({ step, loss }) =>
+    loss === undefined ? [] : [[step!, loss] as const],
+  );
+  expect(found.map(([step]) => step)).toEqual([4, 5, 6]);
+  for (const [step, loss] of found) expect(loss).toBeCloseTo(losses[step - 1]!, 5);
+  expect(trainer.rows.at(-1)!.tokens).toBe(6 * 64);
 });

@@ -6,6 +6,7 @@ import {
   evaluate,
   full,
   grad,
+  Interrupted,
   metrics,
   nn,
   random,
@@ -271,4 +272,54 @@ it("updates in a loop of one's own as fit does, with its validations, checkpoint
       loss: lossG,
     }).fit(),
   ).rejects.toThrow(/fit\(\) without data/);
+});
+
+it("stops a loop of one's own after the step at which the notebook interrupts, with everything kept", async () => {
+  const key = Symbol.for("aronnax.interrupt");
+  const holder = globalThis as { [key: symbol]: unknown };
+  let controller = new AbortController();
+  const found: Record<string, number[]>[] = [];
+  holder[key] = {
+    get signal() {
+      return controller.signal;
+    },
+    observe: () => () => undefined,
+  };
+  try {
+    const build = (name: string) =>
+      new Trainer<Gan, ReturnType<typeof batches>>({
+        ...common(),
+        name,
+        model: start(),
+        steps: 5,
+        optimizer: adam({ learningRate: 0.05 }),
+        loss: lossG,
+        checkpoints: { every: 100 },
+      });
+    for (const name of ["interrupted-loop", "resumed-loop"]) {
+      controller = new AbortController();
+      const trainer = build(name);
+      const source = made(rows, batches);
+      await trainer.update(await source.next());
+      controller.abort();
+      await expect(trainer.update(await source.next())).rejects.toThrow(Interrupted);
+      expect(trainer.step).toBe(2);
+      controller = new AbortController();
+      const next =
+        name === "resumed-loop"
+          ? new Trainer<Gan, ReturnType<typeof batches>>({ ...trainer.config, resume: true })
+          : trainer;
+      const rest = made(rows, batches);
+      await rest.restore({ version: 1, kind: "made", samples: 2 * rows });
+      do await next.update(await rest.next());
+      while (next.step < 5);
+      found.push(await valuesOf(next.model));
+    }
+    const whole = build("whole-loop");
+    const all = made(rows, batches);
+    for (let i = 0; i < 5; i++) await whole.update(await all.next());
+    for (const each of found) expect(each).toEqual(await valuesOf(whole.model));
+  } finally {
+    delete holder[key];
+  }
 });
