@@ -15,7 +15,7 @@ import { measured } from "./loss.js";
 import { inFlight } from "./pending.js";
 import { type PlacedBatch, placeBatch } from "./placement.js";
 import type { Held, TrainState } from "./state.js";
-import { forUse, lossOf, type StepOptions, type TrainableModel } from "./step.js";
+import { forUse, lossOf, referencesFor, type StepOptions, type TrainableModel } from "./step.js";
 
 /** Figures of a batch: numbers [n], and what each is, as JSON. */
 interface Figures {
@@ -145,8 +145,7 @@ function figuresOf<M extends TrainableModel>(
 ): Figures {
   const { division } = options;
   const model = forUse(division.model(leaves, held), options);
-  const references = Object.entries(division.references(held)).map(([name, r]) => [name, forUse(r, options)]);
-  const context = { key: undefined, step, training: false, references: Object.fromEntries(references) };
+  const context = { key: undefined, step, training: false, references: referencesFor(held, options) };
   const { loss, metrics } = measured(lossOf(options)(model, batch.fields, context), batch.fields);
   const all: [string, Measure][] = [[lossName, loss], ...Object.entries(metrics)];
   return {

@@ -139,6 +139,15 @@ export function forUse<M extends Module>(
   return plan?.forUse(narrow) ?? narrow;
 }
 
+/** The references as a loss reads them. */
+export function referencesFor<M extends TrainableModel>(
+  held: Held,
+  options: StepOptions<M>,
+): Readonly<Record<string, Module>> {
+  const references = Object.entries(options.division.references(held));
+  return Object.fromEntries(references.map(([name, reference]) => [name, forUse(reference, options)]));
+}
+
 /** The loss of the configuration. */
 export function lossOf<M extends TrainableModel>({ loss }: Pick<StepOptions<M>, "loss">): AnyLoss {
   return (loss as AnyLoss | undefined) ?? defaultLoss;
@@ -183,11 +192,10 @@ class UnderWay<M extends TrainableModel> {
     readonly batch: PlacedBatch,
     readonly options: StepOptions<M>,
   ) {
-    const { division, seed } = options;
+    const { seed } = options;
     ({ parameters: this.parameters, buffers: this.buffers, optimizer: this.optimizer } = before);
     this.key = foldIn(seed, before.step);
-    const references = Object.entries(division.references(held));
-    this.references = Object.fromEntries(references.map(([name, r]) => [name, forUse(r, options)]));
+    this.references = referencesFor(held, options);
   }
 
   /** The model as a loss computes with it. */

@@ -51,6 +51,19 @@ export function preTokenizerJson(rule: PreTokenization): object {
   return split(llama3Pattern);
 }
 
+/** A special token, as tokenizer.json lists it. */
+export function specialToken({ content, id }: { readonly content: string; readonly id: number }) {
+  return {
+    id,
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  };
+}
+
 /** A whole tokenizer.json for byte-level BPE. */
 export function byteLevelJson(parts: {
   specialTokens: readonly { content: string; id: number }[];
@@ -62,15 +75,7 @@ export function byteLevelJson(parts: {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: parts.specialTokens.map(({ content, id }) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
+    added_tokens: parts.specialTokens.map(specialToken),
     normalizer: null,
     pre_tokenizer: preTokenizerJson(parts.preTokenization),
     post_processor: null,

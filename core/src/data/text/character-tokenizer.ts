@@ -1,5 +1,6 @@
 import { DataError } from "../errors.js";
 import { type BpeTexts, textsOf } from "./bpe-trainer.js";
+import { specialToken } from "./byte-level.js";
 import { endOfText } from "./byte-tokenizer.js";
 import { HuggingFaceTokenizer } from "./tokenizer.js";
 
@@ -19,15 +20,7 @@ export async function characterTokenizer(texts: BpeTexts): Promise<HuggingFaceTo
     throw new DataError("the texts for a tokenizer of characters are empty", "give some text");
   const characters = [...found].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
   const vocab = Object.fromEntries([...characters, endOfText, unknown].map((token, id) => [token, id]));
-  const added = [endOfText, unknown].map((content) => ({
-    id: vocab[content]!,
-    content,
-    single_word: false,
-    lstrip: false,
-    rstrip: false,
-    normalized: false,
-    special: true,
-  }));
+  const added = [endOfText, unknown].map((content) => specialToken({ content, id: vocab[content]! }));
   return new HuggingFaceTokenizer(
     {
       version: "1.0",
