@@ -47,6 +47,13 @@ const rotations = [
   [17, 29, 16, 24],
 ] as const;
 
+/** Names of the two words of a block. */
+type Words = readonly [x0: string, x1: string];
+
+const INDEX = "tensor<ui32>";
+
+const threefryName = (shape: Shape): string => `threefry2x32_${shape.join("x") || "scalar"}`;
+
 /** The block cipher on pairs of 32-bit words: inputs key0, key1, x0, x1 of one shape. */
 const threefryPrimitive: Op<Record<string, never>> = {
   name: "threefry2x32",
@@ -60,8 +67,8 @@ const threefryPrimitive: Op<Record<string, never>> = {
   batch: (inputs, batched, _, size) => bindAll(threefryPrimitive, uniformBatch(inputs, batched, size), {}),
   lower(lowering, { outputs: [y] }, operands) {
     const type = tensorType(y!);
-    const symbol = lowering.helper(`threefry2x32_${y!.shape.join("x") || "scalar"}`, () =>
-      threefryFunction(y!.shape),
+    const symbol = lowering.helper(threefryName(y!.shape), () =>
+      threefryFunction(y!.shape, lowering.platform === "cpu"),
     );
     return lowering.emit(
       `func.call ${symbol}(${operands.join(", ")}) : (${type}, ${type}, ${type}, ${type}) -> (${type}, ${type})`,
@@ -70,8 +77,11 @@ const threefryPrimitive: Op<Record<string, never>> = {
   },
 };
 
-/** The twenty rounds as a function of its own, so that a program with many draws holds them once a shape. */
-function threefryFunction(shape: Shape): string {
+/**
+ * The twenty rounds as a function of its own, so that a program with many draws holds them once a shape. On CPUs a loop over the five blocks, as
+ * in JAX: written out, XLA's fusion copies the rounds of one draw into each of the next, and a key made of keys takes minutes to compile.
+ */
+function threefryFunction(shape: Shape, rolled: boolean): string {
   const type = tensorType({ shape, dtype: "uint32" });
   const lines: string[] = [];
   let next = 0;
@@ -80,23 +90,57 @@ function threefryFunction(shape: Shape): string {
     lines.push(`    ${name} = ${text}`);
     return name;
   };
-  const op = (name: string, a: string, b: string): string => emit(`stablehlo.${name} ${a}, ${b} : ${type}`);
-  const word = (value: number): string => emit(`stablehlo.constant dense<${value}> : ${type}`);
-  const keys = ["%k0", "%k1", op("xor", op("xor", "%k0", "%k1"), word(0x1bd11bda))];
-  let x0 = op("add", "%x0", keys[0]!);
-  let x1 = op("add", "%x1", keys[1]!);
-  for (let block = 0; block < 5; block++) {
-    for (const r of rotations[block % 2]!) {
-      x0 = op("add", x0, x1);
-      const left = op("shift_left", x1, word(r));
-      const right = op("shift_right_logical", x1, word(32 - r));
-      x1 = op("xor", x0, op("or", left, right));
+  const op = (name: string, a: string, b: string, of = type): string =>
+    emit(`stablehlo.${name} ${a}, ${b} : ${of}`);
+  const constant = (value: number, of = type): string => emit(`stablehlo.constant dense<${value}> : ${of}`);
+  const round = ([x0, x1]: Words, left: string, right: string): Words => {
+    const sum = op("add", x0, x1);
+    const turned = op("or", op("shift_left", x1, left), op("shift_right_logical", x1, right));
+    return [sum, op("xor", sum, turned)];
+  };
+  const inject = ([x0, x1]: Words, a: string, b: string, counter: string): Words => [
+    op("add", x0, a),
+    op("add", op("add", x1, b), counter),
+  ];
+  const keys = ["%k0", "%k1", op("xor", op("xor", "%k0", "%k1"), constant(0x1bd11bda))];
+  let x: Words = [op("add", "%x0", keys[0]!), op("add", "%x1", keys[1]!)];
+  if (rolled) {
+    const [zero, one] = [constant(0, INDEX), constant(1, INDEX)];
+    const limit = constant(5, INDEX);
+    const [two, three, width] = [constant(2, INDEX), constant(3, INDEX), constant(32, INDEX)];
+    const spread = (scalar: string): string =>
+      emit(`stablehlo.broadcast_in_dim ${scalar}, dims = [] : (${INDEX}) -> ${type}`);
+    const is = (a: string, b: string): string =>
+      emit(`stablehlo.compare EQ, ${a}, ${b}, UNSIGNED : (${INDEX}, ${INDEX}) -> tensor<i1>`);
+    const choose = (condition: string, a: string, b: string, of = type): string =>
+      emit(`stablehlo.select ${condition}, ${a}, ${b} : tensor<i1>, ${of}`);
+    const loop = `%${next++}`;
+    lines.push(
+      `    ${loop}:3 = stablehlo.while(%i = ${zero}, %a = ${x[0]}, %b = ${x[1]}) : ${INDEX}, ${type}, ${type} cond {`,
+    );
+    const going = emit(`stablehlo.compare LT, %i, ${limit}, UNSIGNED : (${INDEX}, ${INDEX}) -> tensor<i1>`);
+    lines.push(`    stablehlo.return ${going} : tensor<i1>`, "    } do {");
+    x = ["%a", "%b"];
+    const even = is(op("remainder", "%i", two, INDEX), zero);
+    for (const [i, first] of rotations[0].entries()) {
+      const by = choose(even, constant(first, INDEX), constant(rotations[1][i]!, INDEX), INDEX);
+      x = round(x, spread(by), spread(op("subtract", width, by, INDEX)));
     }
-    x0 = op("add", x0, keys[(block + 1) % 3]!);
-    x1 = op("add", op("add", x1, keys[(block + 2) % 3]!), word(block + 1));
+    const third = op("remainder", "%i", three, INDEX);
+    const [at0, at1] = [is(third, zero), is(third, one)];
+    const key = (i: number): string =>
+      choose(at0, keys[i % 3]!, choose(at1, keys[(i + 1) % 3]!, keys[(i + 2) % 3]!));
+    const count = op("add", "%i", one, INDEX);
+    x = inject(x, key(1), key(2), spread(count));
+    lines.push(`    stablehlo.return ${count}, ${x.join(", ")} : ${INDEX}, ${type}, ${type}`, "    }");
+    x = [`${loop}#1`, `${loop}#2`];
+  } else {
+    for (let block = 0; block < 5; block++) {
+      for (const r of rotations[block % 2]!) x = round(x, constant(r), constant(32 - r));
+      x = inject(x, keys[(block + 1) % 3]!, keys[(block + 2) % 3]!, constant(block + 1));
+    }
   }
-  const name = `threefry2x32_${shape.join("x") || "scalar"}`;
-  return `  func.func private @${name}(%k0: ${type}, %k1: ${type}, %x0: ${type}, %x1: ${type}) -> (${type}, ${type}) {\n${lines.join("\n")}\n    return ${x0}, ${x1} : ${type}, ${type}\n  }\n`;
+  return `  func.func private @${threefryName(shape)}(%k0: ${type}, %k1: ${type}, %x0: ${type}, %x1: ${type}) -> (${type}, ${type}) {\n${lines.join("\n")}\n    return ${x.join(", ")} : ${type}, ${type}\n  }\n`;
 }
 
 /** A random key: a uint32 Tensor of shape [2]. */
