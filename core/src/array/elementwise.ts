@@ -222,7 +222,7 @@ export function div(x: TensorLike, y: TensorLike): Tensor {
   return bind(ops.div, operands, {});
 }
 
-/** Largest integer not above the quotient: `floorDiv(x, y) * y + mod(x, y)` is `x`, as in Python. */
+/** Largest integer not above the quotient: `floorDiv(x, y) * y + mod(x, y)` is `x`, as in Python; of an integer by 0 it is 0, as NumPy's. */
 export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("floorDiv", x, y) as [Tensor, Tensor];
   if (isFloat(a.dtype)) {
@@ -232,7 +232,8 @@ export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
     const floored = where(and(notEqual(r, 0), notEqual(sign(r), sign(b))), sub(whole, 1), whole);
     return where(equal(b, 0), div(a, b), round(floored));
   }
-  const quotient = bind(ops.div, [a, b], {});
+  const divided = bind(ops.div, [a, b], {});
+  const quotient = isNonzero(y) ? divided : where(equal(b, 0), 0, divided);
   if (isUnsigned(a.dtype)) return quotient;
   const inexact = and(notEqual(rem(a, b), 0), notEqual(sign(a), sign(b)));
   return where(inexact, sub(quotient, 1), quotient);

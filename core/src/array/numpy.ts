@@ -58,10 +58,12 @@ export function repeat(x: Tensor, count: number, axis = 0): Tensor {
 export function diagonal(x: Tensor, { offset = 0, axes = [0, 1] as readonly [number, number] } = {}): Tensor {
   const [a, b] = axes.map((axis) => normalizeAxis("diagonal", axis, x.ndim)) as [number, number];
   if (a === b) throw new ArgumentError(`diagonal of axes ${axes[0]} and ${axes[1]}`, "name two axes");
+  if (!Number.isInteger(offset)) throw new ArgumentError(`diagonal: offset ${offset}`, "give an integer");
   const last = moveAxis(moveAxis(x, a, x.ndim - 1), b > a ? b - 1 : b, x.ndim - 1);
   const [rows, columns] = last.shape.slice(-2) as [number, number];
   const first = Math.max(0, -offset);
   const length = Math.max(0, Math.min(rows - first, columns - Math.max(0, offset)));
+  if (length === 0) return zerosLike({ shape: last.shape.slice(0, -1).with(-1, 0), dtype: x.dtype });
   // [..., rows, columns] with the other columns masked, summed: one element of each row stays.
   const start = last.shape.map((_, i) => (i === last.ndim - 2 ? first : 0));
   const band = sliceRanges(last, start, last.shape.with(-2, first + length));

@@ -20,6 +20,7 @@ import {
   erfinv,
   less,
   log,
+  log1p,
   maximum,
   mul,
   neg,
@@ -27,6 +28,7 @@ import {
   rem,
   shiftLeft,
   shiftRightLogical,
+  sqrt,
   sub,
   type TensorLike,
   uniform as uniformBatch,
@@ -263,22 +265,68 @@ export function normal(k: Key | number, shape: Shape, { dtype = "float32" }: Ran
   return mul(erfinv(uniform(k, shape, { dtype, low, high: 1 })), Math.SQRT2);
 }
 
-/** Standard normal restricted to the open interval (`low`, `high`). Equal to `jax.random.truncated_normal`. */
+/**
+ * Standard normal restricted to the open interval (`low`, `high`). Equal to `jax.random.truncated_normal` where the interval begins within 2 of
+ * 0; farther out in a tail, where that has but few distinct numbers, the same distribution in full precision.
+ */
 export function truncatedNormal(
   k: Key | number,
   shape: Shape,
   { dtype = "float32", low = -2, high = 2 }: RandomOptions & { low?: number; high?: number } = {},
 ): Tensor {
   checkFloat("truncatedNormal", dtype);
+  if (!(low < high))
+    throw new ArgumentError(`random.truncatedNormal in (${low}, ${high})`, "give low below high");
+  const inside = (x: Tensor): Tensor => clip(x, nextAfter(low, 1, dtype), nextAfter(high, -1, dtype));
+  if (low >= 2) return inside(tail(k, shape, low, high, dtype));
+  if (high <= -2) return inside(neg(tail(k, shape, -high, -low, dtype)));
   const root = scalar(Math.SQRT2, dtype);
   const [from, to] = [erf(div(scalar(low, dtype), root)), erf(div(scalar(high, dtype), root))];
   const unit = uniform(k, shape, { dtype });
-  const drawn = mul(erfinv(maximum(add(mul(unit, sub(to, from)), from), from)), root);
-  return clip(drawn, nextAfter(low, 1, dtype), nextAfter(high, -1, dtype));
+  return inside(mul(erfinv(maximum(add(mul(unit, sub(to, from)), from), from)), root));
 }
 
-/** The neighbour of `x` among the numbers of `dtype`, above it or below. */
+/**
+ * Standard normal in [`low`, `high`], 2 <= low: where the chance of a larger number, relative to that at `low`, is the uniform number drawn.
+ * Newton's method finds the distance d from `low`, on the logarithm of that chance, which does not underflow.
+ */
+function tail(k: Key | number, shape: Shape, low: number, high: number, dtype: DType): Tensor {
+  const wide = dtype === "float64" ? dtype : "float32";
+  const numbers = { add: (x: number, y: number) => x + y, divide: (x: number, y: number) => x / y };
+  const tensors = { add, divide: (x: number, y: Tensor) => div(x, y) };
+  const millsAtLow = millsRatio(low, numbers);
+  const atHigh =
+    high === Number.POSITIVE_INFINITY
+      ? 0
+      : (millsRatio(high, numbers) / millsAtLow) * Math.exp((-(high - low) * (high + low)) / 2);
+  const wanted = log1p(mul(cast(uniform(k, shape, { dtype }), wide), atHigh - 1));
+  // Where the ratio of Mills were that at `low`; below the solution, from where Newton's steps do not overshoot much.
+  const below = (logChance: Tensor): Tensor => {
+    const twice = mul(logChance, -2);
+    return div(twice, add(sqrt(add(twice, low * low)), low));
+  };
+  let d = mul(below(wanted), low * millsAtLow);
+  for (let step = 0; step < 4; step++) {
+    const mills = millsRatio(add(d, low), tensors);
+    const logChance = sub(log(mul(mills, 1 / millsAtLow)), mul(mul(d, add(d, 2 * low)), 0.5));
+    d = maximum(add(d, mul(sub(logChance, wanted), mills)), 0);
+  }
+  return cast(add(d, low), dtype);
+}
+
+/** (1 - Φ(x)) / φ(x) for x >= 2, by Laplace's continued fraction 1/(x + 1/(x + 2/(x + 3/(x + …)))); its error is below 1e-12. */
+function millsRatio<T extends number | Tensor>(
+  x: T,
+  { add: plus, divide }: { add: (x: T, y: T) => T; divide: (x: number, y: T) => T },
+): T {
+  let rest = x;
+  for (let n = 32; n >= 1; n--) rest = plus(x, divide(n, rest));
+  return divide(1, rest);
+}
+
+/** The neighbour of `x` among the numbers of `dtype`, above it or below; of an infinity, the largest. */
 function nextAfter(x: number, direction: 1 | -1, dtype: DType): number {
+  if (!Number.isFinite(x)) return Math.sign(x) * Number(limits(dtype).max);
   if (dtype === "float64") {
     const view = new DataView(new ArrayBuffer(8));
     view.setFloat64(0, x);

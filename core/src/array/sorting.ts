@@ -9,6 +9,7 @@ import {
   add,
   and,
   cast,
+  greaterEqual,
   isnan,
   less,
   lessEqual,
@@ -22,7 +23,7 @@ import {
   where,
 } from "./elementwise.js";
 import { INTEGERS } from "./given.js";
-import { take, takeAlongAxis } from "./indexing.js";
+import { take, takeAlongAxis, wide } from "./indexing.js";
 import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
 import { normalizeAxis } from "./shapes.js";
@@ -166,8 +167,9 @@ export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false
     const start = flat.shape.map((_, d) => (d === along ? i : 0));
     return squeeze(sliceRanges(sorted, start, flat.shape.with(along, i + 1)), along);
   };
-  const [low, high] = [row(Math.floor(place)), row(Math.ceil(place))];
-  const between = add(mul(low, 1 - (place - Math.floor(place))), mul(high, place - Math.floor(place)));
+  const [low, part] = [row(Math.floor(place)), place % 1];
+  // An element that has the rank is the quantile: nothing times infinity would be NaN.
+  const between = part === 0 ? low : add(mul(low, 1 - part), mul(row(Math.ceil(place)), part));
   // NaN is sorted to the end: if there is one, no element has a rank.
   const result = where(isnan(row(length - 1)), Number.NaN, between);
   if (!keepDims) return result;
@@ -212,7 +214,8 @@ export function searchSorted(
 /** How often each of 0 … `length` - 1 is in the integers `x`; others are not counted. */
 export function bincount(x: Tensor, length: number): Tensor {
   if (!isInteger(x.dtype)) throw new DTypeError(`bincount of ${x}`, `it counts integers: ${INTEGERS}`);
-  const flat = where(less(flatten(x), 0), length, cast(flatten(x), "int32"));
+  const given = wide(flatten(x));
+  const flat = cast(where(or(less(given, 0), greaterEqual(given, length)), length, given), "int32");
   const counts = zerosLike({ shape: [length], dtype: "int32" });
   return scatterAlongAxis(counts, flat, onesLike({ shape: flat.shape, dtype: "int32" }), {
     axis: 0,
