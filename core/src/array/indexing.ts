@@ -21,7 +21,7 @@ import {
   uniform,
   where,
 } from "./elementwise.js";
-import { INTEGERS } from "./given.js";
+import { checkInteger, described, fixFor, INTEGERS } from "./given.js";
 import { concatenate } from "./joining.js";
 import { broadcastShapes, checkShape, normalizeAxis, sizeOf } from "./shapes.js";
 import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
@@ -59,7 +59,17 @@ export function slice(x: Tensor, ...specs: readonly SliceSpec[]): Tensor {
       dropped.push(axis);
       continue;
     }
-    const [from = null, to = null, step = 1] = spec ?? [];
+    if (spec !== null && !Array.isArray(spec))
+      throw new ArgumentError(
+        `slice: axis ${axis} is ${described(spec)}`,
+        spec instanceof Tensor
+          ? "take() and at() take computed indices, dynamicSlice() computed places"
+          : fixFor(spec, "give an index, [start, stop, step], or null for all"),
+      );
+    const [from = null, to = null, step = 1] = (spec ?? []) as Exclude<SliceSpec, number | null>;
+    for (const end of [from, to])
+      if (end !== null)
+        checkInteger(`slice: an end of axis ${axis}`, end, "give an integer, or null for the axis' end");
     if (!Number.isInteger(step) || step === 0)
       throw new ArgumentError(`slice: step ${step} of axis ${axis}`, "steps are integers other than 0");
     const wrap = (i: number, low: number, high: number): number =>

@@ -34,7 +34,7 @@ import {
   uniform as uniformBatch,
   xor,
 } from "./elementwise.js";
-import { described, INTEGERS } from "./given.js";
+import { described, fixFor, INTEGERS } from "./given.js";
 import { decode, encode, limits } from "./hostdata.js";
 import { take } from "./indexing.js";
 import { stack } from "./joining.js";
@@ -151,7 +151,10 @@ export type Key = Tensor;
 /** A key from a seed, an integer of up to 53 bits. Equal to `jax.random.PRNGKey(seed)`. */
 export function key(seed: number): Key {
   if (!Number.isSafeInteger(seed))
-    throw new ArgumentError(`random key from ${seed}`, "the seed must be an integer");
+    throw new ArgumentError(
+      `random key from ${described(seed)}`,
+      fixFor(seed, "the seed must be an integer"),
+    );
   const wide = BigInt.asUintN(64, BigInt(seed));
   // JAX takes the low 32 bits of a negative or small seed; both words of a larger one.
   const high = seed < 0 ? 0n : wide >> 32n;
@@ -163,10 +166,15 @@ function asKey(k: Key | number): Key {
   if (typeof k === "number") return key(k);
   if (!(k instanceof Tensor) || k.dtype !== "uint32" || k.shape.length !== 1 || k.shape[0] !== 2) {
     throw new ArgumentError(
-      `a random key is a uint32[2], not ${k instanceof Tensor || k === null || typeof k !== "object" ? String(k) : "an object"}`,
-      typeof k === "object" && k !== null && "training" in k
-        ? "a loss gets a context as its third argument: take the key of it, (model, batch, { key }) => ..."
-        : "make one with random.key(seed), random.splitKeys() or random.foldIn()",
+      `a random key is a uint32[2], not ${described(k)}`,
+      fixFor(
+        k,
+        Array.isArray(k)
+          ? `the key comes first, then the shape: random.normal(random.key(0), [${(k as unknown[]).map(described).join(", ")}])`
+          : typeof k === "object" && k !== null && "training" in k
+            ? "a loss gets a context as its third argument: take the key of it, (model, batch, { key }) => ..."
+            : "make one with random.key(seed), random.splitKeys() or random.foldIn()",
+      ),
     );
   }
   return k;

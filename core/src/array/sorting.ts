@@ -22,7 +22,7 @@ import {
   uniform,
   where,
 } from "./elementwise.js";
-import { INTEGERS } from "./given.js";
+import { described, fixFor, INTEGERS } from "./given.js";
 import { take, takeAlongAxis, wide } from "./indexing.js";
 import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
@@ -146,8 +146,8 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
   const length = x.shape.at(-1);
   if (length === undefined || !Number.isInteger(k) || k < 0 || k > length) {
     throw new ArgumentError(
-      `topK: ${k} of the last axis of [${x.shape.join(", ")}]`,
-      "k is at most the axis' length",
+      `topK: ${described(k)} of the last axis of [${x.shape.join(", ")}]`,
+      fixFor(k, "k is at most the axis' length"),
     );
   }
   return bindAll(topKPrimitive, [x], { k }) as unknown as [Tensor, Tensor];
@@ -155,7 +155,8 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
 
 /** The `q`-th quantile (0 to 1) along an axis, linear between elements, NaN where one of them is; of all elements by default. */
 export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false } = {}): Tensor {
-  if (!(q >= 0 && q <= 1)) throw new ArgumentError(`quantile: ${q}`, "give a number from 0 to 1");
+  if (!(q >= 0 && q <= 1))
+    throw new ArgumentError(`quantile: ${described(q)}`, fixFor(q, "give a number from 0 to 1"));
   const input = isFloat(x.dtype) ? x : cast(x, "float32");
   const flat = axis === undefined ? flatten(input) : input;
   const along = normalizeAxis("quantile", axis ?? 0, flat.ndim);
