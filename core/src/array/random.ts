@@ -225,9 +225,10 @@ export function foldIn(k: Key | number, data: number | Tensor): Key {
 
 /** Uniform random bits of an unsigned type. */
 export function bits(k: Key | number, shape: Shape, { dtype = "uint32" as DType } = {}): Tensor {
+  const own = asKey(k);
   checkShape("random.bits", shape);
   if (!isUnsigned(dtype)) throw new DTypeError(`random bits of ${dtype}`, "use an unsigned integer type");
-  const [a, b] = blocks(asKey(k), shape);
+  const [a, b] = blocks(own, shape);
   if (dtype === "uint64") {
     return or(shiftLeft(cast(a, "uint64"), 32), cast(b, "uint64"));
   }
