@@ -68,7 +68,7 @@ Runtime.prototype.compile = function (request) {
   );
   return program;
 };
-const config = llm.configs[values.model as keyof typeof llm.configs];
+const config = llm.configs[values.model as keyof typeof llm.configs] as llm.LlamaConfig;
 const model = llm.llama(config);
 const parallel = { data: Number(values.data), fsdp: Number(values.fsdp), tensor: Number(values.tensor) };
 const devices = parallel.data * parallel.fsdp * parallel.tensor;
@@ -81,7 +81,7 @@ const trainer = new Trainer({
   steps,
   precision: values.precision as "bf16" | "float32",
   ...(values.loss === "plain" && {
-    loss: (m, batch) => nn.crossEntropy(m.forward(batch.inputs), batch.targets),
+    loss: (m, batch) => nn.crossEntropy((m as llm.Llama).forward(batch.inputs), batch.targets),
   }),
   parallel,
   printEvery: 0,

@@ -2,7 +2,7 @@
  * Attention and the chunked cross-entropy in bfloat16, as this device computes them (cuDNN's fused kernels on NVIDIA GPUs), against plain
  * float32 operations on the same numbers: outputs and every gradient. Needs no files, so that it runs from a bundle.
  */
-import { jit, nn, random, type Tensor, tensor, tree, vjp } from "aronnax";
+import { jit, nn, onesLike, random, type Tensor, tensor, tree, vjp } from "aronnax";
 
 export interface Check {
   readonly name: string;
@@ -136,7 +136,7 @@ function checkLoss(softCap?: number): Promise<Check[]> {
       const loss = (h: Tensor, w: Tensor) =>
         nn.linearCrossEntropy(h, w, targets, { weights, softCap, chunk: dtype === "bfloat16" ? 100 : 256 });
       const [value, pull] = vjp(loss, hidden.astype(dtype), weight.astype(dtype));
-      const [dHidden, dWeight] = pull(tensor(1));
+      const [dHidden, dWeight] = pull(onesLike(value));
       return { value, dHidden, dWeight };
     };
     return Object.fromEntries(relativeErrors(compute("bfloat16"), compute("float32")));

@@ -5,6 +5,7 @@ import { functionType } from "../graph/lowering.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo } from "./broadcast.js";
 import { cast } from "./elementwise.js";
+import { AWAIT, described, isPromise } from "./given.js";
 import { broadcastShapes } from "./shapes.js";
 import { inverse, transpose } from "./shaping.js";
 import { Tensor } from "./tensor.js";
@@ -151,8 +152,10 @@ export function dotGeneral(
 export function matmul(x: Tensor, y: Tensor, options: DotOptions = {}): Tensor {
   if (!(x instanceof Tensor && y instanceof Tensor)) {
     throw new ArgumentError(
-      `matmul of ${String(x)} and ${String(y)}`,
-      "multiply by numbers with mul(); make a Tensor of nested arrays with tensor()",
+      `matmul of ${described(x)} and ${described(y)}`,
+      isPromise(x) || isPromise(y)
+        ? AWAIT
+        : "multiply by numbers with mul(); make a Tensor of nested arrays with tensor()",
     );
   }
   if (x.ndim === 0 || y.ndim === 0) {

@@ -7,6 +7,7 @@ import type { Placement } from "../graph/mesh.js";
 import type { Shape } from "../graph/node.js";
 import type { BufferTag } from "../runtime/runtime.js";
 import { bind, type Op } from "./bind.js";
+import { described, fixFor } from "./given.js";
 import {
   checkElements,
   dtypeOf,
@@ -74,6 +75,11 @@ export function literal(value: Scalar, dtype: DType): string {
 /** A scalar of `dtype`. Integers out of the type's range are errors. */
 export function scalar(value: Scalar, dtype: DType): Tensor {
   checkDType("scalar", dtype);
+  if (typeof value !== "number" && typeof value !== "bigint" && typeof value !== "boolean")
+    throw new DTypeError(
+      `a ${dtype} scalar is ${described(value)}`,
+      fixFor(value, "give a number or a boolean"),
+    );
   if (isInteger(dtype)) {
     const { min, max } = limits(dtype);
     if (typeof value === "number" && !Number.isInteger(value)) {

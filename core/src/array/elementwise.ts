@@ -10,7 +10,8 @@ import {
   promoteTypes,
 } from "../graph/dtype.js";
 import { ArgumentError, DTypeError } from "../graph/errors.js";
-import { functionType, tensorType } from "../graph/lowering.js";
+import { functionType, type Lowering, tensorType } from "../graph/lowering.js";
+import type { Aval } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { addBatchAxis, broadcastTo, defaultDType, full, zerosLike } from "./broadcast.js";
 import { imag, magnitude, real } from "./complex.js";
@@ -222,7 +223,7 @@ export function div(x: TensorLike, y: TensorLike): Tensor {
   return bind(ops.div, operands, {});
 }
 
-/** Largest integer not above the quotient: `floorDiv(x, y) * y + mod(x, y)` is `x`, as in Python. */
+/** Largest integer not above the quotient: `floorDiv(x, y) * y + mod(x, y)` is `x`, as in Python; of an integer by 0 it is 0, as NumPy's. */
 export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
   const [a, b] = promote("floorDiv", x, y) as [Tensor, Tensor];
   if (isFloat(a.dtype)) {
@@ -232,7 +233,8 @@ export function floorDiv(x: TensorLike, y: TensorLike): Tensor {
     const floored = where(and(notEqual(r, 0), notEqual(sign(r), sign(b))), sub(whole, 1), whole);
     return where(equal(b, 0), div(a, b), round(floored));
   }
-  const quotient = bind(ops.div, [a, b], {});
+  const divided = bind(ops.div, [a, b], {});
+  const quotient = isNonzero(y) ? divided : where(equal(b, 0), 0, divided);
   if (isUnsigned(a.dtype)) return quotient;
   const inexact = and(notEqual(rem(a, b), 0), notEqual(sign(a), sign(b)));
   return where(inexact, sub(quotient, 1), quotient);
@@ -425,9 +427,53 @@ const convertPrimitive: Op<{ dtype: DType }> = {
     g && isDifferentiable(x!.dtype) && isDifferentiable(dtype) ? cast(g, x!.dtype) : undefined,
   ],
   batch: ([x], _, { dtype }) => [cast(x!, dtype)],
-  lower: (lowering, { inputs: [x], outputs: [y] }, [name]) =>
-    lowering.emit(`stablehlo.convert ${name} : (${tensorType(x!)}) -> ${tensorType(y!)}`),
+  lower(lowering, { inputs: [x], outputs: [y] }, [name]) {
+    if (!y!.dtype.startsWith("float8") || x!.dtype === "bool" || isComplex(x!.dtype))
+      return lowering.emit(`stablehlo.convert ${name} : (${tensorType(x!)}) -> ${tensorType(y!)}`);
+    // What is rounded already is converted exactly, whatever way the compiler takes.
+    const wide = { shape: x!.shape, dtype: x!.dtype === "float64" ? x!.dtype : "float32" } as const;
+    const from =
+      x!.dtype === wide.dtype
+        ? name
+        : lowering.emit(`stablehlo.convert ${name} : ${functionType([x!], [wide])}`)[0];
+    const rounded = lowerFloat8Rounding(lowering, from!, wide, y!.dtype as keyof typeof float8);
+    return lowering.emit(`stablehlo.convert ${rounded} : ${functionType([wide], [y!])}`);
+  },
 };
+
+/** Bits of the mantissa and the exponent of the smallest normal number. */
+const float8 = {
+  float8_e4m3fn: { mantissa: 3, smallest: -6 },
+  float8_e5m2: { mantissa: 2, smallest: -14 },
+} as const;
+
+/**
+ * The nearest number that a float8 type has or, beyond its range, would have; ties to even. XLA's own conversion goes through float16 on some
+ * GPUs, and cuts what does not fit there.
+ */
+function lowerFloat8Rounding(lowering: Lowering, x: string, aval: Aval, dtype: keyof typeof float8): string {
+  const { mantissa, smallest } = float8[dtype];
+  const type = tensorType(aval);
+  const bits = { shape: aval.shape, dtype: "bool" } as const;
+  const emit = (text: string): string => lowering.emit(text)[0]!;
+  const filled = (value: number): string =>
+    emit(
+      `stablehlo.broadcast_in_dim ${lowering.constant(literal(value, aval.dtype), aval.dtype)}, dims = [] : ${functionType([{ shape: [], dtype: aval.dtype }], [aval])}`,
+    );
+  const normal = emit(
+    `stablehlo.reduce_precision ${x}, format = e${aval.dtype === "float64" ? 11 : 8}m${mantissa} : ${type}`,
+  );
+  // Below the smallest normal number the spacing stays.
+  const spacing = 2 ** (smallest - mantissa);
+  const steps = emit(
+    `stablehlo.round_nearest_even ${emit(`stablehlo.multiply ${x}, ${filled(1 / spacing)} : ${type}`)} : ${type}`,
+  );
+  const subnormal = emit(`stablehlo.multiply ${steps}, ${filled(spacing)} : ${type}`);
+  const isSmall = emit(
+    `stablehlo.compare LT, ${emit(`stablehlo.abs ${x} : ${type}`)}, ${filled(2 ** smallest)}, FLOAT : ${functionType([aval, aval], [bits])}`,
+  );
+  return emit(`stablehlo.select ${isSmall}, ${subnormal}, ${normal} : ${tensorType(bits)}, ${type}`);
+}
 
 export interface CastOptions {
   /** Values outside the range of a floating-point type become its largest (default: infinity, or NaN where it has none). */

@@ -1,4 +1,5 @@
 /** What a user gave where something else was meant: said in the words of errors. */
+import { ArgumentError } from "../graph/errors.js";
 
 /** What to do with a Promise given where a value is meant. */
 export const AWAIT = "await it first: item(), data() and array() give Promises";
@@ -9,6 +10,22 @@ export const INTEGERS =
 
 export function isPromise(value: unknown): boolean {
   return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
+}
+
+/** What to do about a wrong value: await it, if it is a Promise, or `fix`. */
+export function fixFor(value: unknown, fix: string): string {
+  return isPromise(value) ? AWAIT : fix;
+}
+
+/** Checks that an argument is an integer, of at least `least` where given. */
+export function checkInteger(
+  what: string,
+  value: unknown,
+  fix: string,
+  least = Number.NEGATIVE_INFINITY,
+): void {
+  if (Number.isInteger(value) && (value as number) >= least) return;
+  throw new ArgumentError(`${what} is ${described(value)}`, fixFor(value, fix));
 }
 
 /** A value of any kind in a few words, for the message of an error. */

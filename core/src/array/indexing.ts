@@ -4,10 +4,24 @@ import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { functionType, scalarType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
-import { addBatchAxis, broadcastTo, zerosLike } from "./broadcast.js";
+import { addBatchAxis, broadcastInDim, broadcastTo, full, zerosLike } from "./broadcast.js";
 import { iota, scalar } from "./creation.js";
-import { add, cast, clip, equal, less, promote, type TensorLike, uniform, where } from "./elementwise.js";
-import { INTEGERS } from "./given.js";
+import {
+  add,
+  and,
+  cast,
+  clip,
+  equal,
+  greaterEqual,
+  less,
+  lessEqual,
+  minimum,
+  promote,
+  type TensorLike,
+  uniform,
+  where,
+} from "./elementwise.js";
+import { checkInteger, described, fixFor, INTEGERS } from "./given.js";
 import { concatenate } from "./joining.js";
 import { broadcastShapes, checkShape, normalizeAxis, sizeOf } from "./shapes.js";
 import { expandDims, flip, reshape, sliceRanges, squeeze } from "./shaping.js";
@@ -35,7 +49,7 @@ export function slice(x: Tensor, ...specs: readonly SliceSpec[]): Tensor {
       if (!Number.isInteger(spec) || spec < -length || spec >= length) {
         throw new ArgumentError(
           `slice: index ${spec} of axis ${axis}, which has length ${length}`,
-          `use an integer from ${-length} to ${length - 1}`,
+          length === 0 ? "there are no elements" : `use an integer from ${-length} to ${length - 1}`,
         );
       }
       const at = spec < 0 ? spec + length : spec;
@@ -45,7 +59,17 @@ export function slice(x: Tensor, ...specs: readonly SliceSpec[]): Tensor {
       dropped.push(axis);
       continue;
     }
-    const [from = null, to = null, step = 1] = spec ?? [];
+    if (spec !== null && !Array.isArray(spec))
+      throw new ArgumentError(
+        `slice: axis ${axis} is ${described(spec)}`,
+        spec instanceof Tensor
+          ? "take() and at() take computed indices, dynamicSlice() computed places"
+          : fixFor(spec, "give an index, [start, stop, step], or null for all"),
+      );
+    const [from = null, to = null, step = 1] = (spec ?? []) as Exclude<SliceSpec, number | null>;
+    for (const end of [from, to])
+      if (end !== null)
+        checkInteger(`slice: an end of axis ${axis}`, end, "give an integer, or null for the axis' end");
     if (!Number.isInteger(step) || step === 0)
       throw new ArgumentError(`slice: step ${step} of axis ${axis}`, "steps are integers other than 0");
     const wrap = (i: number, low: number, high: number): number =>
@@ -110,8 +134,8 @@ function stackStarts(
   sizes: Shape,
 ): Tensor {
   const columns = starts.map((s, i) => {
-    const column = cast(batched[i] ? s : addBatchAxis(s, size), "int32");
-    return expandDims(clip(column, 0, operand[i + 1]! - sizes[i]!), 1);
+    const column = batched[i] ? s : addBatchAxis(s, size);
+    return expandDims(cast(clip(column, 0, operand[i + 1]! - sizes[i]!), "int32"), 1);
   });
   return concatenate(columns, 1);
 }
@@ -141,7 +165,12 @@ function places(starts: readonly TensorLike[]): Tensor[] {
     return wide(t);
   });
   const [first, ...rest] = given;
-  return rest.every((t) => t.dtype === first!.dtype) ? given : given.map((t) => cast(t, "int64"));
+  return rest.every((t) => t.dtype === first!.dtype) ? given : given.map(signed);
+}
+
+/** As int64; what that does not have is beyond any axis. */
+function signed(indices: Tensor): Tensor {
+  return cast(indices.dtype === "uint64" ? minimum(indices, 2n ** 62n) : indices, "int64");
 }
 
 /** Indices in a type that can count the elements of any axis. */
@@ -300,7 +329,7 @@ function dimensionText(entries: readonly (readonly [string, readonly number[]])[
 
 /** XLA's gather: windows of `sliceSizes` at the places in `indices` (last axis: the index vector), moved to lie within `x`. */
 export function gather(x: Tensor, indices: Tensor, dimensions: GatherDimensions): Tensor {
-  return bind(gatherPrimitive, [x, indices], dimensions);
+  return bind(gatherPrimitive, [x, wide(indices)], dimensions);
 }
 
 export interface ScatterDimensions {
@@ -328,13 +357,36 @@ function windows(x: Tensor, indices: Tensor, updates: Shape, d: ScatterDimension
   });
 }
 
+/** Which updates a scatter writes, of the shape of the updates: it skips windows that do not lie within `shape`, which a gather would move there. */
+function written(indices: Tensor, shape: Shape, updates: Shape, d: ScatterDimensions): Tensor {
+  const window = d.updateWindowDims.map((a) => updates[a]!);
+  const sizes = shape.map((_, i) =>
+    d.insertedWindowDims.includes(i) || d.inputBatchingDims.includes(i) ? 1 : window.shift()!,
+  );
+  const { ndim } = indices;
+  const inside = d.scatterDimsToOperandDims.map((axis, k) => {
+    const start = indices.shape.map((_, i) => (i === ndim - 1 ? k : 0));
+    const at = squeeze(sliceRanges(indices, start, indices.shape.with(-1, k + 1)), -1);
+    return and(greaterEqual(at, 0), lessEqual(at, shape[axis]! - sizes[axis]!));
+  });
+  const all = inside.reduce(and, full(indices.shape.slice(0, -1), true));
+  return broadcastInDim(
+    all,
+    updates,
+    updates.flatMap((_, i) => (d.updateWindowDims.includes(i) ? [] : [i])),
+  );
+}
+
 const scatterPrimitive: Op<ScatterDimensions> = {
   name: "scatter",
   flops: ({ inputs: [, , updates], attributes: { kind } }) => (kind === "set" ? 0 : updates!.size),
   shape: ([x]) => [{ shape: x!.shape, dtype: x!.dtype }],
   vjp({ inputs: [x, indices, updates], attributes: d }, [g]) {
     if (g === undefined) return [undefined, undefined, undefined];
-    if (d.kind === "add") return [g, undefined, windows(g, indices!, updates!.shape, d)];
+    if (d.kind === "add") {
+      const back = windows(g, indices!, updates!.shape, d);
+      return [g, undefined, where(written(indices!, x!.shape, updates!.shape, d), back, 0)];
+    }
     if (d.kind === "set") {
       // Which update won each place: write their numbers, read them back.
       const ids = reshape(iota([updates!.size], 0), updates!.shape);
@@ -401,7 +453,7 @@ export function scatter(x: Tensor, indices: Tensor, updates: Tensor, dimensions:
   const values = cast(updates, x.dtype);
   if (dimensions.kind !== "set" && x.dtype === "bool")
     throw new DTypeError(`scatter ${dimensions.kind} into bool`);
-  return bind(scatterPrimitive, [x, indices, values], dimensions);
+  return bind(scatterPrimitive, [x, wide(indices), values], dimensions);
 }
 
 /** Indices as a Tensor of integers; numbers written down count as such. */

@@ -1,4 +1,5 @@
 /** The chaining form of the operations: `x.matmul(w).add(b).gelu()`. */
+import "./operators.js";
 import type { DType } from "../graph/dtype.js";
 import type { Shape } from "../graph/node.js";
 import { broadcastTo, matrixTranspose, sum } from "./broadcast.js";

@@ -22,6 +22,7 @@ import {
   type TensorLike,
   where,
 } from "./elementwise.js";
+import { checkInteger, described, fixFor } from "./given.js";
 import { limits } from "./hostdata.js";
 import { concatenate } from "./joining.js";
 import { any, max, min } from "./reductions.js";
@@ -31,6 +32,17 @@ import type { Tensor } from "./tensor.js";
 
 /** The whole of `x` repeated `counts[i]` times along each axis (new leading axes where there are more counts). */
 export function tile(x: Tensor, counts: readonly number[]): Tensor {
+  if (!Array.isArray(counts)) {
+    const example = typeof counts === "number" ? `[${counts as number}]` : "[2, 1]";
+    throw new ArgumentError(
+      `tile: the counts are ${described(counts)}`,
+      fixFor(
+        counts,
+        `give a list, one for each axis: tile(x, ${example}); repeat(x, n, axis) repeats each element`,
+      ),
+    );
+  }
+  for (const count of counts) checkInteger("tile: a count", count, "counts are integers of at least 0", 0);
   const rank = Math.max(x.ndim, counts.length);
   const shape = [...new Array<number>(rank - x.ndim).fill(1), ...x.shape];
   const times = [...new Array<number>(rank - counts.length).fill(1), ...counts];
@@ -49,6 +61,7 @@ export function tile(x: Tensor, counts: readonly number[]): Tensor {
 /** Each element along an axis `count` times in a row. */
 export function repeat(x: Tensor, count: number, axis = 0): Tensor {
   const along = normalizeAxis("repeat", axis, x.ndim);
+  checkInteger("repeat: the count", count, "give an integer of at least 0; tile() repeats the whole", 0);
   const apart = expandDims(x, along + 1);
   const shape = apart.shape.with(along + 1, count);
   return reshape(broadcastTo(apart, shape), x.shape.with(along, x.shape[along]! * count));
@@ -58,10 +71,12 @@ export function repeat(x: Tensor, count: number, axis = 0): Tensor {
 export function diagonal(x: Tensor, { offset = 0, axes = [0, 1] as readonly [number, number] } = {}): Tensor {
   const [a, b] = axes.map((axis) => normalizeAxis("diagonal", axis, x.ndim)) as [number, number];
   if (a === b) throw new ArgumentError(`diagonal of axes ${axes[0]} and ${axes[1]}`, "name two axes");
+  checkInteger("diagonal: the offset", offset, "give an integer");
   const last = moveAxis(moveAxis(x, a, x.ndim - 1), b > a ? b - 1 : b, x.ndim - 1);
   const [rows, columns] = last.shape.slice(-2) as [number, number];
   const first = Math.max(0, -offset);
   const length = Math.max(0, Math.min(rows - first, columns - Math.max(0, offset)));
+  if (length === 0) return zerosLike({ shape: last.shape.slice(0, -1).with(-1, 0), dtype: x.dtype });
   // [..., rows, columns] with the other columns masked, summed: one element of each row stays.
   const start = last.shape.map((_, i) => (i === last.ndim - 2 ? first : 0));
   const band = sliceRanges(last, start, last.shape.with(-2, first + length));

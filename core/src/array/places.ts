@@ -3,7 +3,7 @@ import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { broadcastTo, zerosLike } from "./broadcast.js";
 import { iota } from "./creation.js";
-import { and, cast, greaterEqual, less, promote, type TensorLike, where } from "./elementwise.js";
+import { and, cast, clip, greaterEqual, less, promote, type TensorLike, where } from "./elementwise.js";
 import { INTEGERS } from "./given.js";
 import {
   checkReadable,
@@ -27,6 +27,8 @@ interface Split {
   readonly sliced: (x: Tensor) => Tensor;
   readonly axes: number[];
   readonly arrays: Tensor[];
+  /** Where the arrays' own axes come in the result. */
+  readonly front: number;
 }
 
 function splitSpecs(x: Tensor, specs: readonly PlaceSpec[]): Split {
@@ -39,6 +41,11 @@ function splitSpecs(x: Tensor, specs: readonly PlaceSpec[]): Split {
   const slices = specs.map((s) => (s instanceof Tensor ? null : s));
   const axes: number[] = [];
   const arrays: Tensor[] = [];
+  // Beside arrays an index counts as one, as in NumPy: where slices lie between, their axes come in front.
+  const advanced = specs.flatMap((spec, i) =>
+    spec instanceof Tensor || typeof spec === "number" ? [i] : [],
+  );
+  const adjacent = advanced.every((at, i) => i === 0 || at === advanced[i - 1]! + 1);
   let axis = 0;
   for (const spec of specs) {
     if (spec instanceof Tensor) {
@@ -52,22 +59,20 @@ function splitSpecs(x: Tensor, specs: readonly PlaceSpec[]): Split {
     }
     if (typeof spec !== "number") axis++;
   }
-  return { sliced: (v) => slice(v, ...slices), axes, arrays };
+  return { sliced: (v) => slice(v, ...slices), axes, arrays, front: adjacent ? (advanced[0] ?? 0) : 0 };
 }
 
-/** Reads at integer arrays: their axes come together where the first of them stood, or in front if slices lie between. */
-function readArrays(x: Tensor, axes: readonly number[], arrays: readonly Tensor[]): Tensor {
+/** Reads at integer arrays: their axes come together at `front`. */
+function readArrays(x: Tensor, axes: readonly number[], arrays: readonly Tensor[], front: number): Tensor {
   if (axes.length === 0) return x;
   const shape = broadcastShapes("at", ...arrays.map((a) => a.shape));
-  const adjacent = axes.every((axis, i) => i === 0 || axis === axes[i - 1]! + 1);
-  const front = adjacent ? axes[0]! : 0;
   for (const axis of axes) checkReadable("at", x, axis, shape);
   if (x.size === 0) {
     const kept = x.shape.filter((_, i) => !axes.includes(i));
     return zerosLike({ shape: kept.toSpliced(front, 0, ...shape), dtype: x.dtype });
   }
   const places = stack(
-    arrays.map((a) => cast(broadcastTo(a, shape), "int32")),
+    arrays.map((a, i) => cast(clip(broadcastTo(a, shape), 0, x.shape[axes[i]!]! - 1), "int32")),
     shape.length,
   );
   const rest = x.shape.length - axes.length;
@@ -93,12 +98,13 @@ export class Place {
 
   /** The elements. Array indices outside the tensor are moved to its ends. */
   get(): Tensor {
-    const { sliced, axes, arrays } = splitSpecs(this.#x, this.#specs);
+    const { sliced, axes, arrays, front } = splitSpecs(this.#x, this.#specs);
     const rest = sliced(this.#x);
     return readArrays(
       rest,
       axes,
       arrays.map((a, i) => wrapIndices("at", a, rest.shape[axes[i]!]!)),
+      front,
     );
   }
 
@@ -127,7 +133,7 @@ export class Place {
   #write(values: TensorLike, kind: ScatterDimensions["kind"]): Tensor {
     const x = this.#x;
     const numbers = reshape(iota([x.size], 0), x.shape);
-    const { sliced, axes, arrays } = splitSpecs(x, this.#specs);
+    const { sliced, axes, arrays, front } = splitSpecs(x, this.#specs);
     const rest = sliced(numbers);
     // One more row along each indexed axis, of a number that no element has: where indices outside the tensor lead.
     const extended = pad(
@@ -143,6 +149,7 @@ export class Place {
         const wrapped = wrapIndices("at", a, length);
         return where(and(greaterEqual(wrapped, 0), less(wrapped, length)), wrapped, length);
       }),
+      front,
     );
     const updates = broadcastTo(cast(promote("at", values)[0]!, x.dtype), places.shape);
     const result = scatter(flatten(x), expandDims(flatten(places), 1), flatten(updates), {

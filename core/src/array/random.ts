@@ -20,6 +20,7 @@ import {
   erfinv,
   less,
   log,
+  log1p,
   maximum,
   mul,
   neg,
@@ -27,12 +28,13 @@ import {
   rem,
   shiftLeft,
   shiftRightLogical,
+  sqrt,
   sub,
   type TensorLike,
   uniform as uniformBatch,
   xor,
 } from "./elementwise.js";
-import { described, INTEGERS } from "./given.js";
+import { described, fixFor, INTEGERS } from "./given.js";
 import { decode, encode, limits } from "./hostdata.js";
 import { take } from "./indexing.js";
 import { stack } from "./joining.js";
@@ -47,6 +49,13 @@ const rotations = [
   [17, 29, 16, 24],
 ] as const;
 
+/** Names of the two words of a block. */
+type Words = readonly [x0: string, x1: string];
+
+const INDEX = "tensor<ui32>";
+
+const threefryName = (shape: Shape): string => `threefry2x32_${shape.join("x") || "scalar"}`;
+
 /** The block cipher on pairs of 32-bit words: inputs key0, key1, x0, x1 of one shape. */
 const threefryPrimitive: Op<Record<string, never>> = {
   name: "threefry2x32",
@@ -60,8 +69,8 @@ const threefryPrimitive: Op<Record<string, never>> = {
   batch: (inputs, batched, _, size) => bindAll(threefryPrimitive, uniformBatch(inputs, batched, size), {}),
   lower(lowering, { outputs: [y] }, operands) {
     const type = tensorType(y!);
-    const symbol = lowering.helper(`threefry2x32_${y!.shape.join("x") || "scalar"}`, () =>
-      threefryFunction(y!.shape),
+    const symbol = lowering.helper(threefryName(y!.shape), () =>
+      threefryFunction(y!.shape, lowering.platform === "cpu"),
     );
     return lowering.emit(
       `func.call ${symbol}(${operands.join(", ")}) : (${type}, ${type}, ${type}, ${type}) -> (${type}, ${type})`,
@@ -70,8 +79,11 @@ const threefryPrimitive: Op<Record<string, never>> = {
   },
 };
 
-/** The twenty rounds as a function of its own, so that a program with many draws holds them once a shape. */
-function threefryFunction(shape: Shape): string {
+/**
+ * The twenty rounds as a function of its own, so that a program with many draws holds them once a shape. On CPUs a loop over the five blocks, as
+ * in JAX: written out, XLA's fusion copies the rounds of one draw into each of the next, and a key made of keys takes minutes to compile.
+ */
+function threefryFunction(shape: Shape, rolled: boolean): string {
   const type = tensorType({ shape, dtype: "uint32" });
   const lines: string[] = [];
   let next = 0;
@@ -80,23 +92,57 @@ function threefryFunction(shape: Shape): string {
     lines.push(`    ${name} = ${text}`);
     return name;
   };
-  const op = (name: string, a: string, b: string): string => emit(`stablehlo.${name} ${a}, ${b} : ${type}`);
-  const word = (value: number): string => emit(`stablehlo.constant dense<${value}> : ${type}`);
-  const keys = ["%k0", "%k1", op("xor", op("xor", "%k0", "%k1"), word(0x1bd11bda))];
-  let x0 = op("add", "%x0", keys[0]!);
-  let x1 = op("add", "%x1", keys[1]!);
-  for (let block = 0; block < 5; block++) {
-    for (const r of rotations[block % 2]!) {
-      x0 = op("add", x0, x1);
-      const left = op("shift_left", x1, word(r));
-      const right = op("shift_right_logical", x1, word(32 - r));
-      x1 = op("xor", x0, op("or", left, right));
+  const op = (name: string, a: string, b: string, of = type): string =>
+    emit(`stablehlo.${name} ${a}, ${b} : ${of}`);
+  const constant = (value: number, of = type): string => emit(`stablehlo.constant dense<${value}> : ${of}`);
+  const round = ([x0, x1]: Words, left: string, right: string): Words => {
+    const sum = op("add", x0, x1);
+    const turned = op("or", op("shift_left", x1, left), op("shift_right_logical", x1, right));
+    return [sum, op("xor", sum, turned)];
+  };
+  const inject = ([x0, x1]: Words, a: string, b: string, counter: string): Words => [
+    op("add", x0, a),
+    op("add", op("add", x1, b), counter),
+  ];
+  const keys = ["%k0", "%k1", op("xor", op("xor", "%k0", "%k1"), constant(0x1bd11bda))];
+  let x: Words = [op("add", "%x0", keys[0]!), op("add", "%x1", keys[1]!)];
+  if (rolled) {
+    const [zero, one] = [constant(0, INDEX), constant(1, INDEX)];
+    const limit = constant(5, INDEX);
+    const [two, three, width] = [constant(2, INDEX), constant(3, INDEX), constant(32, INDEX)];
+    const spread = (scalar: string): string =>
+      emit(`stablehlo.broadcast_in_dim ${scalar}, dims = [] : (${INDEX}) -> ${type}`);
+    const is = (a: string, b: string): string =>
+      emit(`stablehlo.compare EQ, ${a}, ${b}, UNSIGNED : (${INDEX}, ${INDEX}) -> tensor<i1>`);
+    const choose = (condition: string, a: string, b: string, of = type): string =>
+      emit(`stablehlo.select ${condition}, ${a}, ${b} : tensor<i1>, ${of}`);
+    const loop = `%${next++}`;
+    lines.push(
+      `    ${loop}:3 = stablehlo.while(%i = ${zero}, %a = ${x[0]}, %b = ${x[1]}) : ${INDEX}, ${type}, ${type} cond {`,
+    );
+    const going = emit(`stablehlo.compare LT, %i, ${limit}, UNSIGNED : (${INDEX}, ${INDEX}) -> tensor<i1>`);
+    lines.push(`    stablehlo.return ${going} : tensor<i1>`, "    } do {");
+    x = ["%a", "%b"];
+    const even = is(op("remainder", "%i", two, INDEX), zero);
+    for (const [i, first] of rotations[0].entries()) {
+      const by = choose(even, constant(first, INDEX), constant(rotations[1][i]!, INDEX), INDEX);
+      x = round(x, spread(by), spread(op("subtract", width, by, INDEX)));
     }
-    x0 = op("add", x0, keys[(block + 1) % 3]!);
-    x1 = op("add", op("add", x1, keys[(block + 2) % 3]!), word(block + 1));
+    const third = op("remainder", "%i", three, INDEX);
+    const [at0, at1] = [is(third, zero), is(third, one)];
+    const key = (i: number): string =>
+      choose(at0, keys[i % 3]!, choose(at1, keys[(i + 1) % 3]!, keys[(i + 2) % 3]!));
+    const count = op("add", "%i", one, INDEX);
+    x = inject(x, key(1), key(2), spread(count));
+    lines.push(`    stablehlo.return ${count}, ${x.join(", ")} : ${INDEX}, ${type}, ${type}`, "    }");
+    x = [`${loop}#1`, `${loop}#2`];
+  } else {
+    for (let block = 0; block < 5; block++) {
+      for (const r of rotations[block % 2]!) x = round(x, constant(r), constant(32 - r));
+      x = inject(x, keys[(block + 1) % 3]!, keys[(block + 2) % 3]!, constant(block + 1));
+    }
   }
-  const name = `threefry2x32_${shape.join("x") || "scalar"}`;
-  return `  func.func private @${name}(%k0: ${type}, %k1: ${type}, %x0: ${type}, %x1: ${type}) -> (${type}, ${type}) {\n${lines.join("\n")}\n    return ${x0}, ${x1} : ${type}, ${type}\n  }\n`;
+  return `  func.func private @${threefryName(shape)}(%k0: ${type}, %k1: ${type}, %x0: ${type}, %x1: ${type}) -> (${type}, ${type}) {\n${lines.join("\n")}\n    return ${x.join(", ")} : ${type}, ${type}\n  }\n`;
 }
 
 /** A random key: a uint32 Tensor of shape [2]. */
@@ -105,7 +151,10 @@ export type Key = Tensor;
 /** A key from a seed, an integer of up to 53 bits. Equal to `jax.random.PRNGKey(seed)`. */
 export function key(seed: number): Key {
   if (!Number.isSafeInteger(seed))
-    throw new ArgumentError(`random key from ${seed}`, "the seed must be an integer");
+    throw new ArgumentError(
+      `random key from ${described(seed)}`,
+      fixFor(seed, "the seed must be an integer"),
+    );
   const wide = BigInt.asUintN(64, BigInt(seed));
   // JAX takes the low 32 bits of a negative or small seed; both words of a larger one.
   const high = seed < 0 ? 0n : wide >> 32n;
@@ -117,10 +166,15 @@ function asKey(k: Key | number): Key {
   if (typeof k === "number") return key(k);
   if (!(k instanceof Tensor) || k.dtype !== "uint32" || k.shape.length !== 1 || k.shape[0] !== 2) {
     throw new ArgumentError(
-      `a random key is a uint32[2], not ${k instanceof Tensor || k === null || typeof k !== "object" ? String(k) : "an object"}`,
-      typeof k === "object" && k !== null && "training" in k
-        ? "a loss gets a context as its third argument: take the key of it, (model, batch, { key }) => ..."
-        : "make one with random.key(seed), random.splitKeys() or random.foldIn()",
+      `a random key is a uint32[2], not ${described(k)}`,
+      fixFor(
+        k,
+        Array.isArray(k)
+          ? `the key comes first, then the shape: random.normal(random.key(0), [${(k as unknown[]).map(described).join(", ")}])`
+          : typeof k === "object" && k !== null && "training" in k
+            ? "a loss gets a context as its third argument: take the key of it, (model, batch, { key }) => ..."
+            : "make one with random.key(seed), random.splitKeys() or random.foldIn()",
+      ),
     );
   }
   return k;
@@ -171,9 +225,10 @@ export function foldIn(k: Key | number, data: number | Tensor): Key {
 
 /** Uniform random bits of an unsigned type. */
 export function bits(k: Key | number, shape: Shape, { dtype = "uint32" as DType } = {}): Tensor {
+  const own = asKey(k);
   checkShape("random.bits", shape);
   if (!isUnsigned(dtype)) throw new DTypeError(`random bits of ${dtype}`, "use an unsigned integer type");
-  const [a, b] = blocks(asKey(k), shape);
+  const [a, b] = blocks(own, shape);
   if (dtype === "uint64") {
     return or(shiftLeft(cast(a, "uint64"), 32), cast(b, "uint64"));
   }
@@ -219,22 +274,68 @@ export function normal(k: Key | number, shape: Shape, { dtype = "float32" }: Ran
   return mul(erfinv(uniform(k, shape, { dtype, low, high: 1 })), Math.SQRT2);
 }
 
-/** Standard normal restricted to the open interval (`low`, `high`). Equal to `jax.random.truncated_normal`. */
+/**
+ * Standard normal restricted to the open interval (`low`, `high`). Equal to `jax.random.truncated_normal` where the interval begins within 2 of
+ * 0; farther out in a tail, where that has but few distinct numbers, the same distribution in full precision.
+ */
 export function truncatedNormal(
   k: Key | number,
   shape: Shape,
   { dtype = "float32", low = -2, high = 2 }: RandomOptions & { low?: number; high?: number } = {},
 ): Tensor {
   checkFloat("truncatedNormal", dtype);
+  if (!(low < high))
+    throw new ArgumentError(`random.truncatedNormal in (${low}, ${high})`, "give low below high");
+  const inside = (x: Tensor): Tensor => clip(x, nextAfter(low, 1, dtype), nextAfter(high, -1, dtype));
+  if (low >= 2) return inside(tail(k, shape, low, high, dtype));
+  if (high <= -2) return inside(neg(tail(k, shape, -high, -low, dtype)));
   const root = scalar(Math.SQRT2, dtype);
   const [from, to] = [erf(div(scalar(low, dtype), root)), erf(div(scalar(high, dtype), root))];
   const unit = uniform(k, shape, { dtype });
-  const drawn = mul(erfinv(maximum(add(mul(unit, sub(to, from)), from), from)), root);
-  return clip(drawn, nextAfter(low, 1, dtype), nextAfter(high, -1, dtype));
+  return inside(mul(erfinv(maximum(add(mul(unit, sub(to, from)), from), from)), root));
 }
 
-/** The neighbour of `x` among the numbers of `dtype`, above it or below. */
+/**
+ * Standard normal in [`low`, `high`], 2 <= low: where the chance of a larger number, relative to that at `low`, is the uniform number drawn.
+ * Newton's method finds the distance d from `low`, on the logarithm of that chance, which does not underflow.
+ */
+function tail(k: Key | number, shape: Shape, low: number, high: number, dtype: DType): Tensor {
+  const wide = dtype === "float64" ? dtype : "float32";
+  const numbers = { add: (x: number, y: number) => x + y, divide: (x: number, y: number) => x / y };
+  const tensors = { add, divide: (x: number, y: Tensor) => div(x, y) };
+  const millsAtLow = millsRatio(low, numbers);
+  const atHigh =
+    high === Number.POSITIVE_INFINITY
+      ? 0
+      : (millsRatio(high, numbers) / millsAtLow) * Math.exp((-(high - low) * (high + low)) / 2);
+  const wanted = log1p(mul(cast(uniform(k, shape, { dtype }), wide), atHigh - 1));
+  // Where the ratio of Mills were that at `low`; below the solution, from where Newton's steps do not overshoot much.
+  const below = (logChance: Tensor): Tensor => {
+    const twice = mul(logChance, -2);
+    return div(twice, add(sqrt(add(twice, low * low)), low));
+  };
+  let d = mul(below(wanted), low * millsAtLow);
+  for (let step = 0; step < 4; step++) {
+    const mills = millsRatio(add(d, low), tensors);
+    const logChance = sub(log(mul(mills, 1 / millsAtLow)), mul(mul(d, add(d, 2 * low)), 0.5));
+    d = maximum(add(d, mul(sub(logChance, wanted), mills)), 0);
+  }
+  return cast(add(d, low), dtype);
+}
+
+/** (1 - Φ(x)) / φ(x) for x >= 2, by Laplace's continued fraction 1/(x + 1/(x + 2/(x + 3/(x + …)))); its error is below 1e-12. */
+function millsRatio<T extends number | Tensor>(
+  x: T,
+  { add: plus, divide }: { add: (x: T, y: T) => T; divide: (x: number, y: T) => T },
+): T {
+  let rest = x;
+  for (let n = 32; n >= 1; n--) rest = plus(x, divide(n, rest));
+  return divide(1, rest);
+}
+
+/** The neighbour of `x` among the numbers of `dtype`, above it or below; of an infinity, the largest. */
 function nextAfter(x: number, direction: 1 | -1, dtype: DType): number {
+  if (!Number.isFinite(x)) return Math.sign(x) * Number(limits(dtype).max);
   if (dtype === "float64") {
     const view = new DataView(new ArrayBuffer(8));
     view.setFloat64(0, x);

@@ -4,6 +4,7 @@ import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { zerosLike } from "./broadcast.js";
 import { type CreationOptions, iota, tensor } from "./creation.js";
 import { add, cast, equal, greaterEqual, mul, where } from "./elementwise.js";
+import { AWAIT, described, fixFor, isPromise } from "./given.js";
 import { checkElements } from "./hostdata.js";
 import { checkShape } from "./shapes.js";
 import type { Tensor } from "./tensor.js";
@@ -13,8 +14,8 @@ export function arange(start: number, stop?: number, step = 1, options: Creation
   const [from, to] = stop === undefined ? [0, start] : [start, stop];
   if (step === 0 || ![from, to, step].every(Number.isFinite)) {
     throw new ArgumentError(
-      `arange: from ${from} to ${to} in steps of ${step}`,
-      "give finite bounds and a step other than 0",
+      `arange: from ${described(from)} to ${described(to)} in steps of ${described(step)}`,
+      [from, to, step].some(isPromise) ? AWAIT : "give finite bounds and a step other than 0",
     );
   }
   const length = Math.max(0, Math.ceil((to - from) / step));
@@ -36,6 +37,11 @@ export function arange(start: number, stop?: number, step = 1, options: Creation
 export function linspace(start: number, stop: number, count: number, options: CreationOptions = {}): Tensor {
   const dtype = options.dtype ?? "float32";
   if (!isFloat(dtype)) throw new DTypeError(`linspace of ${dtype}`, "use a floating-point dtype");
+  if (typeof start !== "number" || typeof stop !== "number")
+    throw new ArgumentError(
+      `linspace: from ${described(start)} to ${described(stop)}`,
+      fixFor(start, fixFor(stop, "give numbers")),
+    );
   checkShape("linspace", [count]);
   const step = count > 1 ? (stop - start) / (count - 1) : 0;
   return tensor(

@@ -2,6 +2,7 @@
 import { type DType, dtypes, isDType } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import type { Shape } from "../graph/node.js";
+import { described, fixFor } from "./given.js";
 
 export function sizeOf(shape: Shape): number {
   let size = 1;
@@ -37,12 +38,35 @@ export function broadcastShapes(operation: string, ...shapes: readonly Shape[]):
 /** `axis` in [0, rank), negative ones counted from the end. */
 export function normalizeAxis(operation: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
+    checkRank(operation, rank);
     throw new ArgumentError(
-      `${operation}: axis ${JSON.stringify(axis)} of a tensor with ${rank} dimension${rank === 1 ? "" : "s"}`,
-      rank === 0 ? "a scalar has no axes" : `use an axis from ${-rank} to ${rank - 1}`,
+      `${operation}: axis ${described(axis)} of a tensor with ${rank} dimension${rank === 1 ? "" : "s"}`,
+      fixFor(
+        axis,
+        optionsFix(operation, axis) ??
+          (rank === 0 ? "a scalar has no axes" : `use an axis from ${-rank} to ${rank - 1}`),
+      ),
     );
   }
   return axis < 0 ? axis + rank : axis;
+}
+
+/** What is no Tensor has no number of dimensions. */
+function checkRank(operation: string, rank: number): void {
+  if (rank === undefined)
+    throw new ArgumentError(
+      `${operation} of what is no Tensor`,
+      "make one with tensor(), and await Promises of one",
+    );
+}
+
+/** Options given where the axes come first. */
+function optionsFix(operation: string, axes: unknown): string | undefined {
+  if (typeof axes !== "object" || axes === null || Array.isArray(axes)) return undefined;
+  const options = Object.keys(axes).map(
+    (name) => `${name}: ${String((axes as Record<string, unknown>)[name])}`,
+  );
+  return `the axes come first, undefined for all: ${operation}(undefined, { ${options.join(", ")} })`;
 }
 
 /** Sorted distinct axes; all of them where `axes` is undefined. */
@@ -51,6 +75,7 @@ export function normalizeAxes(
   axes: number | readonly number[] | undefined,
   rank: number,
 ): number[] {
+  checkRank(operation, rank);
   if (axes === undefined) return Array.from({ length: rank }, (_, i) => i);
   const list = (Array.isArray(axes) ? axes : [axes as number]).map((a) => normalizeAxis(operation, a, rank));
   const distinct = [...new Set(list)].sort((a, b) => a - b);
@@ -73,15 +98,15 @@ export function checkDType(operation: string, dtype: DType): void {
 export function checkShape(operation: string, shape: Shape): void {
   if (!Array.isArray(shape)) {
     throw new ShapeError(
-      `${operation}: ${String(shape)} is no shape`,
-      `give a list of dimensions: [${String(shape)}]`,
+      `${operation}: the shape is ${described(shape)}`,
+      fixFor(shape, `give a list of dimensions: ${typeof shape === "number" ? `[${shape}]` : "[2, 3]"}`),
     );
   }
   for (const d of shape) {
     if (!Number.isInteger(d) || d < 0) {
       throw new ShapeError(
-        `${operation}: [${shape.join(", ")}] is no shape`,
-        "dimensions are integers of at least 0",
+        `${operation}: [${shape.map(described).join(", ")}] is no shape`,
+        fixFor(d, "dimensions are integers of at least 0"),
       );
     }
   }

@@ -4,6 +4,7 @@ import { functionType, tensorType } from "../graph/lowering.js";
 import type { Shape } from "../graph/node.js";
 import { bind, type Op } from "./bind.js";
 import { scalar } from "./creation.js";
+import { described } from "./given.js";
 import { checkShape, normalizeAxes, normalizeAxis, sameShape, sizeOf } from "./shapes.js";
 import type { Tensor } from "./tensor.js";
 
@@ -113,6 +114,11 @@ export function inverse(permutation: readonly number[]): number[] {
 
 /** Permutes the axes; reverses their order by default. */
 export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
+  if (permutation !== undefined && !Array.isArray(permutation))
+    throw new ArgumentError(
+      `transpose: the axes are ${described(permutation)}`,
+      "give a list of all axes: transpose(x, [1, 0]); swapAxes(x, a, b) exchanges two",
+    );
   const order = permutation ?? x.shape.map((_, i) => x.ndim - 1 - i);
   if (order.length !== x.ndim) {
     throw new ArgumentError(
@@ -246,10 +252,10 @@ export function padWith(x: Tensor, value: Tensor, { low, high, interior }: Paddi
 
 /** Adds `widths[i] = [before, after]` elements of `value` around each axis. */
 export function pad(x: Tensor, widths: readonly (readonly [number, number])[], value = 0): Tensor {
-  if (widths.length !== x.ndim) {
+  if (!Array.isArray(widths) || widths.length !== x.ndim || !widths.every(Array.isArray)) {
     throw new ArgumentError(
-      `pad: ${widths.length} widths for ${x.ndim} dimensions`,
-      "give [before, after] for each axis",
+      `pad: ${Array.isArray(widths) ? `${widths.length} widths` : described(widths)} for ${x.ndim} dimensions`,
+      `give [before, after] for each axis: [${x.shape.map(() => "[1, 1]").join(", ")}]`,
     );
   }
   return padWith(x, scalar(x.dtype === "bool" ? value !== 0 : value, x.dtype), {

@@ -9,6 +9,7 @@ import {
   add,
   and,
   cast,
+  greaterEqual,
   isnan,
   less,
   lessEqual,
@@ -21,8 +22,8 @@ import {
   uniform,
   where,
 } from "./elementwise.js";
-import { INTEGERS } from "./given.js";
-import { take, takeAlongAxis } from "./indexing.js";
+import { described, fixFor, INTEGERS } from "./given.js";
+import { take, takeAlongAxis, wide } from "./indexing.js";
 import { check } from "./kinds.js";
 import { scatterAlongAxis } from "./places.js";
 import { normalizeAxis } from "./shapes.js";
@@ -145,8 +146,8 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
   const length = x.shape.at(-1);
   if (length === undefined || !Number.isInteger(k) || k < 0 || k > length) {
     throw new ArgumentError(
-      `topK: ${k} of the last axis of [${x.shape.join(", ")}]`,
-      "k is at most the axis' length",
+      `topK: ${described(k)} of the last axis of [${x.shape.join(", ")}]`,
+      fixFor(k, "k is at most the axis' length"),
     );
   }
   return bindAll(topKPrimitive, [x], { k }) as unknown as [Tensor, Tensor];
@@ -154,7 +155,8 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
 
 /** The `q`-th quantile (0 to 1) along an axis, linear between elements, NaN where one of them is; of all elements by default. */
 export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false } = {}): Tensor {
-  if (!(q >= 0 && q <= 1)) throw new ArgumentError(`quantile: ${q}`, "give a number from 0 to 1");
+  if (!(q >= 0 && q <= 1))
+    throw new ArgumentError(`quantile: ${described(q)}`, fixFor(q, "give a number from 0 to 1"));
   const input = isFloat(x.dtype) ? x : cast(x, "float32");
   const flat = axis === undefined ? flatten(input) : input;
   const along = normalizeAxis("quantile", axis ?? 0, flat.ndim);
@@ -166,8 +168,9 @@ export function quantile(x: Tensor, q: number, axis?: number, { keepDims = false
     const start = flat.shape.map((_, d) => (d === along ? i : 0));
     return squeeze(sliceRanges(sorted, start, flat.shape.with(along, i + 1)), along);
   };
-  const [low, high] = [row(Math.floor(place)), row(Math.ceil(place))];
-  const between = add(mul(low, 1 - (place - Math.floor(place))), mul(high, place - Math.floor(place)));
+  const [low, part] = [row(Math.floor(place)), place % 1];
+  // An element that has the rank is the quantile: nothing times infinity would be NaN.
+  const between = part === 0 ? low : add(mul(low, 1 - part), mul(row(Math.ceil(place)), part));
   // NaN is sorted to the end: if there is one, no element has a rank.
   const result = where(isnan(row(length - 1)), Number.NaN, between);
   if (!keepDims) return result;
@@ -212,7 +215,8 @@ export function searchSorted(
 /** How often each of 0 … `length` - 1 is in the integers `x`; others are not counted. */
 export function bincount(x: Tensor, length: number): Tensor {
   if (!isInteger(x.dtype)) throw new DTypeError(`bincount of ${x}`, `it counts integers: ${INTEGERS}`);
-  const flat = where(less(flatten(x), 0), length, cast(flatten(x), "int32"));
+  const given = wide(flatten(x));
+  const flat = cast(where(or(less(given, 0), greaterEqual(given, length)), length, given), "int32");
   const counts = zerosLike({ shape: [length], dtype: "int32" });
   return scatterAlongAxis(counts, flat, onesLike({ shape: flat.shape, dtype: "int32" }), {
     axis: 0,

@@ -9,6 +9,7 @@ import type { Link, Reply } from "./connection.js";
 import { BufferDeleted, InvalidArgument, RuntimeLost } from "./errors.js";
 import { attach, type LaunchOptions } from "./launch.js";
 import { joinParts } from "./nodes.js";
+import { Outstanding } from "./outstanding.js";
 import { donatedArguments } from "./signature.js";
 import { offerTelemetry } from "./telemetry.js";
 import type {
@@ -49,6 +50,7 @@ export class Runtime {
   #failure: Error | undefined;
   #nextHandle = 1;
   readonly #released: { op: "free" | "delete"; handles: number[] }[] = [];
+  readonly #outstanding = new Outstanding();
   readonly #collected: FinalizationRegistry<{ op: "free" | "delete"; handle: number }>;
 
   /** The runtime of this process: attached to, or started, on first use. After it is lost the next call starts another. */
@@ -61,13 +63,16 @@ export class Runtime {
   }
 
   constructor(options: LaunchOptions = {}) {
-    this.#collected = new FinalizationRegistry(({ op, handle }) => this.#release(op, handle));
+    this.#collected = new FinalizationRegistry(({ op, handle }) => {
+      if (op === "delete" || this.#outstanding.finalized(handle)) this.#release(op, handle);
+    });
     const attachment = attach(options);
     this.#connection = attachment.link;
     this.platform = attachment.devices.startsWith("cpu") ? "cpu" : "cuda";
     this.ready = attachment.info.then(
       (info) => {
         this.#info = info;
+        if (info.platform === "cuda") this.#outstanding.memory = info.devices[0]?.memoryBytes;
         for (const { job } of this.#waiting.splice(0)) job(info);
         return info;
       },
@@ -162,8 +167,13 @@ export class Runtime {
       if (input.state !== "live") throw deleted(input, `input ${i} of ${program.name}`);
       handles[i] = input.id;
     }
-    const outputs = this.#allocate(program.outputs);
-    for (const i of program.donated) inputs[i]?.markDonated(program.name, outputs[0]?.id ?? 0);
+    const outputs = this.#allocate(program.outputs, program.temporaries);
+    for (const i of program.donated) {
+      const input = inputs[i];
+      if (input === undefined) continue;
+      input.markDonated(program.name, outputs[0]?.id ?? 0);
+      this.#outstanding.remove(input.id);
+    }
     this.#send({
       op: "execute",
       program: program.id,
@@ -272,12 +282,17 @@ export class Runtime {
     return first;
   }
 
-  #allocate(described: readonly BufferOptions[]): DeviceBuffer[] {
+  /** Handles for new buffers; frees dead ones first where memory may become short. */
+  #allocate(described: readonly BufferOptions[], temporaries = 0): DeviceBuffer[] {
+    const bytes = described.map(({ shape, dtype }) => byteLength(shape, dtype));
+    const dead = this.#outstanding.before(bytes.reduce((sum, n) => sum + n, temporaries));
+    for (const handle of dead) this.#release("free", handle);
     const first = this.#handles(described.length);
     const buffers = new Array<DeviceBuffer>(described.length);
     for (let i = 0; i < described.length; i++) {
       const buffer = new DeviceBuffer(this, first + i, described[i]!, this.#free);
       this.#collected.register(buffer, { op: "free", handle: buffer.id }, buffer);
+      this.#outstanding.add(buffer.id, bytes[i]!, buffer);
       buffers[i] = buffer;
     }
     return buffers;
@@ -285,6 +300,7 @@ export class Runtime {
 
   readonly #free = (buffer: DeviceBuffer): void => {
     this.#collected.unregister(buffer);
+    this.#outstanding.remove(buffer.id);
     this.#release("free", buffer.id);
   };
 
@@ -385,6 +401,8 @@ export class Program {
   readonly donated: readonly number[];
   /** Rejects with CompileError. */
   readonly info: Promise<ProgramInfo>;
+  /** Bytes that a run needs beside its arguments and outputs, once they are known. */
+  temporaries = 0;
 
   /** Made by Runtime only. */
   constructor(
@@ -400,6 +418,12 @@ export class Program {
     this.outputs = request.outputs;
     this.donated = donated;
     this.info = info;
+    info.then(
+      ({ memory }) => {
+        this.temporaries = memory.temporaries;
+      },
+      () => {},
+    );
   }
 
   /** What XLA made of the program, as HLO text. */

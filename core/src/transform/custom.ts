@@ -1,11 +1,14 @@
 /** Functions with a derivative of the user's own. */
 import { bindAll, type Op } from "../array/bind.js";
-import { differentiable, zerosLike } from "../array/broadcast.js";
+import { differentiable, onesLike, zerosLike } from "../array/broadcast.js";
 import { uniform } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
-import { trace } from "./tracing.js";
+import { type Node, reachable, type Value } from "../graph/node.js";
+import { withSite } from "../graph/site.js";
+import { alias, trace } from "./tracing.js";
 import { flatten } from "./tree.js";
+import { backward, inMode } from "./vjp.js";
 import { vmap } from "./vmap.js";
 
 /** The cotangents of the arguments' leaves, from those of the results and the residuals. */
@@ -35,6 +38,12 @@ const customPrimitive: Op<CustomAttributes> = {
     );
     return inputs.map((_, i) => (i < args ? found[i] : undefined));
   },
+  pullback({ inputs, outputs, attributes: { args, results, backward } }, cotangents) {
+    const given = outputs.map((y, i) => alias(cotangents[i] ?? zerosLike(y)));
+    const found = backward(inputs.slice(args + results), given);
+    checkLinear(found, given);
+    return inputs.map((_, i) => (i < args ? found[i] : undefined));
+  },
   batch(inputs, batched, { args, results, backward }, size) {
     const given = uniform(inputs, batched, size);
     const many: Backward = (residuals, cotangents) => {
@@ -54,7 +63,58 @@ const customPrimitive: Op<CustomAttributes> = {
 };
 
 /**
- * `f` with a derivative of your own.
+ * Refuses cotangents that are no linear function of `given`: derivatives forwards are those of `backward`, transposed, which then depend on
+ * where it is asked.
+ */
+function checkLinear(found: readonly (Tensor | undefined)[], given: readonly Tensor[]): void {
+  const sources = new Set<Node>(given.map((u) => u.node));
+  const first = Math.min(...given.map((u) => u.node.id));
+  const values = found.filter((g) => g !== undefined);
+  const depends = new Set<Node>();
+  const refuse = (node: Node): never =>
+    withSite(node.site, () => {
+      throw new ArgumentError(
+        `jvp of a function with customVjp() whose backward is not linear in the cotangent: ${node.primitive.name}${node.site ? ` (${node.site})` : ""}`,
+        "derivatives forwards are those of backward, transposed: take grad() or vjp() of it, or make backward linear",
+      );
+    });
+  const before = (v: Value): boolean => v.node.id < first || sources.has(v.node);
+  for (const node of reachable(values, before)) {
+    const of = node.inputs.filter((v) => sources.has(v.node) || depends.has(v.node));
+    if (of.length === 0) continue;
+    depends.add(node);
+    if (node.primitive.zeroDerivative || (node.outputs as readonly Tensor[]).some((y) => !differentiable(y)))
+      refuse(node);
+    // What is added must be linear too.
+    const terms = summed[node.primitive.name]?.(node.inputs) ?? [];
+    if (terms.some((v) => !of.includes(v) && !isZero(v as Tensor))) refuse(node);
+  }
+  const slopes = inMode("reverse", () => backward(values, values.map(onesLike), given));
+  const reached = reachable(
+    slopes.filter((s) => s !== undefined),
+    // Whether the derivative of a loop depends on what it is given is not seen from outside.
+    (v) => v.node.id < first || v.node.primitive.bodies !== undefined,
+  );
+  const nonlinear = reached.find((node) => sources.has(node) || depends.has(node));
+  if (nonlinear !== undefined) refuse(values.find((v) => depends.has(v.node))?.node ?? nonlinear);
+}
+
+/** Of primitives that add, or put side by side: what they add. */
+const summed: Record<string, (inputs: readonly Value[]) => readonly Value[]> = {
+  add: (inputs) => inputs,
+  sub: (inputs) => inputs,
+  concatenate: (inputs) => inputs,
+  select: ([, x, y]) => [x!, y!],
+};
+
+function isZero(x: Tensor): boolean {
+  const { primitive, attributes, inputs } = x.node;
+  if (primitive.name === "constant") return Number(attributes.value) === 0;
+  return primitive.name === "broadcast_in_dim" && isZero(inputs[0] as Tensor);
+}
+
+/**
+ * `f` with a derivative of your own. It has one forwards (`jvp`) if `backward` is linear in the cotangent, as true derivatives are.
  *
  * @param forward - returns [what `f` returns, residuals], a tree of whatever `backward` needs
  * @param backward - takes the residuals and the cotangent of the result (a tree like it), and returns the cotangents of the arguments:

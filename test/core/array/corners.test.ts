@@ -241,6 +241,169 @@ checkProperties("corners", [
   ),
 ]);
 
+const big = (...values: bigint[]): HostArray => hostArray(values as never, "int64");
+const x3 = float32([10, 20, 30]);
+checkProperties("indices outside", [
+  ...(["add", "set"] as const).flatMap((kind) => [
+    row(
+      `gradient of at().${kind} by what is written`,
+      [float32([1, 2, 3, 4]), hostArray([3, 2, -1, 7], "int32")],
+      (v, i) =>
+        a.grad((w: Tensor) =>
+          a
+            .at(a.ones([3]), i)
+            [kind](w)
+            .mul([2, 3, 4])
+            .sum(),
+        )(v),
+      `lambda v, i: jax.grad(lambda w: jnp.sum(jnp.ones(3).at[i].${kind}(w) * jnp.array([2.0, 3.0, 4.0])))(v)`,
+    ),
+    row(
+      `gradient of at().${kind} of rows and columns`,
+      [
+        randomArray("float32", [4, 2], 3),
+        hostArray([0, 5, 1, -9], "int32"),
+        hostArray([1, 1, 4, 0], "int32"),
+      ],
+      (v, i, j) =>
+        a.grad((w: Tensor) =>
+          a
+            .at(a.zeros([3, 4, 2]), i, j)
+            [kind](w)
+            .sin()
+            .sum(),
+        )(v),
+      `lambda v, i, j: jax.grad(lambda w: jnp.sum(jnp.sin(jnp.zeros((3, 4, 2)).at[i, j].${kind}(w))))(v)`,
+    ),
+  ]),
+  row(
+    "gradient of scatterAlongAxis",
+    [randomArray("float32", [3, 2], 4), hostArray([3, 2, 0, 1, 1, -7], "int32", [3, 2])],
+    (v, i) =>
+      a.grad((w: Tensor) =>
+        a
+          .scatterAlongAxis(a.ones([3, 2]), i, w, { axis: 0, kind: "add" })
+          .sin()
+          .sum(),
+      )(v),
+    "lambda v, i: jax.grad(lambda w: jnp.sum(jnp.sin(jnp.ones((3, 2)).at[i, jnp.arange(2)[None]].add(w))))(v)",
+  ),
+  row(
+    "gradient of a scatter of windows",
+    [randomArray("float32", [3, 2], 5), hostArray([0, 2, -1], "int32", [3, 1])],
+    (v, i) =>
+      a.grad((w: Tensor) =>
+        a
+          .scatter(a.ones([3]), i, w, {
+            kind: "add",
+            updateWindowDims: [1],
+            insertedWindowDims: [],
+            inputBatchingDims: [],
+            scatterIndicesBatchingDims: [],
+            scatterDimsToOperandDims: [0],
+          })
+          .sin()
+          .sum(),
+      )(v),
+    "lambda v, i: jax.grad(lambda w: jnp.sum(jnp.sin(lax.scatter_add(jnp.ones(3), i, w, lax.ScatterDimensionNumbers((1,), (), (0,))))))(v)",
+  ),
+  ...[
+    ["int64", big(4294967296n, -4294967297n, 1n), [30, 10, 20]],
+    ["uint32", hostArray([4294967295, 2147483648, 1], "uint32"), [30, 30, 20]],
+    ["uint64", hostArray([2n ** 63n, 1n, 2n ** 32n] as never, "uint64"), [30, 20, 30]],
+  ].map(([name, i, expected]) =>
+    row(
+      `reading at ${name as string}`,
+      [x3, i as HostArray],
+      (x, at) => [a.at(x, at).get(), a.take(x, at), a.takeAlongAxis(x, at)],
+      `lambda x, i: [jnp.array(${JSON.stringify(expected)}, "float32")] * 3`,
+    ),
+  ),
+  row(
+    "writing at int64",
+    [x3, big(4294967296n, 1n, -1n)],
+    (x, i) => [a.at(x, i).add(1), a.scatterAlongAxis(x, i, a.ones([3]), { kind: "add" })],
+    'lambda x, i: [jnp.array([10, 21, 31], "float32")] * 2',
+  ),
+  row(
+    "bincount of wide and narrow integers",
+    [big(4294967297n, 1n, -5n), hostArray([255, 1], "uint8"), hostArray([127, -128], "int8")],
+    (x, y, z) => [a.bincount(x, 3), a.bincount(y, 300).slice([254, 257]), a.bincount(z, 200).sum()],
+    "lambda x, y, z: (jnp.array([0, 1, 0]), jnp.array([0, 1, 0]), jnp.int32(1))",
+  ),
+  row(
+    "oneHot of narrow and wide integers",
+    [hostArray([1, 255], "uint8"), hostArray([-100, 100], "int8"), big(4294967297n, 1n)],
+    (x, y, z) => [a.oneHot(x, 300).sum(0), a.oneHot(y, 200).sum(0), a.oneHot(z, 3)],
+    "lambda x, y, z: (jnp.zeros(300).at[jnp.array([1, 255])].set(1), jnp.zeros(200).at[100].set(1), jnp.array([[0.0, 0, 0], [0, 1, 0]]))",
+  ),
+  row(
+    "dynamicSlice at wide integers, also under vmap",
+    [x3, big(4294967296n, -4294967295n)],
+    (x, i) => a.vmap((at: Tensor) => a.dynamicSlice(x, [at], [2]), { in: 0 })(i),
+    'lambda x, i: jnp.array([[20, 30], [10, 20]], "float32")',
+  ),
+]);
+
+checkProperties("numpy's order of indexed axes", [
+  ...(
+    [
+      ["x[0, :, i]", (x, i) => a.at(x, 0, null, i).get()],
+      ["x[:, 0, i]", (x, i) => a.at(x, null, 0, i).get()],
+      ["x[i, 0]", (x, i) => a.at(x, i, 0).get()],
+      ["x[-1, i]", (x, i) => a.at(x, -1, i).get()],
+      ["x[i, :, -1]", (x, i) => a.at(x, i, null, -1).get()],
+      ["x[1:, 0, i]", (x, i) => a.at(x, [1, null], 0, i).get()],
+      ["x[0, ::-1, i]", (x, i) => a.at(x, 0, [null, null, -1], i).get()],
+      ["x.at[0, :, i].add(2.0)", (x, i) => a.at(x, 0, null, i).add(2)],
+      [
+        "x.at[0, :, i].set(jnp.arange(3.0))",
+        (x, i) => a.at(x, 0, null, i).set(a.arange(3).astype("float32")),
+      ],
+    ] satisfies [string, (x: Tensor, i: Tensor) => Tensor][]
+  ).map(([python, ours]) =>
+    row(
+      python,
+      [randomArray("float32", [2, 3, 4], 6), hostArray([0, 1, 1, 0], "int32")],
+      ours,
+      `lambda x, i: ${python}`,
+    ),
+  ),
+]);
+
+checkProperties("more corners", [
+  row(
+    "median and quantile beside infinities",
+    [float32([1, inf, inf]), float32([-inf, 1, inf, inf]), float32([-inf, -inf, 3])],
+    (x, y, z) => [a.median(x), a.median(z), a.quantile(y, 1 / 3), a.quantile(y, 0.5), a.quantile(x, 0.25)],
+    "lambda x, y, z: [jnp.float32(v) for v in (jnp.inf, -jnp.inf, 1, jnp.inf, jnp.inf)]",
+  ),
+  ...[-5, -3, -2, 2, 3, 7].map((offset) =>
+    row(
+      `diagonal and trace at ${offset}`,
+      [randomArray("float32", [2, 3], 8), randomArray("int32", [2, 3, 2], 8)],
+      (x, y) => [
+        a.diagonal(x, { offset }),
+        a.trace(x, offset),
+        a.diagonal(y, { offset }),
+        a.diagonal(a.greater(x, 0), { offset }),
+      ],
+      `lambda x, y: (jnp.diagonal(x, ${offset}), jnp.trace(x, ${offset}), jnp.diagonal(y, ${offset}), jnp.diagonal(x > 0, ${offset}))`,
+    ),
+  ),
+  row(
+    "floorDiv by 0, as NumPy's",
+    [hostArray([-7, 7, 0, -7, 7], "int32"), hostArray([0, 0, 0, 2, -2], "int32"), hostArray([7, 0], "uint8")],
+    (x, y, z) => [
+      a.floorDiv(x, y),
+      a.floorDiv(x, 0),
+      a.floorDiv(z, 0),
+      a.floorDiv(x, y).mul(y).add(a.mod(x, y)),
+    ],
+    'lambda x, y, z: (jnp.array([0, 0, 0, -4, -4]), jnp.zeros(5, "int32"), jnp.zeros(2, "uint8"), jnp.array([0, 0, 0, -7, 7]))',
+  ),
+]);
+
 describe("numbers that a type does not have", () => {
   it("are refused in nested arrays, with the type's range", () => {
     expect(() => a.tensor([1, 3e9], { dtype: "int32" })).toThrow(

@@ -1,5 +1,9 @@
 import * as a from "aronnax";
 import fc from "fast-check";
+import { expect, it } from "vitest";
+import { decode } from "../../../core/src/array/hostdata.js";
+import { hostArray } from "../../oracle/arrays.js";
+import { askOne } from "../../oracle/oracle.js";
 import { checkProperties, type Property, type Trial } from "../../oracle/properties.js";
 
 const seeds = fc.oneof(fc.nat(2 ** 31 - 1), fc.constantFrom(0, 1, 42));
@@ -180,3 +184,36 @@ checkProperties("random numbers", [
     1,
   ),
 ]);
+
+it.each([
+  [2, 3],
+  [5, 6],
+  [5, 5.0001],
+  [9, Number.POSITIVE_INFINITY],
+  [30, 40],
+  [-40, -4],
+])("truncatedNormal far in a tail has scipy's quantiles: (%s, %s)", async (low, high) => {
+  const drawn = Array.from((await random.truncatedNormal(7, [5000], { low, high }).data()) as Float32Array);
+  const u = hostArray(Array.from((await random.uniform(7, [5000]).data()) as Float32Array), "float64");
+  const [a0, b0] = low > 0 ? [low, high] : [-high, -low];
+  const special = `(lambda s: s.ndtri_exp(s.log_ndtr(-${a0}) + np.log1p(u * np.expm1(s.log_ndtr(-${b0 === Number.POSITIVE_INFINITY ? "np.inf" : b0}) - s.log_ndtr(-${a0})))))(__import__("scipy.special").special)`;
+  const [answer] = await askOne(special, { u }, { jit: false, x64: true });
+  const expected = decode(answer!.data, "float64");
+  for (const [i, x] of drawn.entries()) {
+    const want = (low > 0 ? -1 : 1) * Number(expected[i]);
+    expect(Math.abs(x - want), `${x} for ${want}`).toBeLessThan(4e-7 * Math.abs(want));
+  }
+  const steps = (b0 - a0) / 4.8e-7;
+  expect(new Set(drawn).size).toBeGreaterThan(Math.min(4500, steps / 2));
+  expect(drawn.every((x) => x > low && x < high)).toBe(true);
+});
+
+it("compiles keys made of keys made of keys in seconds", async () => {
+  let key: a.Tensor = random.foldIn(5, a.scalar(3, "int32"));
+  for (let i = 0; i < 5; i++) key = random.splitKeys(random.foldIn(key, i), 3)[1]!;
+  const started = performance.now();
+  await a
+    .jit((k: a.Tensor) => random.normal(random.splitKeys(random.foldIn(k, 1))[0]!, [128, 4]))(key)
+    .data();
+  expect(performance.now() - started).toBeLessThan(60_000);
+}, 120_000);

@@ -344,3 +344,42 @@ describe("mistakes", () => {
     );
   });
 });
+
+describe("jvp of a function with a derivative of its own", () => {
+  const withBackward = (backward: (x: Tensor, g: Tensor) => Tensor) =>
+    a.customVjp(
+      (x: Tensor) => x.sin(),
+      (x: Tensor): [Tensor, Tensor] => [x.sin(), x],
+      (x, g: Tensor): [Tensor] => [backward(x, g)],
+    );
+  const x = a.tensor([0.5, 2]);
+  const push = (backward: (x: Tensor, g: Tensor) => Tensor): Tensor =>
+    a.jvp(withBackward(backward), [x], [a.tensor([3, -4])])[1];
+
+  it.each<[string, (x: Tensor, g: Tensor) => Tensor]>([
+    ["clipped", (_, g) => g.clip(-1, 1)],
+    ["squared", (_, g) => g.square()],
+    ["its sign", (_, g) => g.sign()],
+    ["stopped", (y, g) => g.stopGradient().mul(y)],
+    ["chosen by itself", (y, g) => a.where(g.greater(0), g, g.mul(y))],
+    ["moved", (y, g) => g.mul(y).add(1)],
+    ["divided by its norm", (_, g) => g.div(g.norm())],
+    ["rounded", (_, g) => g.round()],
+    ["through integers", (_, g) => g.astype("int32").astype("float32")],
+  ])("is refused where the cotangent comes back %s", (_, backward) => {
+    expect(() => push(backward)).toThrow(/customVjp.*not linear in the cotangent/);
+  });
+
+  it.each<[string, (x: Tensor, g: Tensor) => Tensor, (x: number, g: number) => number]>([
+    ["as it is", (_, g) => g, (_, g) => g],
+    ["scaled", (y, g) => g.mul(y.cos()).mul(2), (y, g) => 2 * g * Math.cos(y)],
+    ["masked", (y, g) => a.where(y.greater(1), g, 0), (y, g) => (y > 1 ? g : 0)],
+    ["summed and spread", (_, g) => g.sum().add(g), (_, g) => -1 + g],
+    ["in half precision", (_, g) => g.astype("bfloat16").astype("float32"), (_, g) => g],
+    ["through a loop", (y, g) => a.foriLoop(0, 2, (_, v: Tensor) => v.mul(y), g), (y, g) => g * y * y],
+  ])("is right where the cotangent comes back %s", async (_, backward, expected) => {
+    const ours = (await push(backward).array()) as number[];
+    const wanted = [expected(0.5, 3), expected(2, -4)];
+    for (const [i, y] of ours.entries()) expect(y).toBeCloseTo(wanted[i]!, 4);
+  });
+});
