@@ -12,7 +12,7 @@ import type { Module } from "../nn/module.js";
 import type { Leaves } from "../optim/groups.js";
 import { withUpdates } from "../transform/buffers.js";
 import { scan } from "../transform/scan.js";
-import { flatten, map } from "../transform/tree.js";
+import { map } from "../transform/tree.js";
 import { valueAndGradWithAux, vjp } from "../transform/vjp.js";
 import { type CoupledLoss, couplingOf, type LossContext, type LossResult, measured } from "./loss.js";
 import { type DeviceFields, inPieces, type PlacedBatch } from "./placement.js";
@@ -234,19 +234,21 @@ function cached(
       return [scaled(problem, figures.value), { metrics: figures.metrics }];
     },
   )({ parameters: problem.parameters, joined });
-  const cotangents = flatten(slopes.joined).leaves.map((g) =>
-    reshape(g, [count, g.shape[0]! / count, ...g.shape.slice(1)]),
+  const cotangents = map(
+    (g) => reshape(g, [count, g.shape[0]! / count, ...g.shape.slice(1)]),
+    slopes.joined,
   );
   const start = { gradients: map((g) => cast(g, "float32"), slopes.parameters), buffers: problem.buffers };
   const [sums, activations] = scan(
-    (now: typeof start, { part, given }: { part: typeof parts; given: Tensor[] }): [typeof start, Leaves] => {
+    (now: typeof start, { part, given }: { part: typeof parts; given: unknown }): [typeof start, Leaves] => {
       let left: Omit<ReturnType<typeof embedded>, "result"> | undefined;
       const [out, pull] = vjp((parameters: Leaves) => {
         const found = embedded(parameters, now.buffers, part.piece, part.index);
         left = found;
         return found.result;
       }, problem.parameters);
-      const [own] = pull(flatten(out).rebuild(given));
+      // By path: a scan's results have their fields in another order than they were returned in.
+      const [own] = pull(map((_, g) => g, out, given));
       const next = {
         gradients: map((sum, g) => add(sum, cast(g, "float32")), now.gradients, own),
         buffers: { ...now.buffers, ...left!.buffers },

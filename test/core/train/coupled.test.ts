@@ -32,7 +32,8 @@ const embed = (m: Pair, { x, y }: Fields, { key, training }: LossContext): Embed
   if (training) m.count(x.shape[0]!);
   const dropped = key === undefined ? x : nn.dropout(x, 0.25, key);
   const unit = (h: Tensor): Tensor => h.div(h.square().sum(-1, { keepDims: true }).sqrt());
-  return { a: unit(m.a.forward(dropped)), b: unit(m.b.forward(y)) };
+  // Of one shape, and not in the order of their names.
+  return { b: unit(m.b.forward(y)), a: unit(m.a.forward(dropped)) };
 };
 const contrast = (m: Pair, { a, b }: Embeddings) => {
   const logits = a.matmul(b.mT).mul(m.scale.exp());
