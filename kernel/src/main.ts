@@ -20,6 +20,7 @@ import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
 import { tslabModule } from "./engine/tslab.js";
 import { Shared, type ToMain, type WorkerSetup } from "./link.js";
+import { readSettings } from "./notebook-settings.js";
 import { filterWarnings } from "./warnings.js";
 
 /**
@@ -76,6 +77,7 @@ const modules = new CellModules(
   fileURLToPath(new URL("../..", import.meta.url)),
   { tslab: tslabModule(displays), "@aronnax/kernel": { input: inputs, display: displays.display } },
   (url, map) => cells.addMap(url, map),
+  readSettings(process.cwd()),
 );
 const resources = new CellResources();
 const runner = new Runner({ cells, streams, displays, interrupts, resources, tell });

@@ -9,6 +9,7 @@ import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
 import type { SeriesComms } from "../metrics/series-comms.js";
+import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
 import { Executor } from "./executor.js";
@@ -25,6 +26,7 @@ type Handler = (request: Message, channel: Channel) => Promise<Json | undefined>
 export interface ServerSetup {
   sockets: Sockets;
   checker: Checker;
+  settings: NotebookSettings;
   shared: Int32Array;
   main: MessagePort;
   input: MessagePort;
@@ -61,7 +63,7 @@ export class KernelServer {
   #inputPending = false;
   #version: string;
 
-  constructor({ sockets, checker, shared, main, input, heapLimit, version }: ServerSetup) {
+  constructor({ sockets, checker, settings, shared, main, input, heapLimit, version }: ServerSetup) {
     this.#sockets = sockets;
     this.#checker = checker;
     this.#shared = shared;
@@ -84,6 +86,7 @@ export class KernelServer {
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
+      settings,
       debugging: () => this.#debugger.state,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
       run: (run) => this.#tell({ type: "execute", run }),
