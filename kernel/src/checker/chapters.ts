@@ -18,6 +18,13 @@ export interface Piece {
   augments: boolean;
 }
 
+/** An earlier part of a name that a later one merges with. */
+export interface Carried {
+  name: string;
+  form: DeclarationForm;
+  text: string;
+}
+
 /** Forms that may share a name, as TypeScript merges them: here in two cells. */
 const MERGING: readonly (readonly [DeclarationForm, DeclarationForm])[] = [
   ...(["variable", "constant", "function", "namespace"] as const).flatMap(
@@ -33,8 +40,14 @@ const MERGING: readonly (readonly [DeclarationForm, DeclarationForm])[] = [
   ["enum", "namespace"],
 ];
 
-export function merges(one: DeclarationForm, other: DeclarationForm): boolean {
+function merges(one: DeclarationForm, other: DeclarationForm): boolean {
   return MERGING.some(([a, b]) => (a === one && b === other) || (a === other && b === one));
+}
+
+/** Whether a part of a name stays when a later cell declares another. A namespace completes what stands before it. */
+export function stays(earlier: DeclarationForm, later: DeclarationForm): boolean {
+  const isBegunAnew = earlier === "namespace" && later !== "interface" && later !== "alias";
+  return !isBegunAnew && merges(earlier, later);
 }
 
 /**
@@ -88,10 +101,15 @@ export class Chapter {
     if (piece.pragma && this.pragma && piece.pragma !== this.pragma) return false;
     for (const { name, form } of piece.declarations) {
       const forms = this.declared.get(name);
-      if (forms ? ![...forms].every((one) => merges(one, form)) : this.#used.has(name)) return false;
+      if (forms ? ![...forms].every((one) => stays(one, form)) : this.#used.has(name)) return false;
     }
     if (!this.flows) for (const name of this.#mutable) if (piece.identifiers.has(name)) return false;
     return true;
+  }
+
+  carry({ name, form, text }: Carried): void {
+    this.carried.push(text);
+    this.declared.set(name, (this.declared.get(name) ?? new Set()).add(form));
   }
 
   add(piece: Piece): void {

@@ -1,5 +1,5 @@
 import { type Declaration, type DeclarationForm, type DeclarationKind, visit } from "../language/syntax.js";
-import { Chapter, header, merges, nowOf, type Piece } from "./chapters.js";
+import { type Carried, Chapter, header, nowOf, type Piece, stays } from "./chapters.js";
 
 /** From this many chapters that follow from each other on, a name comes in with less than its full type. */
 const DEPTH = 24;
@@ -67,7 +67,7 @@ export class NotebookView {
     for (const chapter of joined?.uses ?? []) uses.add(chapter);
     const lines = [
       ...(joined?.carried ?? []),
-      ...carried,
+      ...carried.map(({ text }) => text),
       ...(joined?.brought.values() ?? []),
       ...brought.values(),
     ];
@@ -98,7 +98,7 @@ export class NotebookView {
     }
     const { brought, carried, uses } = this.#bring(piece, chapter);
     for (const [name, line] of brought) chapter.brought.set(name, line);
-    chapter.carried.push(...carried);
+    for (const part of carried) chapter.carry(part);
     for (const used of uses) {
       chapter.uses.add(used);
       chapter.depth = Math.max(chapter.depth, used.depth + 1);
@@ -125,7 +125,7 @@ export class NotebookView {
       const { name, kind, form, statement, parameters, evolves, fixed } = declaration;
       const before = this.#known.get(name);
       const parts = new Map(before?.parts);
-      if (!seen.has(name)) for (const one of parts.keys()) if (!merges(one, form)) parts.delete(one);
+      if (!seen.has(name)) for (const one of parts.keys()) if (!stays(one, form)) parts.delete(one);
       // A function may have several signatures.
       const above = seen.has(`${name} ${form}`) ? `${parts.get(form)?.text}\n` : "";
       seen.add(name).add(`${name} ${form}`);
@@ -170,7 +170,7 @@ export class NotebookView {
   /** The lines that give a piece what it uses of earlier chapters; of `joined` it has everything by standing in it. */
   #bring(piece: Piece, joined: Chapter | undefined) {
     const brought = new Map<string, string>();
-    const carried: string[] = [];
+    const carried: Carried[] = [];
     const uses = new Set<Chapter>();
     for (const chapter of this.#chapters) if (chapter.augments && chapter !== joined) uses.add(chapter);
     const forms = new Map<string, DeclarationForm[]>();
@@ -180,9 +180,9 @@ export class NotebookView {
       const known = this.#known.get(name);
       if (!known || known.chapter === joined) continue;
       for (const [form, part] of known.parts) {
-        if (!own.every((one) => merges(one, form))) continue;
+        if (!own.every((one) => stays(form, one))) continue;
         const line = this.#carry(name, known, form, part, own);
-        carried.push(line.text);
+        carried.push({ name, form, text: line.text });
         if (line.isCopy) for (const used of namesIn(part.statement)) wanted.add(used);
         else uses.add(known.chapter);
       }
