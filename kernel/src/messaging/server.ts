@@ -12,6 +12,7 @@ import type { SeriesComms } from "../metrics/series-comms.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
+import { ChildOutputReader } from "./child-output.js";
 import { Executor } from "./executor.js";
 import { HeapGuard } from "./heap-guard.js";
 import { helpBundle } from "./help.js";
@@ -35,6 +36,9 @@ export interface ServerSetup {
   version: string;
 }
 
+/** How many finished cells are remembered for what they print later. */
+const PARENTS = 10_000;
+
 /** The protocol of the kernel: what each request means, and what the main thread's answers become on the wire. */
 export class KernelServer {
   readonly #sockets: Sockets;
@@ -56,6 +60,13 @@ export class KernelServer {
     (event) => this.#publish("debug_event", this.#parent, event),
     () => this.#executor.valueNames,
   );
+  /** The requests whose cells ran, by the number of the run: what their timers print later is still theirs. */
+  readonly #parents = new Map<number, Header>();
+  readonly #children = new ChildOutputReader((run, name, text) =>
+    this.#publish("stream", this.#parents.get(run) ?? this.#parent, { name, text }),
+  );
+  /** What the main thread has said behind a fence that has not been passed. */
+  #held: ToMessaging[] | undefined;
   #targets = new Set<string>();
   #parent: Partial<Header> = {};
   #lastRequest: Message | undefined;
@@ -89,7 +100,12 @@ export class KernelServer {
       settings,
       debugging: () => this.#debugger.state,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
-      run: (run) => this.#tell({ type: "execute", run }),
+      run: (run) => {
+        const { header } = this.#executor.current ?? {};
+        if (header) this.#parents.set(run.id, header);
+        this.#parents.delete(run.id - PARENTS);
+        this.#tell({ type: "execute", run });
+      },
       beforeRun: (source, count, cell) => this.#debugger.beforeRun(source, count, cell),
       publish: (type, parent, content) => this.#publish(type, parent, content),
       reply: (request, content) => sockets.reply("shell", request, "execute_reply", content),
@@ -310,6 +326,21 @@ export class KernelServer {
 
   /** Passes on what the main thread says, and takes it off the count of what is under way once it is sent. */
   #fromMain(message: ToMessaging): void {
+    if (this.#held) this.#held.push(message);
+    else if (message.type === "fence") void this.#hold(message);
+    else this.#passOn(message);
+  }
+
+  /** Keeps back what comes behind a fence until children of the cell have been heard so far. */
+  async #hold({ run, number }: { run: number; number: number }): Promise<void> {
+    this.#held = [];
+    await this.#children.passed(run, number);
+    const held = this.#held;
+    this.#held = undefined;
+    for (const message of held) this.#fromMain(message);
+  }
+
+  #passOn(message: ToMessaging): void {
     this.#relay(message);
     const { size } = message;
     if (!size) return;
@@ -320,18 +351,19 @@ export class KernelServer {
   }
 
   #relay(message: ToMessaging): void {
+    const parent = this.#parents.get(message.run ?? -1) ?? this.#parent;
     switch (message.type) {
       case "ready":
         return;
       case "stream":
-        this.#publish("stream", this.#parent, { name: message.name, text: message.text });
+        this.#publish("stream", parent, { name: message.name, text: message.text });
         return;
       case "display": {
         const { bundle, displayId, update, buffers } = message;
         const transient = displayId === undefined ? {} : { display_id: displayId };
         this.#publish(
           update ? "update_display_data" : "display_data",
-          this.#parent,
+          parent,
           { ...bundle, transient },
           {},
           buffers,
@@ -339,15 +371,21 @@ export class KernelServer {
         return;
       }
       case "clear":
-        this.#publish("clear_output", this.#parent, { wait: message.wait });
+        this.#publish("clear_output", parent, { wait: message.wait });
         return;
       case "result": {
         const execution_count = this.#executor.count;
-        this.#publish("execute_result", this.#parent, { execution_count, ...message.bundle, transient: {} });
+        this.#publish("execute_result", parent, { execution_count, ...message.bundle, transient: {} });
         const text = message.bundle.data["text/plain"];
         if (typeof text === "string") void this.#history.setOutput(execution_count, text).catch(() => {});
         return;
       }
+      case "pipes":
+        this.#children.open(message.run, message.paths);
+        this.#tell({ type: "piped", run: message.run });
+        return;
+      case "fence":
+        return;
       case "done":
         this.#executor.finished(message.id, message.outcome);
         return;
@@ -355,7 +393,7 @@ export class KernelServer {
         this.#askInput(message.prompt, message.password);
         return;
       case "comm":
-        this.#sendComm(message);
+        this.#sendComm(message, parent);
         return;
       case "targets":
         this.#targets = new Set(message.names);
@@ -367,7 +405,7 @@ export class KernelServer {
         if (isDevicesEvent(message.event)) this.#devices.publish(message.event);
         return;
       case "broadcast":
-        this.#publish(message.messageType, this.#parent, message.content, message.metadata, message.buffers);
+        this.#publish(message.messageType, parent, message.content, message.metadata, message.buffers);
         return;
       case "exit":
         void this.#exitFromCell(message.code);
@@ -384,11 +422,14 @@ export class KernelServer {
     this.#sockets.reply("stdin", request, "input_request", { prompt, password });
   }
 
-  #sendComm({ kind, content, metadata, buffers }: Extract<ToMessaging, { type: "comm" }>): void {
+  #sendComm(
+    { kind, content, metadata, buffers }: Extract<ToMessaging, { type: "comm" }>,
+    parent: Partial<Header>,
+  ): void {
     const id = String(content.comm_id);
     if (kind === "open") this.#comms.set(id, String(content.target_name));
     if (kind === "close") this.#comms.delete(id);
-    this.#publish(`comm_${kind}`, this.#parent, content, metadata, buffers);
+    this.#publish(`comm_${kind}`, parent, content, metadata, buffers);
   }
 
   /** From here on, output belongs to this request. */
