@@ -87,6 +87,11 @@ export class Executor {
     return this.#waiting?.loops ?? [];
   }
 
+  /** The name that a name of the notebook has at run time. */
+  nameAtRun(name: string): string {
+    return this.#names.shadowing.nameOf(name);
+  }
+
   /** Why the running cell is about to be interrupted, where it was not the user. */
   explain(reason: FormattedError): void {
     if (this.#waiting) this.#waiting.reason = reason;

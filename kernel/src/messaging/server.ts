@@ -19,6 +19,7 @@ import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
 import { stopInLoop } from "./loop-rescue.js";
+import { completeByValue } from "./member-names.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
 
@@ -220,7 +221,12 @@ export class KernelServer {
   async #complete({ content }: Message): Promise<Json> {
     const code = String(content.code ?? "");
     const cursor = toUtf16(code, Number(content.cursor_pos ?? code.length));
-    const { items, start, end } = await this.#checker.complete(code, cursor);
+    const typed = await this.#checker.complete(code, cursor);
+    const byValue =
+      typed.items.length === 0 && contextAt(code, cursor).kind === "code"
+        ? await completeByValue(code, cursor, (name) => this.#executor.nameAtRun(name))
+        : undefined;
+    const { items, start, end } = byValue ?? typed;
     const cursor_start = toCodePoints(code, start);
     const cursor_end = toCodePoints(code, end);
     return {
