@@ -1,6 +1,25 @@
 // What the set-up says while it works, and why it takes longer than usual.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { reasonForWaiting, Step } from "../../jupyter-config/setup/steps.mjs";
+
+interface Steps {
+  reasonForWaiting(step: {
+    waited: number;
+    usual: number;
+    silent: number;
+    from: string;
+    load: number;
+    cores: number;
+  }): string;
+  Step: new (
+    place: string,
+    title: string,
+    detail: string,
+    expected: { usual: number; from: string },
+  ) => { progress(detail: string): void; done(detail: string): void };
+}
+
+const module = new URL("../../jupyter-config/setup/steps.mjs", import.meta.url).href;
+const { reasonForWaiting, Step } = (await import(module)) as Steps;
 
 describe("the reason for waiting", () => {
   const step = { waited: 100, usual: 40, silent: 2, from: "the package server", cores: 2 };
