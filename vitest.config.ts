@@ -7,8 +7,10 @@ const heavy = ["test/lab/**/*.test.ts", "test/notebooks/**/*.test.ts", "test/set
 export default defineConfig({
   resolve: { alias: { aronnax: fileURLToPath(new URL("core/src/index.ts", import.meta.url)) } },
   test: {
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // Longer than a test waits for another process, 60 s: what it waited for is told first.
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    globalSetup: "test/support/whole-run.ts",
     projects: [
       {
         extends: true,

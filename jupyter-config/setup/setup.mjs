@@ -25,6 +25,8 @@ import { Log, Step, seconds } from "./steps.mjs";
  * @typedef {object} Task
  * @property {string} title
  * @property {number} gigabytes that its result takes, with what is unpacked on the way
+ * @property {number} usual seconds that it takes on two idle processors and a quick network
+ * @property {string} from what it waits for
  * @property {() => boolean} pending whether it has anything to do
  * @property {(step: Step, run: Runner) => Promise<string>} perform returns what is there now
  *
@@ -41,6 +43,8 @@ function npm(args) {
 const nodePackages = {
   title: "Node packages",
   gigabytes: 0.9,
+  usual: 25,
+  from: "the package server",
   pending: () => readStamp(nodeStamp) !== nodeKey(),
   async perform(step, run) {
     const total = lockedPackages();
@@ -90,6 +94,8 @@ const cudaKey = () => keyOf({ files: [cudaLock, pythonLock] });
 const pythonPackages = {
   title: "Python and JupyterLab",
   gigabytes: 1.6,
+  usual: 45,
+  from: "the package server",
   pending: () =>
     readStamp(pythonStamp) !== pythonKey() ||
     !existsSync(venvPython) ||
@@ -116,6 +122,8 @@ const pythonPackages = {
 const cudaPackages = {
   title: "CUDA plugin",
   gigabytes: 6,
+  usual: 120,
+  from: "the package server",
   pending: () => readStamp(cudaStamp) !== cudaKey() && driverAnswers(),
   async perform(step, run) {
     const before = installed();
@@ -191,6 +199,8 @@ const buildKey = () =>
 const build = {
   title: "Build",
   gigabytes: 0.1,
+  usual: 6,
+  from: "the compilers",
   pending: () => readStamp(buildStamp) !== buildKey() || !built.every((folder) => existsSync(folder)),
   async perform(step, run) {
     removeStamp(buildStamp);
@@ -227,6 +237,8 @@ const extensionTarget = relative(dirname(extension), at("lab-extension", "labext
 const jupyter = {
   title: "Kernel and extension",
   gigabytes: 0.01,
+  usual: 1,
+  from: "the disk",
   pending: () =>
     !isLink(extension, extensionTarget) ||
     jupyterFiles().some(([path, content]) => !existsSync(path) || readFileSync(path, "utf8") !== content),
@@ -292,11 +304,15 @@ export async function setUp() {
       `${new Date().toISOString()} Node ${process.version} ${process.platform} ${process.arch}\n`,
     );
     await requireSpace(first);
+    const usual = first.reduce((sum, task) => sum + task.usual, 0);
+    process.stdout.write(
+      `Setting up: about ${usual} s on two idle processors and a quick network, more where others use them.\n`,
+    );
     for (const [index, task] of TASKS.entries()) {
       // Asked again: what an earlier step made (a new .venv) may give a later one something to do.
       if (!task.pending()) continue;
       doing = task.title;
-      const step = new Step(`[${index + 1}/${TASKS.length}]`, task.title, "");
+      const step = new Step(`[${index + 1}/${TASKS.length}]`, task.title, "", task);
       try {
         const detail = await task.perform(step, (command, args, onLine) =>
           run(command, args, { cwd: repository, env, log, onLine, onStart: startedChild }),

@@ -9,6 +9,8 @@ export type ToMain =
   | { type: "interrupt"; second: boolean }
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
   | { type: "telemetry"; wanted: boolean }
+  /** The pipes of a run are being read. */
+  | { type: "piped"; run: number }
   | { type: "exit"; code: number };
 
 /** One cell, ready to run. */
@@ -64,8 +66,11 @@ export interface FormattedError {
 
 export type RunOutcome = { status: "ok"; expressions: Json } | ({ status: "error" } & FormattedError);
 
-/** What the main thread says; `size` is what it counts among the output that is not yet sent. */
-export type ToMessaging = { size?: number } & ToMessagingBody;
+/**
+ * What the main thread says; `size` is what it counts among the output that is not yet sent, `run` the run of the cell
+ * whose output it is.
+ */
+export type ToMessaging = { size?: number; run?: number } & ToMessagingBody;
 
 type ToMessagingBody =
   | { type: "ready" }
@@ -73,6 +78,10 @@ type ToMessagingBody =
   | { type: "display"; bundle: Bundle; displayId?: string; update: boolean; buffers?: Uint8Array[] }
   | { type: "clear"; wait: boolean }
   | { type: "result"; id: number; bundle: Bundle }
+  /** Child processes of a run write to these pipes. */
+  | { type: "pipes"; run: number; paths: { stdout: string; stderr: string } }
+  /** What follows is to wait until this mark has come out of both pipes of a run. */
+  | { type: "fence"; run: number; number: number }
   | { type: "done"; id: number; outcome: RunOutcome }
   | { type: "input"; prompt: string; password: boolean }
   | { type: "comm"; kind: "open" | "msg" | "close"; content: Json; metadata: Json; buffers: Uint8Array[] }
@@ -111,3 +120,8 @@ export interface WorkerSetup {
   heapLimit: number;
 }
 type MessagePort = import("node:worker_threads").MessagePort;
+
+/** What stands in a pipe for a fence. */
+export function fenceOf(number: number): string {
+  return `\0aronnax ${number}\0`;
+}

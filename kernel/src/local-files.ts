@@ -6,12 +6,9 @@ export function findLocalFile(path: string): string | undefined {
   const candidates = [
     path,
     path.replace(/\.([cm]?)js$/, ".$1ts"),
-    `${path}.ts`,
-    `${path}.mts`,
-    `${path}.js`,
-    `${path}.mjs`,
-    join(path, "index.ts"),
-    join(path, "index.js"),
+    path.replace(/\.jsx?$/, ".tsx"),
+    ...["ts", "tsx", "mts", "js", "jsx", "mjs"].map((extension) => `${path}.${extension}`),
+    ...["ts", "tsx", "js", "jsx"].map((extension) => join(path, `index.${extension}`)),
   ];
   return candidates.find((candidate) => statSync(candidate, { throwIfNoEntry: false })?.isFile());
 }

@@ -2,7 +2,9 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { CellSources } from "./engine/cells.js";
+import { ChildOutput } from "./engine/child-output.js";
 import { Comms } from "./engine/comms.js";
+import { captureDescriptors } from "./engine/descriptors.js";
 import { DevicesWatch } from "./engine/devices-hub.js";
 import { Displays } from "./engine/displays.js";
 import { formatError, translateStacks } from "./engine/errors.js";
@@ -14,12 +16,14 @@ import { InterruptSource } from "./engine/interrupt-source.js";
 import { metricsHub } from "./engine/metrics-hub.js";
 import { CellModules } from "./engine/modules.js";
 import { Outbox } from "./engine/outbox.js";
+import { asRun, ownRun } from "./engine/owner.js";
 import { CellResources } from "./engine/resources.js";
 import { Runner } from "./engine/runner.js";
 import { OutputStreams } from "./engine/streams.js";
 import { makeTimersInterruptible } from "./engine/timers.js";
 import { tslabModule } from "./engine/tslab.js";
 import { Shared, type ToMain, type WorkerSetup } from "./link.js";
+import { readSettings } from "./notebook-settings.js";
 import { filterWarnings } from "./warnings.js";
 
 /**
@@ -56,9 +60,18 @@ messaging.on("error", (error) => {
   exitProcess(1);
 });
 
-const { tell } = new Outbox(shared, (message) => messaging.postMessage(message));
+/** The runs of the cells that opened comms: what a front end sends there is theirs. */
+const commRuns = new Map<string, number>();
+const { tell } = new Outbox(shared, (message) => {
+  const run = ownRun();
+  if (message.type === "comm" && message.kind === "open" && run !== undefined)
+    commRuns.set(String(message.content.comm_id), run);
+  if (message.type === "comm" && message.kind === "close") commRuns.delete(String(message.content.comm_id));
+  messaging.postMessage(message);
+});
 const rawStderr = process.stderr.write.bind(process.stderr);
 const streams = new OutputStreams(tell);
+const children = new ChildOutput(streams, tell);
 const cells = new CellSources();
 const report = (error: unknown) => {
   try {
@@ -76,14 +89,17 @@ const modules = new CellModules(
   fileURLToPath(new URL("../..", import.meta.url)),
   { tslab: tslabModule(displays), "@aronnax/kernel": { input: inputs, display: displays.display } },
   (url, map) => cells.addMap(url, map),
+  readSettings(process.cwd()),
 );
 const resources = new CellResources();
-const runner = new Runner({ cells, streams, displays, interrupts, resources, tell });
+const runner = new Runner({ cells, children, streams, displays, interrupts, resources, tell });
 
 // A cell's frames must not be cut off by a deep framework call.
 Error.stackTraceLimit = 30;
 translateStacks(cells);
 streams.install();
+captureDescriptors(streams);
+children.install();
 filterWarnings((text) => streams.write("stderr", text));
 modules.install();
 makeTimersInterruptible();
@@ -129,10 +145,13 @@ messaging.on("message", (message: ToMain) => {
       return;
     case "comm":
       try {
-        comms.receive(message);
+        asRun(commRuns.get(String(message.content.comm_id)), () => comms.receive(message));
       } catch (error) {
         report(error);
       }
+      return;
+    case "piped":
+      children.opened(message.run);
       return;
     case "telemetry":
       telemetry.wanted = message.wanted;

@@ -167,17 +167,17 @@ describe("small requests", () => {
   });
 
   it("answers while a cell keeps the main thread busy, and says busy again afterwards", async () => {
-    const id = kernel.startExecution("const end = Date.now() + 1_200; while (Date.now() < end) {}");
+    const id = kernel.startExecution("const end = Date.now() + 600_000; while (Date.now() < end) {}");
     await kernel.until((m) => m.header.msg_type === "execute_input" && m.parent.msg_id === id);
-    const started = performance.now();
     expect(await kernel.heartbeat()).toBe("ping");
     await kernel.ask("control", "kernel_info_request");
     expect((await complete("table.num")).matches).toEqual(["numCols", "numRows"]);
-    expect(performance.now() - started).toBeLessThan(1_000);
     await new Promise((resolve) => setTimeout(resolve, 50));
     const last = kernel.log.filter((m) => m.header.msg_type === "status").at(-1)!;
     expect([last.content.execution_state, last.parent.msg_id]).toEqual(["busy", id]);
-    await kernel.finish(id);
+    // All that while the cell ran: only the interrupt ends it.
+    await kernel.interrupt();
+    expect((await kernel.finish(id)).error?.ename).toBe("Interrupted");
   });
 
   it("answers unknown requests with an error instead of silence", async () => {

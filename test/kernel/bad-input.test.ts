@@ -13,7 +13,7 @@ const alive = async () => expect((await kernel.execute("6 * 7")).result).toEqual
 
 describe("the kernel lives on after", () => {
   it("a cell of 50 MB, and one of 20,000 lines", async () => {
-    const { result } = await kernel.execute(`const big = "${"x".repeat(50 << 20)}"; big.length`, {}, 100_000);
+    const { result } = await kernel.execute(`const big = "${"x".repeat(50 << 20)}"; big.length`, {});
     expect(result).toEqual({ "text/plain": String(50 << 20) });
     const statements = `let lines = 0;\n${"lines += 1;\n".repeat(20_000)}lines`;
     expect((await kernel.execute(statements, {}, 100_000)).result).toEqual({ "text/plain": "20000" });
@@ -170,7 +170,7 @@ describe("the kernel lives on after", () => {
     );
     expect(garbage.result).toEqual({ "text/plain": "true" });
     await alive();
-  }, 120_000);
+  });
 
   it("a single call that takes the rest of the heap: it ends, and says why in the log", async () => {
     await kernel.stop();
@@ -180,7 +180,7 @@ describe("the kernel lives on after", () => {
     expect(kernel.stderr).toContain("heap out of memory");
     await kernel.stop();
     kernel = await KernelClient.start();
-  }, 60_000);
+  });
 });
 
 describe("settings", () => {

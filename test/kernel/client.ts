@@ -25,6 +25,20 @@ function kernelspec(): { argv: string[]; env: Record<string, string> } {
   return JSON.parse(readFileSync(join(repository, "jupyter-config", "kernel.json"), "utf8"));
 }
 
+/** How long anything of another process is waited for at least, in ms: the machine may be busy with others. */
+export const PATIENCE = 60_000;
+/** How long a kernel may take to come back to its senses after a cell that did not end. */
+const RECOVERY = 15_000;
+
+/** How many times longer than on an idle machine code takes now. */
+export function slowness(): number {
+  const begun = performance.now();
+  const before = process.cpuUsage();
+  while (performance.now() - begun < 100);
+  const { user, system } = process.cpuUsage(before);
+  return Math.max(1, (performance.now() - begun) / Math.max(1, (user + system) / 1_000));
+}
+
 type Channel = "shell" | "control" | "stdin" | "iopub";
 
 export interface Received extends Message {
@@ -53,6 +67,7 @@ export class KernelClient {
   readonly #iopub = new Subscriber({ linger: 0, receiveHighWaterMark: 0 });
   readonly #waiters = new Set<() => void>();
   readonly #queues = new Map<Dealer, Promise<void>>();
+  readonly #codes = new Map<string, string>();
   #closed = false;
   exit: Promise<number | null>;
   stderr = "";
@@ -128,7 +143,12 @@ export class KernelClient {
     void this.#receive("control", this.#control);
     void this.#receive("stdin", this.#stdin);
     void this.#receive("iopub", this.#iopub);
-    await this.until((message) => message.header.msg_type === "iopub_welcome", 20_000);
+    await this.until(
+      (message) => message.header.msg_type === "iopub_welcome",
+      PATIENCE,
+      0,
+      "the first message of the kernel",
+    );
   }
 
   async #receive(channel: Channel, socket: Dealer | Subscriber): Promise<void> {
@@ -164,8 +184,19 @@ export class KernelClient {
     this.#queues.set(socket, sent);
   }
 
-  /** The first message, past or to come, that fits. */
-  async until(fits: (message: Received) => boolean, timeout = 15_000, from = 0): Promise<Received> {
+  /**
+   * The first message, past or to come, that fits.
+   *
+   * @param timeout - ms; never less than a busy machine needs.
+   * @param what - what is waited for, in words, for the error when it does not come.
+   */
+  async until(
+    fits: (message: Received) => boolean,
+    timeout = PATIENCE,
+    from = 0,
+    what = `a message that fits ${fits}`,
+  ): Promise<Received> {
+    const patience = Math.max(timeout, PATIENCE);
     let at = from;
     const look = (): Received | undefined => {
       while (at < this.log.length) {
@@ -194,10 +225,10 @@ export class KernelClient {
           .map((m) => `${m.channel} ${m.header.msg_type} ${JSON.stringify(m.content).slice(0, 200)}`);
         reject(
           new Error(
-            `no such message within ${timeout} ms; the last were\n${seen.join("\n")}\nkernel: ${this.stderr}`,
+            `waited ${patience} ms for ${what}; the last messages were\n${seen.join("\n")}\nkernel: ${this.stderr}`,
           ),
         );
-      }, timeout);
+      }, patience);
       this.#waiters.add(check);
     });
   }
@@ -207,14 +238,15 @@ export class KernelClient {
     channel: "shell" | "control",
     type: string,
     content: Json = {},
-    timeout = 15_000,
+    timeout = PATIENCE,
   ): Promise<Message> {
     const id = this.send(channel, type, content);
-    return this.until((m) => m.channel === channel && m.parent.msg_id === id, timeout);
+    const what = `the reply to ${type} on ${channel} ${JSON.stringify(content).slice(0, 300)}`;
+    return this.until((m) => m.channel === channel && m.parent.msg_id === id, timeout, 0, what);
   }
 
   startExecution(code: string, options: Json = {}): string {
-    return this.send("shell", "execute_request", {
+    const id = this.send("shell", "execute_request", {
       code,
       silent: false,
       store_history: true,
@@ -223,13 +255,29 @@ export class KernelClient {
       stop_on_error: true,
       ...options,
     });
+    this.#codes.set(id, code);
+    return id;
   }
 
-  async finish(id: string, timeout = 20_000): Promise<Executed> {
-    const reply = await this.until((m) => m.channel === "shell" && m.parent.msg_id === id, timeout);
+  async finish(id: string, timeout = PATIENCE): Promise<Executed> {
+    const cell = `the cell ${JSON.stringify((this.#codes.get(id) ?? id).slice(0, 500))}`;
+    let reply: Received;
+    try {
+      reply = await this.until(
+        (m) => m.channel === "shell" && m.parent.msg_id === id,
+        timeout,
+        0,
+        `the reply to ${cell}`,
+      );
+    } catch (error) {
+      await this.#recover(id);
+      throw error;
+    }
     await this.until(
       (m) => m.header.msg_type === "status" && m.parent.msg_id === id && m.content.execution_state === "idle",
       timeout,
+      0,
+      `the idle after ${cell}`,
     );
     const iopub = this.log.filter((m) => m.channel === "iopub" && m.parent.msg_id === id);
     const text = (name: string) =>
@@ -249,6 +297,14 @@ export class KernelClient {
     };
   }
 
+  /** Interrupts a cell that does not end, so that the tests after it have a kernel. */
+  async #recover(id: string): Promise<void> {
+    this.send("control", "interrupt_request", {});
+    const end = performance.now() + RECOVERY;
+    const isOver = () => this.log.some((m) => m.channel === "shell" && m.parent.msg_id === id);
+    while (!isOver() && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
   execute(code: string, options: Json = {}, timeout?: number): Promise<Executed> {
     return this.finish(this.startExecution(code, options), timeout);
   }
@@ -258,7 +314,7 @@ export class KernelClient {
   }
 
   async heartbeat(): Promise<string> {
-    const socket = new Request({ linger: 0, receiveTimeout: 5_000 });
+    const socket = new Request({ linger: 0, receiveTimeout: PATIENCE });
     socket.connect(endpoint(this.connection, "hb_port"));
     await socket.send("ping");
     const [answer] = await socket.receive();
@@ -269,7 +325,7 @@ export class KernelClient {
   async stop(): Promise<void> {
     if (this.process.exitCode === null && this.process.signalCode === null) {
       this.send("control", "shutdown_request", { restart: false });
-      const forced = setTimeout(() => this.process.kill("SIGKILL"), 5_000);
+      const forced = setTimeout(() => this.process.kill("SIGKILL"), 20_000);
       await this.exit;
       clearTimeout(forced);
     }

@@ -23,7 +23,7 @@ beforeAll(async () => {
   kernel = await KernelClient.start({
     env: { ARONNAX_RUNTIME_DIR: privateFolder(), ARONNAX_DEVICES: "cpu:2" },
   });
-}, 60_000);
+});
 afterAll(async () => {
   await kernel.stop();
   await stopAll();
@@ -101,6 +101,7 @@ it("answers a snapshot while a cell keeps the main thread busy, and delivers the
 it("passes on what a GPU host tells, in columns by figure and device, at most ten times a second", async () => {
   open("d2");
   await message("d2", sampled);
+  const started = performance.now();
   const cell = await kernel.execute(`
 const devicesHub = (globalThis as any)[Symbol.for("aronnax.devices")];
 let running = 0;
@@ -121,7 +122,7 @@ running`);
   expect(cell.result).toEqual({ "text/plain": "0" });
   const ofNode = messages("d2").filter((m) => dataOf(m).hosts.some(({ id }) => id === "1"));
   expect(ofNode.length).toBeGreaterThan(5);
-  expect(ofNode.length).toBeLessThanOrEqual(14);
+  expect(ofNode.length).toBeLessThanOrEqual((performance.now() - started) / 100 + 2);
   const { hosts } = dataOf(ofNode[0]!);
   const host = hosts.find(({ id }) => id === "1")!;
   expect(host).toMatchObject({ platform: "cuda", devices: [{ id: 8 }, { id: 9, kind: "NVIDIA H200" }] });

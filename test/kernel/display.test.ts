@@ -115,6 +115,7 @@ describe("display helpers", () => {
   });
 
   it("draw a progress bar in place, at most ten times a second", async () => {
+    const started = performance.now();
     const { displays, iopub, stdout } = await kernel.execute(
       "let sum = 0;\nfor (const n of jupyter.progress([1, 2, 3, 4], 'steps')) { sum += n; await new Promise((go) => setTimeout(go, 30)); }\nconsole.log(sum)",
     );
@@ -122,7 +123,7 @@ describe("display helpers", () => {
     expect(displays.length).toBe(1);
     const updates = iopub.filter((m) => m.header.msg_type === "update_display_data").map((m) => m.content);
     expect(updates.length).toBeGreaterThan(0);
-    expect(updates.length).toBeLessThan(4);
+    expect(updates.length).toBeLessThanOrEqual((performance.now() - started) / 100 + 2);
     expect((updates.at(-1)!.data as Record<string, string>)["text/plain"]).toContain("4/4 100%");
     expect(updates.at(-1)!.transient).toEqual(displays[0]!.transient);
   });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KernelClient } from "./client.js";
+import { KernelClient, slowness } from "./client.js";
 
 let kernel: KernelClient;
 beforeAll(async () => {
@@ -56,7 +56,7 @@ describe("interrupt keeps all state of", () => {
       expect(Number(result!["text/plain"])).toBe(before + REPEATS);
       times.sort((a, b) => a - b);
       // The promise is 100 ms; a machine that is busy with other tests gets slack.
-      expect(times[REPEATS >> 1]).toBeLessThan(400);
+      expect(times[REPEATS >> 1]).toBeLessThan(400 * slowness());
     });
   }
 });
@@ -157,6 +157,6 @@ describe("interrupt", () => {
       "console.log('started'); while (true) console.log('more and more and more')",
     );
     expect(executed.error?.ename).toBe("Interrupted");
-    expect(took).toBeLessThan(4_000);
+    expect(took).toBeLessThan(4_000 * slowness());
   });
 });

@@ -29,4 +29,4 @@ it("works in jupyter console: results, incomplete input, completion, errors, inp
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 120_000);
+}, 300_000);

@@ -34,4 +34,4 @@ it("passes jupyter_kernel_test, the conformance suite of the Jupyter project, wh
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 120_000);
+}, 300_000);

@@ -5,17 +5,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { isAlive } from "../runtime/support.js";
-import { KernelClient, kernelNode, repository } from "./client.js";
+import { KernelClient, kernelNode, PATIENCE, repository } from "./client.js";
 
 let kernel: KernelClient;
 afterEach(() => kernel.stop());
 
 const gone = (pid: number) => !isAlive(pid);
 
-async function waitUntil(condition: () => boolean, timeout: number): Promise<void> {
+async function waitUntil(condition: () => boolean, timeout = PATIENCE): Promise<void> {
   const end = performance.now() + timeout;
   while (!condition()) {
-    if (performance.now() > end) throw new Error(`not true within ${timeout} ms`);
+    if (performance.now() > end) throw new Error(`waited ${timeout} ms for ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -42,7 +42,7 @@ describe("the kernel process", () => {
       const reply = await kernel.ask("control", "shutdown_request", { restart: true });
       expect(reply.content).toEqual({ status: "ok", restart: true });
       await kernel.exit;
-      for (const pid of checkers) await waitUntil(() => gone(pid), 3_000);
+      for (const pid of checkers) await waitUntil(() => gone(pid));
       await kernel.stop();
     }
   });
@@ -121,9 +121,9 @@ describe("the kernel process", () => {
     const pid = Number(
       await new Promise<string>((resolve) => parent.stdout!.once("data", (data) => resolve(String(data)))),
     );
-    await waitUntil(() => children(pid).length > 0, 10_000);
+    await waitUntil(() => children(pid).length > 0);
     parent.kill("SIGKILL");
-    await waitUntil(() => gone(pid), 6_000);
+    await waitUntil(() => gone(pid));
   });
 
   it("ends with the reason in the log where its sockets are taken", async () => {
@@ -169,7 +169,7 @@ describe("the kernel process", () => {
     kernel.sendFrames("shell", frames);
     kernel.sendFrames("shell", frames);
     expect((await kernel.execute("(globalThis as any).forged")).reply.content.execution_count).toBe(2);
-    await waitUntil(() => (kernel.stderr.match(/was dropped/g) ?? []).length === 4, 2_000);
+    await waitUntil(() => (kernel.stderr.match(/was dropped/g) ?? []).length === 4);
     expect(kernel.stderr).toContain("HMAC signature does not match");
     expect(kernel.stderr).toContain("came twice");
   });

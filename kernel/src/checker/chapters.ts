@@ -1,78 +1,164 @@
-import type { CellSyntax, DeclarationKind } from "../language/syntax.js";
+import type { CellSyntax, Declaration, DeclarationForm } from "../language/syntax.js";
 
-/** Cells in one chapter at most. */
-const LENGTH = 200;
+/** Cells in one chapter at most, and their characters. */
+const LENGTH = 60;
+const SIZE = 30_000;
+
+/** What a chapter, or a question, is made of: a cell, or unfinished code. */
+export interface Piece {
+  text: string;
+  /** Names that it may use. */
+  identifiers: ReadonlySet<string>;
+  declarations: readonly Declaration[];
+  /** Whether its text is an object literal, which a statement cannot begin with. */
+  isObject: boolean;
+  /** Whether it can only be read as JSX, or, having type assertions in angle brackets, never; and by which pragmas. */
+  dialect: CellSyntax["dialect"];
+  pragma: string;
+  augments: boolean;
+}
+
+/** An earlier part of a name that a later one merges with. */
+export interface Carried {
+  name: string;
+  form: DeclarationForm;
+  text: string;
+}
+
+/** Forms that may share a name, as TypeScript merges them: here in two cells. */
+const MERGING: readonly (readonly [DeclarationForm, DeclarationForm])[] = [
+  ...(["variable", "constant", "function", "namespace"] as const).flatMap(
+    (value) =>
+      [
+        [value, "interface"],
+        [value, "alias"],
+      ] as const,
+  ),
+  ["class", "interface"],
+  ["class", "namespace"],
+  ["function", "namespace"],
+  ["enum", "namespace"],
+];
+
+function merges(one: DeclarationForm, other: DeclarationForm): boolean {
+  return MERGING.some(([a, b]) => (a === one && b === other) || (a === other && b === one));
+}
+
+/** Whether a part of a name stays when a later cell declares another. A namespace completes what stands before it. */
+export function stays(earlier: DeclarationForm, later: DeclarationForm): boolean {
+  const isBegunAnew = earlier === "namespace" && later !== "interface" && later !== "alias";
+  return !isBegunAnew && merges(earlier, later);
+}
 
 /**
  * Cells that ran, joined into one module of the checker: a module for each would make the program larger with every
  * cell, and each question slower. A cell goes into the last chapter unless its names would mean something else there.
  */
 export class Chapter {
-  readonly declared = new Set<string>();
-  /** Names that the cells use and earlier chapters declare. */
-  readonly wanted = new Set<string>();
+  readonly declared = new Map<string, Set<DeclarationForm>>();
+  /** The lines that bring in what it uses of earlier chapters, and what of theirs it completes. */
+  readonly brought = new Map<string, string>();
+  readonly carried: string[] = [];
+  /** The chapters that those lines name. */
+  readonly uses = new Set<Chapter>();
+  /** Variables whose type at its end is of interest. */
+  readonly flowing = new Set<string>();
+  /** How many chapters follow from each other up to this one. */
+  depth = 1;
+  /** Whether it takes no more cells. */
+  closed = false;
+  augments = false;
+  /** Whether its file is as it is. */
+  written = false;
   readonly #mutable = new Set<string>();
   readonly #used = new Set<string>();
   readonly #cells: string[] = [];
+  #size = 0;
+  #dialect: Piece["dialect"];
+  pragma = "";
 
-  constructor(readonly name: string) {}
+  constructor(
+    readonly id: number,
+    private readonly prefix: string,
+    private readonly flows: boolean,
+  ) {}
+
+  get name(): string {
+    return `${this.prefix}${this.id}.ts${this.isJsx ? "x" : ""}`;
+  }
+
+  get isJsx(): boolean {
+    return this.#dialect === "jsx";
+  }
 
   /**
-   * Whether a cell may join: it must not redeclare a name, nor give a new meaning to one that an earlier cell used; nor
-   * use a variable of the chapter, for whose type the compiler would then trust the assignment above it.
+   * Whether a cell may join: it must not redeclare a name, nor give a new meaning to one that an earlier cell used; nor,
+   * where assignments are not followed, use a variable of the chapter.
    */
-  accepts(cell: CellSyntax): boolean {
-    if (this.#cells.length >= LENGTH) return false;
-    for (const { name } of cell.declarations)
-      if (this.declared.has(name) || this.#used.has(name)) return false;
-    for (const name of this.#mutable) if (cell.identifiers.has(name)) return false;
+  accepts(piece: Piece): boolean {
+    if (this.closed || this.#cells.length >= LENGTH || this.#size >= SIZE) return false;
+    if (this.#dialect && piece.dialect && this.#dialect !== piece.dialect) return false;
+    if (piece.pragma && this.pragma && piece.pragma !== this.pragma) return false;
+    for (const { name, form } of piece.declarations) {
+      const forms = this.declared.get(name);
+      if (forms ? ![...forms].every((one) => stays(one, form)) : this.#used.has(name)) return false;
+    }
+    if (!this.flows) for (const name of this.#mutable) if (piece.identifiers.has(name)) return false;
     return true;
   }
 
-  add(cell: CellSyntax, text: string): void {
-    for (const name of cell.identifiers) {
-      this.#used.add(name);
-      if (!this.declared.has(name)) this.wanted.add(name);
-    }
-    for (const { name, kind } of cell.declarations) {
-      this.declared.add(name);
-      this.wanted.delete(name);
+  carry({ name, form, text }: Carried): void {
+    this.carried.push(text);
+    this.declared.set(name, (this.declared.get(name) ?? new Set()).add(form));
+  }
+
+  add(piece: Piece): void {
+    for (const name of piece.identifiers) this.#used.add(name);
+    for (const { name, form, kind } of piece.declarations) {
+      const forms = this.declared.get(name) ?? new Set();
+      this.declared.set(name, forms.add(form));
       if (kind === "variable") this.#mutable.add(name);
     }
-    this.#cells.push(text);
+    this.#dialect ??= piece.dialect;
+    this.pragma ||= piece.pragma;
+    this.augments ||= piece.augments;
+    const text = piece.isObject ? `(${piece.text}\n)` : piece.text;
+    // A third time in a row the same text teaches nothing.
+    if (this.#cells.at(-1) !== text || this.#cells.at(-2) !== text) {
+      this.#cells.push(text);
+      this.#size += text.length;
+    }
+    this.written = false;
   }
 
-  text(header: string): string {
-    return header + this.#cells.map((cell) => `${cell}\n;\n`).join("");
+  get body(): string {
+    return this.#cells.map((cell) => `${cell}\n;\n`).join("");
+  }
+
+  text(): string {
+    const names = [...this.declared.keys()];
+    const now = [...this.flowing];
+    const exported = [...names, ...now.map((name) => nowOf(name))];
+    const ends = now.map((name) => `const ${nowOf(name)} = ${name};`).join(" ");
+    return `${header(this.pragma, this.uses, [...this.carried, ...this.brought.values()], exported)}\n${this.body}${ends}\n`;
   }
 }
 
-/** Where a name of the notebook was declared last. */
-export interface Known {
-  chapter: number;
-  kind: DeclarationKind;
+/** The name by which a chapter exports a variable as it is at the end. */
+export function nowOf(name: string): string {
+  return `__now_${name}`;
 }
 
-/**
- * The line in front of a module that brings earlier names into scope. It names every chapter, in order, so that the
- * program's structure, which is slow to change, stays the same from cell to cell.
- */
-export function headerLine(
-  chapters: readonly Chapter[],
-  known: ReadonlyMap<string, Known>,
-  wanted: Iterable<string>,
-  declares: ReadonlySet<string>,
-  exported: ReadonlySet<string>,
+/** What stands in front of a module, without the end of its last line. */
+export function header(
+  pragma: string,
+  uses: Iterable<Chapter>,
+  lines: readonly string[],
+  exported: readonly string[] = [],
 ): string {
-  const parts = chapters.map(({ name }, index) => `import * as __${index} from "./${name}.ts";`);
-  for (const name of wanted) {
-    const from = known.get(name);
-    if (!from || from.chapter >= chapters.length || declares.has(name)) continue;
-    // An alias cannot be assigned to; an ambient variable of the same type can. A constant stays an alias, for only so
-    // does its literal type widen where it is copied into a variable.
-    if (from.kind === "variable") parts.push(`declare let ${name}: typeof __${from.chapter}.${name};`);
-    else parts.push(`import ${name} = __${from.chapter}.${name};`);
-  }
-  parts.push(exported.size > 0 ? `export { ${[...exported].join(", ")} };` : "export {};");
-  return `${parts.join(" ")}\n`;
+  const imports = [...uses]
+    .sort((a, b) => a.id - b.id)
+    .map((chapter) => `import * as __${chapter.id} from "./${chapter.name}";`);
+  const exports = exported.length > 0 ? `export { ${exported.join(", ")} };` : "export {};";
+  return [...(pragma ? [pragma] : []), ...imports, ...lines, exports].join("\n");
 }

@@ -3,13 +3,17 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import type * as t from "@babel/types";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
-import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
+import { type CellSyntax, CellSyntaxError, parseCell, visit } from "../language/syntax.js";
 import { isRelative } from "../local-files.js";
+import type { NotebookSettings } from "../notebook-settings.js";
+import type { Piece } from "./chapters.js";
 import type { Checker, Completions, Diagnostic } from "./checker.js";
 import { hoverMarkdown, type LspCompletion, type LspHover, toCompletion } from "./lsp-answers.js";
+import { NotebookView, type Question } from "./view.js";
 import { WatchedFiles } from "./watched-files.js";
-import { CellWorkspace, withoutExports } from "./workspace.js";
+import { CellWorkspace, EMPTY, QUESTIONS, withoutExports } from "./workspace.js";
 
 interface LspRange {
   start: { line: number; character: number };
@@ -31,8 +35,20 @@ const ERROR_SEVERITY = 1;
  */
 const ALLOWED = new Set([1202, 1203, 7016]);
 const MODULE_NOT_FOUND = 2307;
+const UNREACHABLE = 7027;
+/** Names that are not there: of those that cells put on `globalThis` the checker cannot know. */
+const NAME_NOT_FOUND = new Set([2304, 2552]);
+/** What `noImplicitAny` alone forbids. */
+const IMPLICIT_ANY = new Set([
+  ...[
+    7005, 7006, 7008, 7009, 7010, 7011, 7012, 7013, 7014, 7015, 7016, 7017, 7018, 7019, 7020, 7022, 7023,
+    7024,
+  ],
+  ...[7025, 7026, 7031, 7032, 7033, 7034, 7039, 7051, 7052, 7053, 7055, 7057],
+]);
 const FILE_CREATED = 1;
 const FILE_CHANGED = 2;
+const FILE_DELETED = 3;
 
 /** Settings that the server asks for: nothing but what is in scope, so that a completion stays a matter of milliseconds. */
 const SETTINGS = {
@@ -46,11 +62,17 @@ const SETTINGS = {
  */
 export class LanguageServerChecker implements Checker {
   readonly #workspace: CellWorkspace;
+  /** The notebook as one program, and with variables that may have been assigned meanwhile. */
+  readonly #flow = new NotebookView("flow-", true);
+  readonly #declared = new NotebookView("declared-", false);
+  /** What the server has for each question, and the number of its version. */
+  readonly #texts = new Map<string, string>();
+  readonly #globals = new Set<string>();
+  readonly #endless = new WeakSet<CellSyntax>();
   #server: Promise<MessageConnection> | undefined;
   #process: ChildProcess | undefined;
   #closed = false;
-  #version = 0;
-  #text = "";
+  #version = 1;
   #turn: Promise<unknown> = Promise.resolve();
   readonly #watched = new WatchedFiles();
   #pendingEvents: { uri: string; type: number }[] = [];
@@ -58,86 +80,121 @@ export class LanguageServerChecker implements Checker {
   constructor(
     private readonly notebookFolder: string,
     repository: string,
+    private readonly settings: NotebookSettings,
   ) {
-    this.#workspace = new CellWorkspace(notebookFolder, repository);
+    this.#workspace = new CellWorkspace(notebookFolder, repository, settings);
     void this.#connection().catch(() => {});
   }
 
+  /**
+   * A cell has a mistake where both views see one: types that follow what ran so far know more, and may know too much of
+   * a variable that a function or a timer has assigned since.
+   */
   check(cell: CellSyntax): Promise<Diagnostic[]> {
     return this.#inTurn(async (server) => {
       this.#watched.follow(cell.specifiers, this.notebookFolder);
-      const declares = new Set(cell.declarations.map((declaration) => declaration.name));
-      const text = this.#workspace.header(cell.identifiers, declares) + withoutExports(cell);
-      const found = await this.#diagnose(server, text);
-      if (!found.some(({ code }) => code === MODULE_NOT_FOUND)) return found;
+      const piece = pieceOf(cell);
+      const { errors, ends } = await this.#diagnose(server, this.#flow, piece, cell);
+      if (!ends) this.#endless.add(cell);
+      if (errors.length === 0) return [];
+      const others = await this.#diagnose(server, this.#declared, piece, cell);
+      const places = new Set(others.errors.map(placeOf));
+      return errors.filter((error) => places.has(placeOf(error)));
+    });
+  }
+
+  async #diagnose(server: MessageConnection, view: NotebookView, piece: Piece, cell: CellSyntax) {
+    const question = view.question(piece);
+    let items = await this.#reportOn(server, view, question);
+    if (items.some(({ code }) => Number(code) === MODULE_NOT_FOUND)) {
       // It may have been installed since the server looked.
       const packages = cell.specifiers.filter((specifier) => !isRelative(specifier));
       const places = packages.flatMap((specifier) => this.#workspace.packagePlaces(specifier));
       for (const uri of places) this.#pendingEvents.push({ uri, type: FILE_CREATED });
-      return this.#diagnose(server, text);
-    });
-  }
-
-  async #diagnose(server: MessageConnection, text: string): Promise<Diagnostic[]> {
-    await this.#setText(server, text);
-    const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
-      textDocument: { uri: this.#workspace.current },
-    });
-    return report.items
+      items = await this.#reportOn(server, view, question);
+    }
+    const { before } = question;
+    const after = before + piece.text.split("\n").length;
+    const errors = items
       .filter(
-        ({ severity, code, range }) =>
-          severity === ERROR_SEVERITY && range.start.line > 0 && !ALLOWED.has(Number(code)),
+        ({ severity, code, range, message }) =>
+          severity === ERROR_SEVERITY &&
+          range.start.line >= before &&
+          range.start.line < after &&
+          !this.#isAllowed(Number(code), message),
       )
       .map(({ code, message, range: { start, end } }) => ({
         code: Number(code ?? 0),
-        message: message.replace(/because it is an import\.$/, "because it is a constant."),
-        line: start.line - 1,
+        message: this.#workspace
+          .withoutPlaces(message)
+          .replace(/because it is an import\.$/, "because it is a constant."),
+        line: start.line - before,
         character: start.character,
-        endLine: end.line - 1,
+        endLine: end.line - before,
         endCharacter: end.character,
       }));
+    const ends = !items.some(
+      ({ code, range }) =>
+        Number(code) === UNREACHABLE && range.end.line >= after && range.start.line >= before,
+    );
+    return { errors, ends };
+  }
+
+  #isAllowed(code: number, message: string): boolean {
+    if (code === UNREACHABLE || ALLOWED.has(code)) return true;
+    if (NAME_NOT_FOUND.has(code)) return this.#globals.has(/'(.*?)'/.exec(message)?.[1] ?? "");
+    return !this.settings.strict && IMPLICIT_ANY.has(code);
+  }
+
+  async #reportOn(
+    server: MessageConnection,
+    view: NotebookView,
+    question: Question,
+  ): Promise<LspDiagnostic[]> {
+    const uri = await this.#put(server, view, question);
+    const report = await server.sendRequest<{ items: LspDiagnostic[] }>("textDocument/diagnostic", {
+      textDocument: { uri },
+    });
+    return report.items;
   }
 
   declare(cell: CellSyntax): void {
-    const { uri, created } = this.#workspace.add(cell);
-    this.#pendingEvents.push({ uri, type: created ? FILE_CREATED : FILE_CHANGED });
-    this.#settle();
-  }
-
-  /** Takes in what was declared while the cell runs: the next question then changes one file only, which is fast. */
-  #settle(): void {
-    const settled = this.#inTurn(async (server) => {
-      await this.#setText(server, this.#workspace.header([], new Set()));
-      await server.sendRequest("textDocument/diagnostic", { textDocument: { uri: this.#workspace.current } });
-    });
-    settled.catch(() => {});
+    for (const name of globalsIn(cell)) this.#globals.add(name);
+    const piece = pieceOf(cell);
+    const ends = !this.#endless.has(cell);
+    const gone = [...this.#flow.add(piece, ends), ...this.#declared.add(piece, true)];
+    for (const uri of this.#workspace.discard(gone)) this.#pendingEvents.push({ uri, type: FILE_DELETED });
   }
 
   complete(source: string, offset: number): Promise<Completions> {
     return this.#inTurn(async (server) => {
-      await this.#setText(server, this.#looseText(source, offset));
+      const question = this.#flow.question(loosePiece(source, offset));
+      const uri = await this.#put(server, this.#flow, question);
       const position = positionAt(source, offset);
       const answer = await server.sendRequest<{ items: LspCompletion[] } | LspCompletion[] | null>(
         "textDocument/completion",
         {
-          textDocument: { uri: this.#workspace.current },
-          position: { line: position.line + 1, character: position.character },
+          textDocument: { uri },
+          position: { line: position.line + question.before, character: position.character },
         },
       );
       const items = Array.isArray(answer) ? answer : (answer?.items ?? []);
-      return toCompletion(items, source, offset, this.#workspace.names);
+      const shown = items.filter(({ label }) => !OWN_NAME.test(label));
+      return toCompletion(shown, source, offset, this.#flow.names);
     });
   }
 
   inspect(source: string, offset: number): Promise<string | undefined> {
     return this.#inTurn(async (server) => {
-      await this.#setText(server, this.#looseText(source, -1));
+      const question = this.#flow.question(loosePiece(source, -1));
+      const uri = await this.#put(server, this.#flow, question);
       const position = positionAt(source, offset);
       const hover = await server.sendRequest<LspHover | null>("textDocument/hover", {
-        textDocument: { uri: this.#workspace.current },
-        position: { line: position.line + 1, character: position.character },
+        textDocument: { uri },
+        position: { line: position.line + question.before, character: position.character },
       });
-      return hoverMarkdown(hover);
+      const text = hoverMarkdown(hover);
+      return text && this.#workspace.withoutPlaces(text);
     });
   }
 
@@ -147,50 +204,35 @@ export class LanguageServerChecker implements Checker {
     this.#workspace.remove();
   }
 
-  /** The text to ask about: the header is found from whatever words stand in it, for it need not parse. */
-  #looseText(source: string, cursor: number): string {
-    let declares = new Set<string>();
-    let text = source;
-    try {
-      const cell = parseCell(source);
-      declares = new Set(cell.declarations.map((declaration) => declaration.name));
-      text = withoutExports(cell);
-    } catch (error) {
-      if (!(error instanceof CellSyntaxError)) throw error;
-    }
-    const words = new Set<string>();
-    for (const match of source.matchAll(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu)) {
-      if (match.index + match[0].length !== cursor) words.add(match[0]);
-    }
-    if (declares.size === 0) {
-      for (const match of source.matchAll(
-        /^(?:export\s+)?(?:const|let|var|function\*?|class|enum|interface|type|import)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu,
-      )) {
-        declares.add(match[1]!);
-      }
-    }
-    return this.#workspace.header(words, declares) + text;
-  }
-
-  async #setText(server: MessageConnection, text: string): Promise<void> {
-    for (const path of this.#watched.changes()) {
+  /** Shows the server a question and all that it names. Returns its place. */
+  async #put(
+    server: MessageConnection,
+    view: NotebookView,
+    { text, isJsx, needs }: Question,
+  ): Promise<string> {
+    for (const path of this.#watched.changes())
       this.#pendingEvents.push({ uri: pathToFileURL(path).href, type: FILE_CHANGED });
-    }
+    for (const { uri, created } of this.#workspace.write(needs))
+      this.#pendingEvents.push({ uri, type: created ? FILE_CREATED : FILE_CHANGED });
     if (this.#pendingEvents.length > 0) {
       const changes = this.#pendingEvents;
       this.#pendingEvents = [];
       await server.sendNotification("workspace/didChangeWatchedFiles", { changes });
     }
-    if (text === this.#text) return;
-    this.#text = text;
-    this.#version += 1;
-    await server.sendNotification("textDocument/didChange", {
-      textDocument: { uri: this.#workspace.current, version: this.#version },
-      contentChanges: [{ text }],
-    });
+    const name = `${view.prefix.slice(0, -1)}.ts${isJsx ? "x" : ""}`;
+    const uri = this.#workspace.uriOf(name);
+    if (text !== this.#texts.get(name)) {
+      this.#texts.set(name, text);
+      this.#version += 1;
+      await server.sendNotification("textDocument/didChange", {
+        textDocument: { uri, version: this.#version },
+        contentChanges: [{ text }],
+      });
+    }
+    return uri;
   }
 
-  /** One question at a time, for all of them share the text of `current.ts`. */
+  /** One question at a time, for all of them share one module. */
   #inTurn<T>(ask: (server: MessageConnection) => Promise<T>): Promise<T> {
     const answer = this.#turn.then(() => this.#ask(ask));
     this.#turn = answer.catch(() => {});
@@ -248,7 +290,7 @@ export class LanguageServerChecker implements Checker {
     );
     server.onRequest("client/registerCapability", () => null);
     server.listen();
-    const { folder, current } = this.#workspace;
+    const { folder } = this.#workspace;
     await server.sendRequest("initialize", {
       processId: process.pid,
       rootUri: `file://${folder}`,
@@ -263,13 +305,21 @@ export class LanguageServerChecker implements Checker {
       },
     });
     await server.sendNotification("initialized", {});
-    this.#text = "export {};\n";
-    this.#version = 1;
-    await server.sendNotification("textDocument/didOpen", {
-      textDocument: { uri: current, languageId: "typescript", version: 1, text: this.#text },
-    });
+    this.#version += 1;
+    for (const name of QUESTIONS) {
+      this.#texts.set(name, EMPTY);
+      await server.sendNotification("textDocument/didOpen", {
+        textDocument: {
+          uri: this.#workspace.uriOf(name),
+          languageId: name.endsWith("x") ? "typescriptreact" : "typescript",
+          version: this.#version,
+          text: EMPTY,
+        },
+      });
+    }
     // Loads the libraries now rather than in the first cell.
-    await server.sendRequest("textDocument/diagnostic", { textDocument: { uri: current } });
+    const uri = this.#workspace.uriOf(QUESTIONS[0]!);
+    await server.sendRequest("textDocument/diagnostic", { textDocument: { uri } });
     return server;
   }
 }
@@ -283,6 +333,85 @@ function serverExecutable(): string {
   const path = join(folder, "lib", process.platform === "win32" ? "tsc.exe" : "tsc");
   if (!existsSync(path)) throw new Error(`the TypeScript compiler is not at ${path}; run npm ci`);
   return path;
+}
+
+/** What the modules of the notebook name for themselves. */
+const OWN_NAME = /^__(\d+|now_.*)$/;
+
+function placeOf({ line, character }: Diagnostic): string {
+  return `${line}:${character}`;
+}
+
+function pieceOf(cell: CellSyntax): Piece {
+  return { ...cell, text: withoutExports(cell) };
+}
+
+/** Unfinished code as a piece: what it uses and declares is found from whatever words stand in it, for it need not parse. */
+function loosePiece(source: string, cursor: number): Piece {
+  let piece: Piece = {
+    text: source,
+    identifiers: new Set(),
+    declarations: [],
+    isObject: false,
+    dialect: /<\/|\/>/.test(source) ? "jsx" : undefined,
+    pragma: "",
+    augments: false,
+  };
+  try {
+    piece = { ...pieceOf(parseCell(source)), isObject: false };
+  } catch (error) {
+    if (!(error instanceof CellSyntaxError)) throw error;
+    const declarations: Piece["declarations"][number][] = [];
+    for (const [, name] of source.matchAll(DECLARED)) {
+      const statement = { type: "EmptyStatement" } as const;
+      declarations.push({ name: name!, kind: "constant", form: "constant", statement });
+    }
+    piece = { ...piece, declarations };
+  }
+  const identifiers = new Set<string>();
+  for (const match of source.matchAll(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu))
+    if (match.index + match[0].length !== cursor) identifiers.add(match[0]);
+  return { ...piece, identifiers };
+}
+
+const DECLARED =
+  /^(?:export\s+)?(?:const|let|var|function\*?|class|enum|interface|type|import)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu;
+
+/** Names that a cell makes global: `globalThis.x = 1`, `Object.assign(globalThis, { x })`. */
+function globalsIn({ program, identifiers }: CellSyntax): Set<string> {
+  const names = new Set<string>();
+  if (!identifiers.has("globalThis") && !identifiers.has("global")) return names;
+  const isGlobal = (node: t.Node) =>
+    node.type === "Identifier" && (node.name === "globalThis" || node.name === "global");
+  visit(program, (node) => {
+    if (node.type === "AssignmentExpression" && node.left.type === "MemberExpression") {
+      const { property } = node.left;
+      const object = withoutTypes(node.left.object);
+      if (isGlobal(object) && property.type === "Identifier" && !node.left.computed) names.add(property.name);
+      if (isGlobal(object) && property.type === "StringLiteral") names.add(property.value);
+    }
+    if (node.type === "CallExpression" && node.arguments[0] && isGlobal(withoutTypes(node.arguments[0]))) {
+      const named = node.arguments.flatMap((one) =>
+        one.type === "StringLiteral" ? [one.value] : one.type === "ObjectExpression" ? keysOf(one) : [],
+      );
+      for (const name of named) names.add(name);
+    }
+    return true;
+  });
+  return names;
+}
+
+/** `(globalThis as any)` is `globalThis`. */
+function withoutTypes(node: t.Node): t.Node {
+  return /^TS(As|Satisfies|NonNull)Expression$|^TSTypeAssertion$/.test(node.type) && "expression" in node
+    ? withoutTypes(node.expression as t.Node)
+    : node;
+}
+
+function keysOf({ properties }: t.ObjectExpression): string[] {
+  return properties.flatMap((one) =>
+    "key" in one && one.key.type === "Identifier" && !one.computed ? [one.key.name] : [],
+  );
 }
 
 function positionAt(source: string, offset: number): { line: number; character: number } {

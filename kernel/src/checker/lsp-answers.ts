@@ -37,7 +37,7 @@ const KINDS: Record<number, string> = {
 };
 
 /** The checker's own files, which stand where the notebook's do for it. */
-const OWN_FILE = /^(past-\d+|current|prelude\.d)(\.ts)?$/;
+const OWN_FILE = /^((flow|declared)(-\d+)?|prelude\.d)(\.tsx?)?$/;
 
 const WORD_BEFORE = /[\p{ID_Start}$_#][\p{ID_Continue}$]*$/u;
 

@@ -1,5 +1,7 @@
 /** The globals of a cell, as the checker sees them; `engine/globals.ts` defines them. */
 export const PRELUDE = `
+/// <reference lib="esnext" />
+/// <reference types="node" />
 interface JupyterDisplayOptions {
   /** A name by which the output can be updated later. */
   id?: string;

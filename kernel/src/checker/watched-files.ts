@@ -33,7 +33,7 @@ export class WatchedFiles {
   }
 
   #scan(path: string): void {
-    if (!/\.[cm]?[jt]s$/.test(path)) return;
+    if (!/\.([cm]?[jt]s|[jt]sx)$/.test(path)) return;
     let text: string;
     try {
       text = readFileSync(path, "utf8");

@@ -11,16 +11,20 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { CellSyntax, DeclarationKind } from "../language/syntax.js";
-import { Chapter, headerLine, type Known } from "./chapters.js";
+import type { CellSyntax } from "../language/syntax.js";
+import type { NotebookSettings } from "../notebook-settings.js";
+import type { Chapter } from "./chapters.js";
 import { PRELUDE } from "./prelude.js";
 
 const FOLDER = "aronnax-cells-";
 
+/** The module of a question, in TypeScript alone and with JSX. Each view has its own, which may not know what others do. */
+export const QUESTIONS = ["flow", "declared"].flatMap((name) => [`${name}.ts`, `${name}.tsx`]);
+export const EMPTY = "export {};\n";
+
 /**
- * The folder that the language server looks at. Cells that ran are its chapters, modules `past-<n>.ts`; the cell being
- * checked is `current.ts`. A header line in front of each brings the names of earlier cells into scope, so that the
- * user's text keeps its own lines and columns.
+ * The folder that the language server looks at. Cells that ran are its chapters, modules `flow-<n>.ts` of the one view and
+ * `declared-<n>.ts` of the other; what is being asked about is `flow.ts` or `declared.ts`.
  *
  * Packages are found as in the notebook's folder and then as in the repository: a chain of nested folders, each with
  * a link to one `node_modules`, stands for that order.
@@ -28,10 +32,8 @@ const FOLDER = "aronnax-cells-";
 export class CellWorkspace {
   readonly root: string;
   readonly folder: string;
-  readonly #known = new Map<string, Known>();
-  readonly #chapters: Chapter[] = [];
 
-  constructor(notebookFolder: string, repository: string) {
+  constructor(notebookFolder: string, repository: string, { file, options, strict }: NotebookSettings) {
     removeLeftovers();
     this.root = mkdtempSync(join(tmpdir(), `${FOLDER}${process.pid}-`));
     let folder = this.root;
@@ -43,11 +45,16 @@ export class CellWorkspace {
       symlinkSync(modules, join(folder, "node_modules"), "junction");
     }
     this.folder = folder;
-    const own = join(notebookFolder, "tsconfig.json");
     const settings = {
-      ...(existsSync(own) ? { extends: own } : {}),
+      ...(file === undefined ? {} : { extends: file }),
       compilerOptions: {
-        ...(existsSync(own) ? {} : { strict: true, lib: ["esnext"], types: ["node"] }),
+        strict: options.strict ?? true,
+        useUnknownInCatchVariables: options.useUnknownInCatchVariables ?? strict,
+        ...(options.lib ? {} : { lib: ["esnext", ...(file === undefined ? [] : ["dom", "dom.iterable"])] }),
+        ...(options.jsx ? {} : { jsx: "react-jsx" }),
+        // With it types evolve from one assignment to the next; what it alone forbids is let pass unless it was asked for.
+        noImplicitAny: true,
+        allowUnreachableCode: false,
         target: "esnext",
         module: "esnext",
         moduleResolution: "bundler",
@@ -59,54 +66,65 @@ export class CellWorkspace {
         checkJs: false,
         skipLibCheck: true,
         noEmit: true,
+        noLib: false,
         composite: false,
         incremental: false,
         declaration: false,
+        declarationMap: false,
+        emitDeclarationOnly: false,
+        isolatedDeclarations: false,
         verbatimModuleSyntax: false,
         isolatedModules: false,
         noUnusedLocals: false,
         noUnusedParameters: false,
         rootDirs: [folder, notebookFolder],
       },
-      files: ["prelude.d.ts", "current.ts"],
+      files: ["prelude.d.ts", ...QUESTIONS],
       include: [],
       references: [],
     };
     writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(settings));
     writeFileSync(join(folder, "prelude.d.ts"), PRELUDE);
-    writeFileSync(join(folder, "current.ts"), "export {};\n");
+    for (const name of QUESTIONS) writeFileSync(join(folder, name), EMPTY);
   }
 
-  get current(): string {
-    return pathToFileURL(join(this.folder, "current.ts")).href;
+  uriOf(name: string): string {
+    return pathToFileURL(join(this.folder, name)).href;
   }
 
-  /** Names declared by cells so far, newest declaration. */
-  get names(): ReadonlyMap<string, { kind: DeclarationKind }> {
-    return this.#known;
-  }
-
-  /** The header line of `current.ts`: brings in what it `wants` of earlier cells and does not declare itself. */
-  header(wants: Iterable<string>, declares: ReadonlySet<string>): string {
-    return headerLine(this.#chapters, this.#known, wants, declares, new Set());
-  }
-
-  /** Adds a cell that is about to run to the chapters. Says which file is new or changed. */
-  add(cell: CellSyntax): { uri: string; created: boolean } {
-    let chapter = this.#chapters.at(-1);
-    const created = !chapter?.accepts(cell);
-    if (!chapter || created) {
-      chapter = new Chapter(`past-${this.#chapters.length}`);
-      this.#chapters.push(chapter);
+  /** Brings the files of chapters up to date. Says which are new or changed. */
+  write(chapters: Iterable<Chapter>): { uri: string; created: boolean }[] {
+    const events: { uri: string; created: boolean }[] = [];
+    for (const chapter of chapters) {
+      if (chapter.written) continue;
+      const path = join(this.folder, chapter.name);
+      events.push({ uri: pathToFileURL(path).href, created: !existsSync(path) });
+      writeFileSync(path, chapter.text());
+      chapter.written = true;
     }
-    const index = this.#chapters.length - 1;
-    chapter.add(cell, withoutExports(cell));
-    const earlier = this.#chapters.slice(0, index);
-    const header = headerLine(earlier, this.#known, chapter.wanted, chapter.declared, chapter.declared);
-    for (const { name, kind } of cell.declarations) this.#known.set(name, { chapter: index, kind });
-    const path = join(this.folder, `${chapter.name}.ts`);
-    writeFileSync(path, chapter.text(header));
-    return { uri: pathToFileURL(path).href, created };
+    return events;
+  }
+
+  /** Removes files of chapters. Says which there were. */
+  discard(chapters: Iterable<Chapter>): string[] {
+    const gone: string[] = [];
+    for (const { name } of chapters) {
+      const path = join(this.folder, name);
+      if (!existsSync(path)) continue;
+      rmSync(path);
+      gone.push(pathToFileURL(path).href);
+    }
+    return gone;
+  }
+
+  /** A message without the places where the checker keeps the notebook: they are nowhere for the user. */
+  withoutPlaces(text: string): string {
+    return text
+      .replace(/typeof import\("[^"]*aronnax-cells-[^"]*"\)(?!\.)/g, "the notebook")
+      .replace(/import\("[^"]*aronnax-cells-[^"]*"\)\.?/g, "")
+      .replaceAll(`${this.folder}/`, "")
+      .replaceAll(this.root, "the notebook")
+      .replace(/\b__now_(?=[\p{ID_Start}$_])|\b__\d+\.(?=[\p{ID_Start}$_])/gu, "");
   }
 
   /** Where the package of a module specifier is looked for first, as URIs: what to announce when it was installed. */

@@ -11,7 +11,7 @@ interface Frame {
   column: number;
 }
 
-const FRAME = /^\s*at (?:(.*?) \()?((?:cell|file):\/\/.*?):(\d+):(\d+)\)?$/;
+const FRAME = /^\s*at (?:(.*?) \()?((?:cell|file):\/\/.*?|cell \S+?):(\d+):(\d+)\)?$/;
 
 /** An interrupted cell. */
 export class Interrupted extends Error {
@@ -88,13 +88,14 @@ function userFrames(error: Error, cells: CellSources): Frame[] {
   for (const text of stack.split("\n")) {
     const match = FRAME.exec(text);
     if (!match) continue;
-    const [, call = "", file, line, column] = match as unknown as [
+    const [, call = "", place, line, column] = match as unknown as [
       string,
       string | undefined,
       string,
       string,
       string,
     ];
+    const file = place.replace(/^cell /, "cell://");
     if (!isUserFile(file) || isCallOfLoop) {
       isCallOfLoop = false;
       continue;
@@ -136,9 +137,9 @@ export function translateStacks(cells: CellSources): void {
       const { line, column } = cells.original(file, frame.getLineNumber() ?? 1, frame.getColumnNumber() ?? 1);
       if (LOOP_NAME.test(frame.getFunctionName() ?? "")) {
         // A loop of a cell that runs as a function: it and its call are one frame of the user's.
-        lines.push(`${file}:${line}:${column}`);
+        lines.push(`${nameOfCell(file)}:${line}:${column}`);
         at += 1;
-      } else lines.push(String(frame).replace(/:\d+:\d+(\)?)$/, `:${line}:${column}$1`));
+      } else lines.push(nameOfCell(String(frame).replace(/:\d+:\d+(\)?)$/, `:${line}:${column}$1`)));
     }
     return [Error.prototype.toString.call(error), ...lines.map((line) => `    at ${line}`)].join("\n");
   };
@@ -152,8 +153,13 @@ function isOfKernel(frame: NodeJS.CallSite): boolean {
   return fileOf(frame).startsWith(KERNEL);
 }
 
+/** A cell has one name wherever it is shown: `cell` and its execution count. */
+function nameOfCell(text: string): string {
+  return text.replaceAll("cell://", "cell ");
+}
+
 function shownFile(file: string): string {
-  if (file.startsWith("cell://")) return file.replace("cell://", "cell ");
+  if (file.startsWith("cell://")) return nameOfCell(file);
   const path = fileURLToPath(file.replace(/\?.*$/, ""));
   const here = `${process.cwd()}/`;
   return path.startsWith(here) ? path.slice(here.length) : path;

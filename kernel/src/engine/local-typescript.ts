@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire, stripTypeScriptTypes } from "node:module";
 import type * as t from "@babel/types";
+import { emitOptions } from "../language/emit.js";
 import {
   type CellSyntax,
   CellSyntaxError,
@@ -8,13 +9,14 @@ import {
   parseCell,
   valueNames,
 } from "../language/syntax.js";
+import type { NotebookSettings } from "../notebook-settings.js";
 import { isExportedType, isTypeIn } from "./type-exports.js";
 
 /**
  * The JavaScript of a local TypeScript file: its types are removed in place where that is enough, and otherwise (enums,
  * decorators, parameter properties, ...) esbuild makes it, with a source map. Throws a `SyntaxError` that says where.
  */
-export function toJavaScript(path: string): { code: string; map?: string } {
+export function toJavaScript(path: string, settings: NotebookSettings): { code: string; map?: string } {
   const syntax = parseFile(readFileSync(path, "utf8"), path);
   const source = withoutTypeNames(syntax, path);
   if (!syntax.needsEmit) {
@@ -26,14 +28,24 @@ export function toJavaScript(path: string): { code: string; map?: string } {
   }
   const { transformSync } = createRequire(import.meta.url)("esbuild") as typeof import("esbuild");
   const { code, map } = transformSync(source, {
-    loader: "ts",
+    ...emitOptions(
+      {
+        dialect: syntax.dialect ?? (/x$/.test(path) ? "jsx" : undefined),
+        pragma: settings.options.jsx ? "" : pragmaOf(syntax),
+      },
+      settings,
+    ),
     format: "esm",
     target: "esnext",
-    supported: { decorators: false },
     sourcefile: path,
     sourcemap: "external",
   });
   return { code, map };
+}
+
+/** A file that imports React by that name means the classic way, unless a setting or comment says otherwise. */
+function pragmaOf(syntax: CellSyntax): string {
+  return syntax.declarations.some(({ name }) => name === "React") ? "@jsxRuntime classic" : "";
 }
 
 function parseFile(source: string, path: string): CellSyntax {
@@ -52,6 +64,8 @@ function parseFile(source: string, path: string): CellSyntax {
 function withoutTypeNames(syntax: CellSyntax, path: string): string {
   const { source, program } = syntax;
   const values = valueNames(program);
+  // Its JSX may be calls of a factory that no name in it shows.
+  if (syntax.dialect === "jsx") for (const { name } of syntax.declarations) values.add(name);
   let text = source;
   // From the end, for an import is needed where a list behind it exports a value.
   for (const statement of program.body.toReversed()) {

@@ -2,6 +2,7 @@ import { createRequire, registerHooks } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { findLocalFile, isRelative, modifiedAt } from "../local-files.js";
+import type { NotebookSettings } from "../notebook-settings.js";
 import { toJavaScript } from "./local-typescript.js";
 
 /** A file of the user's that was imported by a relative path. */
@@ -29,6 +30,7 @@ export class CellModules {
     private readonly provided: Record<string, object>,
     /** Takes the source map of a local module whose code was generated. */
     private readonly mapped: (url: string, map: string) => void,
+    private readonly settings: NotebookSettings,
   ) {}
 
   install(): void {
@@ -38,13 +40,16 @@ export class CellModules {
         if (parentURL !== SELF && parentURL !== this.#notebookUrl()) {
           const parent = parentURL?.startsWith("file:") ? withoutQuery(parentURL) : undefined;
           const isLocal = parent !== undefined && this.#local.has(fileURLToPath(parent));
-          if (!isLocal || !isRelative(specifier)) return next(specifier, context);
+          if (!isLocal) return next(specifier, context);
+          const local = isRelative(specifier) ? specifier : this.#mapped(specifier);
+          if (local === undefined) return next(specifier, context);
           const importer = fileURLToPath(parent);
-          return this.#versioned(resolveLocal(specifier, parentURL!, context, next), context, importer);
+          return this.#versioned(resolveLocal(local, parentURL!, context, next), context, importer);
         }
         const fromNotebook = { ...context, parentURL: this.#notebookUrl() };
-        if (isRelative(specifier))
-          return this.#versioned(resolveLocal(specifier, this.#notebookUrl(), context, next), context);
+        const local = isRelative(specifier) ? specifier : this.#mapped(specifier);
+        if (local !== undefined)
+          return this.#versioned(resolveLocal(local, this.#notebookUrl(), context, next), context);
         try {
           return next(specifier, fromNotebook);
         } catch (error) {
@@ -61,10 +66,10 @@ export class CellModules {
         }
       },
       load: (url, context, next) => {
-        if (!/^file:.*\.m?ts(\?|$)/.test(url)) return next(url, context);
+        if (!/^file:.*\.(m?ts|[jt]sx)(\?|$)/.test(url)) return next(url, context);
         const path = fileURLToPath(withoutQuery(url));
         if (!this.#local.has(path)) return next(url, context);
-        const { code, map } = toJavaScript(path);
+        const { code, map } = toJavaScript(path, this.settings);
         if (map !== undefined) this.mapped(url, map);
         return { format: "module", source: code, shortCircuit: true };
       },
@@ -106,6 +111,15 @@ export class CellModules {
           ? new URL(specifier, url).href
           : pathToFileURL(this.require.resolve(specifier)).href,
     };
+  }
+
+  /** The file that the `paths` of `tsconfig.json` give for a module, where it is there. */
+  #mapped(specifier: string): string | undefined {
+    const found = this.settings
+      .paths(specifier)
+      .map(findLocalFile)
+      .find((path) => path !== undefined);
+    return found && pathToFileURL(found).href;
   }
 
   #notebookUrl(): string {
@@ -150,24 +164,50 @@ export class CellModules {
 }
 
 /**
- * What a cell destructures. Node finds the names that a CommonJS module exports by reading its text, and not all of them:
- * the rest are taken from `module.exports`. A name that is not there at all is an error, as in a module.
+ * What a cell imports. Node finds the names that a CommonJS module exports by reading its text, and not all of them: the
+ * rest are taken from `module.exports`. A name that is not there at all is an error, as in a module.
  */
 function withNames(module: Record<string, unknown>, names: string[], specifier: string): object {
-  const missing = names.filter((name) => !(name in module));
-  if (missing.length === 0) return module;
-  const exported: unknown = module["module.exports"];
-  const found: Record<string, unknown> = { ...module };
-  for (const name of missing) {
-    if (!exported || !(name in Object(exported))) {
+  const whole = withAllOf(module);
+  for (const name of names) {
+    if (!(name in whole)) {
       throw new SyntaxError(
         `the module ${JSON.stringify(specifier)} does not provide an export named ${JSON.stringify(name)}`,
       );
     }
-    found[name] = (exported as Record<string, unknown>)[name];
   }
-  return found;
+  return whole;
 }
+
+/** Those of CommonJS with all that they export, as `module.exports` has it at the time. */
+const completed = new WeakMap<object, object>();
+
+function withAllOf(module: Record<string, unknown>): object {
+  const exported: unknown = module["module.exports"];
+  if ((typeof exported !== "object" && typeof exported !== "function") || exported === null) return module;
+  const known = completed.get(module);
+  if (known) return known;
+  const whole: object = Object.create(null, { [Symbol.toStringTag]: { value: "Module" } });
+  const keys = new Set<string>();
+  // What it inherits is taken too: a module may export an object of a class.
+  for (let at: object | null = exported; at && !BUILT_IN.has(at); at = Object.getPrototypeOf(at))
+    for (const key of Object.getOwnPropertyNames(at)) keys.add(key);
+  if (typeof exported === "function") for (const key of OF_FUNCTIONS) keys.delete(key);
+  keys.delete("constructor");
+  for (const key of keys) {
+    const get = () => (exported as Record<string, unknown>)[key];
+    Object.defineProperty(whole, key, { enumerable: true, configurable: true, get });
+  }
+  for (const key of Object.keys(module)) {
+    if (keys.has(key) && key !== "default") continue;
+    Object.defineProperty(whole, key, { enumerable: true, configurable: true, get: () => module[key] });
+  }
+  completed.set(module, whole);
+  return whole;
+}
+
+const BUILT_IN = new Set<object>([Object.prototype, Function.prototype, Array.prototype]);
+const OF_FUNCTIONS = ["length", "name", "prototype", "arguments", "caller"];
 
 type Next = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[2];
 type Context = Parameters<NonNullable<Parameters<typeof registerHooks>[0]["resolve"]>>[1];

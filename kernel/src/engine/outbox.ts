@@ -1,4 +1,5 @@
 import { Shared, type ToMessaging } from "../link.js";
+import { ownRun } from "./owner.js";
 
 /** More than this under way makes the sender wait: a cell that shows things without end must not fill the memory. */
 const IN_FLIGHT = 8 * 1024 * 1024;
@@ -15,7 +16,8 @@ export class Outbox {
 
   readonly tell = (message: ToMessaging): void => {
     const size = Math.min(sizeOf(message), MOST);
-    this.post(size === 0 ? message : { ...message, size });
+    const run = message.run ?? ownRun();
+    this.post(size === 0 ? message : { ...message, size, ...(run === undefined ? {} : { run }) });
     if (size === 0) return;
     Atomics.add(this.shared, Shared.outputPending, size);
     for (;;) {

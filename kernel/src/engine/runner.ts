@@ -2,18 +2,21 @@ import { types } from "node:util";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome, ToMessaging } from "../link.js";
 import type { Json } from "../protocol/wire.js";
 import type { CellSources } from "./cells.js";
+import type { ChildOutput } from "./child-output.js";
 import { DisplayHandle, type Displays } from "./displays.js";
 import { formatError, Interrupted } from "./errors.js";
 import { evaluate } from "./evaluate.js";
 import type { InterruptSource } from "./interrupt-source.js";
 import { displayIdOf, toBundle } from "./mime.js";
 import { native } from "./native-timers.js";
+import { asRun } from "./owner.js";
 import { race } from "./race.js";
 import type { CellResources } from "./resources.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface RunnerParts {
   cells: CellSources;
+  children: ChildOutput;
   streams: OutputStreams;
   displays: Displays;
   interrupts: InterruptSource;
@@ -37,12 +40,14 @@ export class Runner {
     const dispose = this.parts.resources.begin();
     let outcome: RunOutcome;
     try {
-      outcome = await this.#run(run, abandoned, dispose);
+      this.parts.children.begin(run.id);
+      outcome = await asRun(run.id, () => this.#run(run, abandoned, dispose));
     } catch (error) {
       outcome = { status: "error", ...(await this.#describe(error, abandoned)) };
     }
     interrupts.end();
     streams.flush();
+    this.parts.children.end(run.id);
     tell({ type: "done", id: run.id, outcome });
   }
 

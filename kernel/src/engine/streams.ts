@@ -1,6 +1,7 @@
 import { Console } from "node:console";
 import type { ToMessaging } from "../link.js";
 import { native } from "./native-timers.js";
+import { ownRun } from "./owner.js";
 
 /** Writes go out at once up to a burst of this many, which refills at so many a second; beyond, they are joined. */
 const BURST = 50;
@@ -13,7 +14,7 @@ type Name = "stdout" | "stderr";
 
 /** Takes what cells write to stdout and stderr, joins small writes, and passes them on in order. */
 export class OutputStreams {
-  #parts: { name: Name; text: string }[] = [];
+  #parts: { name: Name; text: string; run: number | undefined }[] = [];
   #size = 0;
   #flushedAt = 0;
   #allowance = BURST;
@@ -44,8 +45,9 @@ export class OutputStreams {
   write(name: Name, text: string): void {
     if (text === "") return;
     const last = this.#parts.at(-1);
-    if (last?.name === name) last.text += text;
-    else this.#parts.push({ name, text });
+    const run = ownRun();
+    if (last?.name === name && last.run === run) last.text += text;
+    else this.#parts.push({ name, text, run });
     this.#size += text.length;
     const now = performance.now();
     const since = now - this.#flushedAt;
@@ -66,6 +68,7 @@ export class OutputStreams {
     this.#allowance = Math.max(0, this.#allowance - parts.length);
     this.#parts = [];
     this.#size = 0;
-    for (const { name, text } of parts) this.tell({ type: "stream", name, text });
+    for (const { name, text, run } of parts)
+      this.tell({ type: "stream", name, text, ...(run === undefined ? {} : { run }) });
   }
 }

@@ -33,7 +33,7 @@ export function isExportedType(
   seen = new Set<string>(),
 ): boolean {
   const file = isRelative(specifier) ? findLocalFile(resolve(dirname(path), specifier)) : undefined;
-  if (!file || !/\.m?ts$/.test(file) || seen.has(`${file} ${name}`)) return false;
+  if (!file || !/\.m?tsx?$/.test(file) || seen.has(`${file} ${name}`)) return false;
   seen.add(`${file} ${name}`);
   let syntax: CellSyntax;
   try {

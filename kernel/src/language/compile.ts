@@ -1,11 +1,15 @@
 import { stripTypeScriptTypes } from "node:module";
 import type * as t from "@babel/types";
 import type { CompiledCell, Edit } from "../link.js";
+import { DEFAULTS, type NotebookSettings } from "../notebook-settings.js";
+import { emitOptions } from "./emit.js";
 import { asLoop, CapturedNames, loopText } from "./loops.js";
 import { Shadowing } from "./shadowing.js";
 import {
   boundNames,
   type CellSyntax,
+  type Declaration,
+  declare,
   endsInValue,
   hoistedVariables,
   isStatement,
@@ -13,6 +17,7 @@ import {
   parseCell,
   valueNames,
   visit,
+  visitValues,
 } from "./syntax.js";
 
 /** Names of the helpers that the engine puts onto `globalThis`. */
@@ -29,6 +34,18 @@ export class NameTable {
   readonly #ways = new Map<string, "let" | "var">();
   readonly captured = new CapturedNames();
   readonly shadowing = new Shadowing();
+  /** Names whose value is an enum, a class or a function, which a namespace of another cell may complete. */
+  readonly completed = new Set<string>();
+
+  constructor(readonly settings: NotebookSettings = DEFAULTS) {}
+
+  /** Takes in what a cell has declared. */
+  learn(declarations: readonly Declaration[]): void {
+    for (const { name, kind, form } of declarations) {
+      if (form === "class" || form === "enum" || form === "function") this.completed.add(name);
+      else if (kind !== "type" && form !== "namespace") this.completed.delete(name);
+    }
+  }
 
   /** Whether a name is known to be lexical by now. */
   isLexical(name: string): boolean {
@@ -54,9 +71,23 @@ export async function compileCell(
   fileName: string,
   fastLoops: boolean,
 ): Promise<CompiledCell> {
-  const renames = names.shadowing.rename(cell);
-  const syntax = renames.length > 0 ? parseCell(applyEdits(cell.source, renames)) : cell;
-  return { renames, ...(await compileRenamed(syntax, names, fileName, fastLoops)) };
+  const renames = [...inParentheses(cell), ...names.shadowing.rename(cell)].sort((a, b) => a.start - b.start);
+  const renamed = renames.length > 0 ? parseCell(applyEdits(cell.source, renames)) : cell;
+  const syntax = { ...renamed, pragma: cell.pragma };
+  const compiled = await compileRenamed(syntax, names, fileName, fastLoops);
+  names.learn(syntax.declarations);
+  return { renames, ...compiled };
+}
+
+/** An object literal as a statement. */
+function inParentheses({ isObject, program }: CellSyntax): Edit[] {
+  const [statement] = program.body;
+  if (!isObject || !statement) return [];
+  const { start, end } = statement as { start: number; end: number };
+  return [
+    { start, end: start, text: "(" },
+    { start: end, end, text: ")" },
+  ];
 }
 
 type Compiled = Omit<CompiledCell, "renames">;
@@ -70,7 +101,7 @@ async function compileRenamed(
   const showsResult = endsInValue(syntax.program);
   names.captured.add(syntax);
   if (syntax.needsEmit) return emitCell(syntax, names, fileName, showsResult, fastLoops);
-  const { edits, loops } = editsOf(syntax, names, false, fastLoops);
+  const { edits, loops } = editsOf(syntax, names, undefined, fastLoops);
   const edited = applyEdits(syntax.source, edits);
   try {
     const code = syntax.hasTypes ? stripTypeScriptTypes(edited) : edited;
@@ -91,18 +122,45 @@ async function emitCell(
 ): Promise<Compiled> {
   const { transform } = await import("esbuild");
   const result = await transform(syntax.source, {
-    loader: "ts",
+    ...emitOptions(syntax, names.settings),
     target: "esnext",
-    supported: { decorators: false },
     sourcemap: "external",
     sourcefile: fileName,
     charset: "utf8",
-    tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true, useDefineForClassFields: true } },
   });
   const emitted = parseCell(result.code);
-  const { edits, loops } = editsOf(emitted, names, true, fastLoops);
+  const { edits, loops } = editsOf(emitted, names, syntax.program, fastLoops);
   const generated = { source: result.code, map: result.map };
   return { code: applyEdits(result.code, edits), edits, loops, generated, showsResult };
+}
+
+/**
+ * The functions of the automatic JSX runtime get names that no cell has: they are the compiler's, not the notebook's. What
+ * the notebook itself calls `jsx` and such has another name at run time (language/shadowing.ts).
+ */
+function ownJsxNames(emitted: t.Program, written: t.Program): Map<string, string> {
+  const sources = (program: t.Program) =>
+    program.body.filter((one): one is t.ImportDeclaration => one.type === "ImportDeclaration");
+  const before = new Set(sources(written).map(({ source }) => source.value));
+  const added = sources(emitted).filter(({ source }) => !before.has(source.value));
+  return new Map(
+    added.flatMap(({ source, specifiers }) =>
+      specifiers.map(({ local }) => [
+        local.name,
+        `__aronnax_${source.value.replace(/\W/g, "_")}_${local.name}__`,
+      ]),
+    ),
+  );
+}
+
+/** Namespaces that a cell declares, and nothing else of their names. */
+function namespacesOf(program: t.Program): Set<string> {
+  const names = new Map<string, boolean>();
+  const declared: Declaration[] = [];
+  for (const statement of program.body) declare(statement, declared, "");
+  for (const { name, form, kind } of declared)
+    if (kind !== "type") names.set(name, form === "namespace" && names.get(name) !== false);
+  return new Set([...names].filter(([, isOnly]) => isOnly).map(([name]) => name));
 }
 
 export function applyEdits(source: string, edits: Edit[]): string {
@@ -127,12 +185,17 @@ interface EditTarget {
   values: ReadonlySet<string>;
   /** Whether the source is JavaScript that esbuild made of the cell. */
   emitted: boolean;
+  /** Namespaces that complete what an earlier cell declared, and are not to begin empty. */
+  completing: ReadonlySet<string>;
+  /** Names that imports get in place of their own. */
+  renamed: ReadonlyMap<string, string>;
 }
 
+/** @param written - what the user wrote, where the source was generated of it. */
 function editsOf(
   syntax: CellSyntax,
   names: NameTable,
-  emitted: boolean,
+  written: t.Program | undefined,
   fastLoops: boolean,
 ): Pick<CompiledCell, "edits" | "loops"> {
   const edits: Edit[] = [];
@@ -141,7 +204,22 @@ function editsOf(
   const { source, program } = syntax;
   const repeated = repeatedVariables(program);
   const values = syntax.specifiers.length > 0 ? valueNames(program) : new Set<string>();
-  const target: EditTarget = { source, names, edits, prologue, repeated, values, emitted };
+  const completing = new Set(
+    [...namespacesOf(written ?? program)].filter((name) => names.completed.has(name)),
+  );
+  const renamed = written ? ownJsxNames(program, written) : new Map<string, string>();
+  const emitted = written !== undefined;
+  const target: EditTarget = {
+    source,
+    names,
+    edits,
+    prologue,
+    repeated,
+    values,
+    emitted,
+    completing,
+    renamed,
+  };
   for (const statement of syntax.program.body) {
     const loop = fastLoops && asLoop(statement, names.captured, (name) => names.isLexical(name));
     if (loop) {
@@ -153,9 +231,47 @@ function editsOf(
   }
   for (const node of syntax.dynamicImports) edits.push(replace(node, IMPORT_HELPER));
   for (const node of syntax.importMetas) edits.push(replace(node, META_HELPER));
+  edits.push(...renamesIn(program, renamed), ...namesOfPlace(syntax));
   edits.unshift({ start: 0, end: 0, text: ['"use strict";', ...prologue].join(" ") });
   edits.sort((a, b) => a.start - b.start || a.end - b.end);
   return { edits, loops };
+}
+
+function renamesIn(program: t.Program, renamed: ReadonlyMap<string, string>): Edit[] {
+  const edits: Edit[] = [];
+  if (renamed.size === 0) return edits;
+  visitValues(program, (node) => {
+    if (node.type === "Identifier" && renamed.has(node.name))
+      edits.push(replace(node, renamed.get(node.name)!));
+    return node.type !== "ImportDeclaration";
+  });
+  return edits;
+}
+
+/** `__dirname` and `__filename` mean the notebook's folder; for all other code of the process there are none, as in modules. */
+function namesOfPlace({ program, identifiers }: CellSyntax): Edit[] {
+  const edits: Edit[] = [];
+  if (!identifiers.has("__dirname") && !identifiers.has("__filename")) return edits;
+  const bound = new Set<string>();
+  visit(program, (node) => {
+    if (node.type === "VariableDeclarator") for (const name of boundNames(node.id as t.Node)) bound.add(name);
+    if ("params" in node && Array.isArray(node.params))
+      for (const one of node.params) for (const name of boundNames(one as t.Node)) bound.add(name);
+    return true;
+  });
+  const enter = (node: t.Node): boolean => {
+    if (node.type === "ObjectProperty" && node.shorthand && node.value.type === "Identifier") {
+      const { name, end } = node.value as { name: string; end: number };
+      if (/^__(dir|file)name$/.test(name) && !bound.has(name))
+        edits.push({ start: end, end, text: `: ${META_HELPER}.${name.slice(2)}` });
+      return false;
+    }
+    if (node.type === "Identifier" && /^__(dir|file)name$/.test(node.name) && !bound.has(node.name))
+      edits.push(replace(node, `${META_HELPER}.${node.name.slice(2)}`));
+    return true;
+  };
+  visitValues(program, enter);
+  return edits;
 }
 
 function replace(node: t.Node, text: string): Edit {
@@ -281,7 +397,7 @@ function repeatedVariables(program: t.Program): Set<string> {
 }
 
 function editVariables(statement: t.VariableDeclaration, target: EditTarget): void {
-  const { names, edits, prologue, repeated, emitted } = target;
+  const { names, edits, prologue, repeated, emitted, completing } = target;
   if (statement.kind === "using" || statement.kind === "await using") {
     editUsing(statement, target);
     return;
@@ -306,7 +422,7 @@ function editVariables(statement: t.VariableDeclaration, target: EditTarget): vo
     return;
   }
   // Otherwise, and for names of both ways in one declaration: declare them in front, and assign here.
-  for (const [name, way] of ways) prologue.add(`${way} ${name} = undefined;`);
+  for (const [name, way] of ways) if (!completing.has(name)) prologue.add(`${way} ${name} = undefined;`);
   assignInstead(statement, target, false);
 }
 
@@ -324,7 +440,7 @@ function editUsing(statement: t.VariableDeclaration, { names, edits, prologue }:
   }
 }
 
-function importText(statement: t.ImportDeclaration, { names, values }: EditTarget): string {
+function importText(statement: t.ImportDeclaration, { names, values, renamed }: EditTarget): string {
   const attributes = statement.attributes?.map((a) => `${attributeKey(a)}: ${JSON.stringify(a.value.value)}`);
   const options = attributes?.length ? `{ with: { ${attributes.join(", ")} } }` : "undefined";
   // Those that no value needs may be types, which are not there when the cell runs.
@@ -333,7 +449,7 @@ function importText(statement: t.ImportDeclaration, { names, values }: EditTarge
   const parts: string[] = [];
   const fields = { let: [] as string[], var: [] as string[] };
   for (const specifier of statement.specifiers) {
-    const local = specifier.local.name;
+    const local = renamed.get(specifier.local.name) ?? specifier.local.name;
     if (specifier.type === "ImportNamespaceSpecifier") {
       parts.push(`${names.way(local, "let")} ${local} = ${load};`);
     } else if (specifier.type === "ImportDefaultSpecifier") {

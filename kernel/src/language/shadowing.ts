@@ -8,6 +8,8 @@ const GLOBALS = new Set([
   // By these packages tell where they run: after `const window = 512` they would believe to be in a browser.
   ...["window", "document", "self", "location", "importScripts", "WorkerGlobalScope", "Deno", "Bun"],
   ...["module", "exports", "require", "define", "__dirname", "__filename"],
+  // The compiler brings these in where a cell has JSX.
+  ...["jsx", "jsxs", "jsxDEV", "Fragment", "createElement"],
 ]);
 
 /** A joiner of no width: it may stand in an identifier, and messages that name one look as they should. */
@@ -32,7 +34,7 @@ export class Shadowing {
       if (kind !== "type" && GLOBALS.has(name)) this.#names.add(name);
     const edits: Edit[] = [];
     if (![...this.#names].some((name) => identifiers.has(name))) return edits;
-    const mark = ({ start, name }: t.Identifier, between = "") => {
+    const mark = ({ start, name }: t.Identifier | t.JSXIdentifier, between = "") => {
       const end = start! + name.length;
       if (this.#names.has(name)) edits.push({ start: end, end, text: `${between && between + name}${MARK}` });
     };
@@ -51,7 +53,13 @@ export class Shadowing {
         if (node.value.type === "AssignmentPattern") visitValues(node.value.right, enter);
         return false;
       }
-      if (node.type === "Identifier") mark(node);
+      // An element of a lower-case name is one of the page, and attributes are properties.
+      if (node.type === "JSXAttribute") {
+        if (node.value) visitValues(node.value, enter);
+        return false;
+      }
+      if (node.type === "Identifier" || (node.type === "JSXIdentifier" && /^[^a-z]/.test(node.name)))
+        mark(node);
       return true;
     };
     visitValues(program, enter);

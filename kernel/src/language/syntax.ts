@@ -1,12 +1,23 @@
-import { type ParserOptions, parse } from "@babel/parser";
+import { type ParserOptions, parse, parseExpression } from "@babel/parser";
 import type * as t from "@babel/types";
 
 /** How the checker carries a top-level name from one cell to the next. */
 export type DeclarationKind = "variable" | "constant" | "function" | "class" | "import" | "type";
 
+/** What stands in the source, where that is finer. */
+export type DeclarationForm = Exclude<DeclarationKind, "type"> | "enum" | "namespace" | "interface" | "alias";
+
 export interface Declaration {
   name: string;
   kind: DeclarationKind;
+  form: DeclarationForm;
+  statement: t.Statement;
+  /** Of a generic type, its parameters as they stand in the source, and their names. */
+  parameters?: { text: string; names: string[] };
+  /** Whether the compiler follows its type from one assignment or `push` to the next: `let x`, `let x = null`, `const x = []`. */
+  evolves?: "variable" | "array";
+  /** Whether its type cannot become narrower later: a constant that is a literal, a function, an object, ... */
+  fixed?: boolean;
 }
 
 /** What the kernel needs to know of a cell, found in one parse. */
@@ -24,8 +35,14 @@ export interface CellSyntax {
   importMetas: t.Node[];
   /** Whether there is any type syntax to remove. */
   hasTypes: boolean;
-  /** Whether removing types is not enough: enums, namespaces, decorators, parameter properties. */
+  /** Whether removing types is not enough: enums, namespaces, decorators, parameter properties, JSX. */
   needsEmit: boolean;
+  /** Whether it can only be read with JSX, or only without: type assertions in angle brackets look like elements. */
+  dialect: "jsx" | "angle" | undefined;
+  /** Whether it is an object literal, `{ a: 1 }`, which as a statement would be a block with a label. */
+  isObject: boolean;
+  /** Comments that say what its JSX becomes, also those of earlier cells (language/jsx.ts). */
+  pragma: string;
 }
 
 /** A cell that is not TypeScript. `line` counts from 1, `column` from 0, in UTF-16 units. */
@@ -54,17 +71,28 @@ const OPTIONS: ParserOptions = {
   ],
 };
 
-/** Parses one cell. Throws a `CellSyntaxError`. */
+const JSX_OPTIONS: ParserOptions = { ...OPTIONS, plugins: [...OPTIONS.plugins!, "jsx"] };
+
+/** Parses one cell, or a file. Throws a `CellSyntaxError`. */
 export function parseCell(source: string): CellSyntax {
-  let file: t.File;
+  const object = asObject(source);
+  let program: t.Program;
+  let isJsx = false;
   try {
-    file = parse(source, OPTIONS) as t.File;
+    program = object ?? (parse(source, OPTIONS) as t.File).program;
   } catch (error) {
-    throw asCellError(error, source);
+    // Only what looks like an element or a fragment is worth a second look.
+    if (!/<([\p{ID_Start}$_>])/u.test(source)) throw asCellError(error, source);
+    try {
+      program = (parse(source, JSX_OPTIONS) as t.File).program;
+      isJsx = true;
+    } catch (second) {
+      throw asCellError(/<\/|\/>/.test(source) ? second : error, source);
+    }
   }
   const syntax: CellSyntax = {
     source,
-    program: file.program,
+    program,
     declarations: [],
     identifiers: new Set(),
     specifiers: [],
@@ -72,11 +100,34 @@ export function parseCell(source: string): CellSyntax {
     dynamicImports: [],
     importMetas: [],
     hasTypes: false,
-    needsEmit: false,
+    needsEmit: isJsx,
+    dialect: isJsx ? "jsx" : undefined,
+    isObject: object !== undefined,
+    pragma: "",
   };
-  for (const statement of file.program.body) declare(statement, syntax.declarations);
-  visit(file.program, (node) => examine(node, syntax));
+  for (const statement of program.body) declare(statement, syntax.declarations, source);
+  visit(program, (node) => examine(node, syntax));
   return syntax;
+}
+
+/** Reads code that begins with a brace as an object literal where it is one, as consoles do. */
+function asObject(source: string): t.Program | undefined {
+  if (!/^\s*\{/.test(source) || !/\}\s*$/.test(source)) return undefined;
+  try {
+    const expression = parseExpression(source, OPTIONS) as t.Expression;
+    if (expression.type !== "ObjectExpression") return undefined;
+    const { start, end } = expression;
+    const statement = { type: "ExpressionStatement", expression, start, end };
+    return {
+      type: "Program",
+      body: [statement],
+      directives: [],
+      start: 0,
+      end: source.length,
+    } as unknown as t.Program;
+  } catch {
+    return undefined;
+  }
 }
 
 function asCellError(error: unknown, source: string): CellSyntaxError {
@@ -92,8 +143,10 @@ function asCellError(error: unknown, source: string): CellSyntaxError {
   return new CellSyntaxError(text, loc?.line ?? 1, loc?.column ?? 0, incomplete);
 }
 
-function declare(statement: t.Statement, into: Declaration[]): void {
-  const add = (name: string, kind: DeclarationKind) => into.push({ name, kind });
+/** Adds the names that a top-level statement declares. */
+export function declare(statement: t.Statement, into: Declaration[], source: string): void {
+  const add = (name: string, kind: DeclarationKind, more: Partial<Declaration> = {}) =>
+    into.push({ name, kind, form: kind as DeclarationForm, statement, ...more });
   switch (statement.type) {
     case "ImportDeclaration":
       for (const specifier of statement.specifiers) add(specifier.local.name, "import");
@@ -103,12 +156,14 @@ function declare(statement: t.Statement, into: Declaration[]): void {
       return;
     case "ExportNamedDeclaration":
     case "ExportDefaultDeclaration":
-      if (statement.declaration && isStatement(statement.declaration)) declare(statement.declaration, into);
+      if (statement.declaration && isStatement(statement.declaration))
+        declare(statement.declaration, into, source);
       return;
     case "VariableDeclaration": {
       const kind = statement.kind === "let" || statement.kind === "var" ? "variable" : "constant";
       for (const declarator of statement.declarations) {
-        for (const name of boundNames(declarator.id as t.Node)) add(name, kind);
+        const how = waysOf(declarator, kind);
+        for (const name of boundNames(declarator.id as t.Node)) add(name, kind, how);
       }
       return;
     }
@@ -120,21 +175,42 @@ function declare(statement: t.Statement, into: Declaration[]): void {
       if (statement.id) add(statement.id.name, "class");
       return;
     case "TSEnumDeclaration":
-      add(statement.id.name, "class");
+      add(statement.id.name, "class", { form: "enum" });
       return;
     case "TSModuleDeclaration":
-      if (statement.id.type === "Identifier" && !statement.global) add(statement.id.name, "class");
+      if (statement.id.type === "Identifier" && !statement.global)
+        add(statement.id.name, "class", { form: "namespace" });
       return;
     case "TSInterfaceDeclaration":
-    case "TSTypeAliasDeclaration":
-      add(statement.id.name, "type");
+    case "TSTypeAliasDeclaration": {
+      const form = statement.type === "TSInterfaceDeclaration" ? "interface" : "alias";
+      const { typeParameters: list } = statement;
+      const parameters = list && {
+        text: source.slice(list.start!, list.end!).replaceAll("\n", " "),
+        names: list.params.map(({ name }) => (typeof name === "string" ? name : (name as t.Identifier).name)),
+      };
+      add(statement.id.name, "type", { form, ...(parameters ? { parameters } : {}) });
       return;
+    }
     default:
       for (const { declarations } of hoistedVariables(statement)) {
         for (const { id } of declarations) for (const name of boundNames(id as t.Node)) add(name, "variable");
       }
   }
 }
+
+function waysOf({ id, init }: t.VariableDeclarator, kind: DeclarationKind): Partial<Declaration> {
+  if (id.type !== "Identifier" || id.typeAnnotation) return {};
+  if (kind === "variable") {
+    const isNothing =
+      !init || init.type === "NullLiteral" || (init.type === "Identifier" && init.name === "undefined");
+    if (isNothing) return { evolves: "variable" };
+  }
+  if (init?.type === "ArrayExpression" && init.elements.length === 0) return { evolves: "array" };
+  return init && FIXED.test(init.type) ? { fixed: true } : {};
+}
+
+const FIXED = /Literal$|^(Object|Array|ArrowFunction|Function|Class|New|Template|Binary|Update)Expression$/;
 
 export function isStatement(node: t.Node): node is t.Statement {
   return node.type.endsWith("Declaration") || node.type === "TSDeclareFunction";
@@ -176,6 +252,15 @@ export function boundNames(pattern: t.Node): string[] {
 function examine(node: t.Node, syntax: CellSyntax): boolean {
   if (node.type.startsWith("TS")) syntax.hasTypes = true;
   switch (node.type) {
+    case "JSXIdentifier":
+      syntax.identifiers.add(node.name);
+      break;
+    case "ArrowFunctionExpression":
+      if (node.typeParameters) syntax.dialect ??= "angle";
+      break;
+    case "TSTypeAssertion":
+      syntax.dialect = "angle";
+      break;
     case "Identifier":
       syntax.identifiers.add(node.name);
       if (node.optional) syntax.hasTypes = true;
@@ -276,7 +361,7 @@ const VALUED = /^TS(Enum|Module|Export|ImportEquals|External|QualifiedName)/;
 export function valueNames(program: t.Node): Set<string> {
   const names = new Set<string>();
   visitValues(program, (node) => {
-    if (node.type === "Identifier") names.add(node.name);
+    if (node.type === "Identifier" || node.type === "JSXIdentifier") names.add(node.name);
     return node.type !== "ImportDeclaration" && node.type !== "ExportSpecifier";
   });
   return names;

@@ -1,8 +1,10 @@
 import type { Checker, Diagnostic } from "../checker/checker.js";
 import { compileCell, NameTable } from "../language/compile.js";
+import { JsxWays } from "../language/jsx.js";
 import { type CellSyntax, CellSyntaxError, parseCell } from "../language/syntax.js";
 import type { CellRun, CompiledCell, FormattedError, RunOutcome } from "../link.js";
 import { log } from "../log.js";
+import type { NotebookSettings } from "../notebook-settings.js";
 import type { Header, Json, Message } from "../protocol/wire.js";
 import { help, helpSubject } from "./help.js";
 import { formatDiagnostics, formatSyntaxError } from "./problems.js";
@@ -10,6 +12,7 @@ import { formatDiagnostics, formatSyntaxError } from "./problems.js";
 /** What the executor needs around it. */
 export interface ExecutorPorts {
   checker: Checker;
+  settings: NotebookSettings;
   /** A cell is ready; it runs when this is done. */
   beforeRun(source: string, count: number, cell: CompiledCell): Promise<void>;
   /** Whether a debugger is attached, and whether it wants to stop where something is thrown. */
@@ -41,7 +44,8 @@ const CHECK_LENGTH = 2_000_000;
 
 /** Runs execute requests one after the other, and aborts those that wait behind a failure. */
 export class Executor {
-  readonly #names = new NameTable();
+  readonly #names: NameTable;
+  readonly #jsx: JsxWays;
   readonly #queue: Message[] = [];
   #pumping = false;
   #runs = 0;
@@ -57,7 +61,10 @@ export class Executor {
   /** Aborted by an interrupt that comes while the cell is still being checked or compiled. */
   #preparation = new AbortController();
 
-  constructor(private readonly ports: ExecutorPorts) {}
+  constructor(private readonly ports: ExecutorPorts) {
+    this.#names = new NameTable(ports.settings);
+    this.#jsx = new JsxWays(ports.settings);
+  }
 
   submit(request: Message): void {
     this.#queue.push(request);
@@ -78,6 +85,11 @@ export class Executor {
   /** Names that loops of the running cell have taken to themselves. */
   get loops(): string[][] {
     return this.#waiting?.loops ?? [];
+  }
+
+  /** The name that a name of the notebook has at run time. */
+  nameAtRun(name: string): string {
+    return this.#names.shadowing.nameOf(name);
   }
 
   /** Why the running cell is about to be interrupted, where it was not the user. */
@@ -193,6 +205,7 @@ export class Executor {
       if (error instanceof CellSyntaxError) return formatSyntaxError(error, source, count);
       throw error;
     }
+    this.#jsx.settle(syntax, (name) => this.valueNames.has(name));
     if (!/^\s*\/\/\s*@ts-nocheck\b/m.test(source)) {
       const problems = await this.#check(syntax);
       if (problems.length > 0) return formatDiagnostics(problems, source, count);
@@ -207,7 +220,7 @@ export class Executor {
       if (kind === "variable" || kind === "constant")
         this.valueNames.set(name, this.#names.shadowing.nameOf(name));
     }
-    if (syntax.declarations.length > 0 || syntax.augments) this.ports.checker.declare(syntax);
+    this.ports.checker.declare(syntax);
     return compiled;
   }
 

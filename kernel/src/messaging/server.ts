@@ -9,14 +9,17 @@ import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
 import type { SeriesComms } from "../metrics/series-comms.js";
+import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
+import { ChildOutputReader } from "./child-output.js";
 import { Executor } from "./executor.js";
 import { HeapGuard } from "./heap-guard.js";
 import { helpBundle } from "./help.js";
 import { History, type HistoryRequest } from "./history.js";
 import { Interrupter } from "./interrupter.js";
 import { stopInLoop } from "./loop-rescue.js";
+import { completeByValue } from "./member-names.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
 
@@ -25,6 +28,7 @@ type Handler = (request: Message, channel: Channel) => Promise<Json | undefined>
 export interface ServerSetup {
   sockets: Sockets;
   checker: Checker;
+  settings: NotebookSettings;
   shared: Int32Array;
   main: MessagePort;
   input: MessagePort;
@@ -32,6 +36,9 @@ export interface ServerSetup {
   heapLimit: number;
   version: string;
 }
+
+/** How many finished cells are remembered for what they print later. */
+const PARENTS = 10_000;
 
 /** The protocol of the kernel: what each request means, and what the main thread's answers become on the wire. */
 export class KernelServer {
@@ -54,6 +61,13 @@ export class KernelServer {
     (event) => this.#publish("debug_event", this.#parent, event),
     () => this.#executor.valueNames,
   );
+  /** The requests whose cells ran, by the number of the run: what their timers print later is still theirs. */
+  readonly #parents = new Map<number, Header>();
+  readonly #children = new ChildOutputReader((run, name, text) =>
+    this.#publish("stream", this.#parents.get(run) ?? this.#parent, { name, text }),
+  );
+  /** What the main thread has said behind a fence that has not been passed. */
+  #held: ToMessaging[] | undefined;
   #targets = new Set<string>();
   #parent: Partial<Header> = {};
   #lastRequest: Message | undefined;
@@ -61,7 +75,7 @@ export class KernelServer {
   #inputPending = false;
   #version: string;
 
-  constructor({ sockets, checker, shared, main, input, heapLimit, version }: ServerSetup) {
+  constructor({ sockets, checker, settings, shared, main, input, heapLimit, version }: ServerSetup) {
     this.#sockets = sockets;
     this.#checker = checker;
     this.#shared = shared;
@@ -84,9 +98,15 @@ export class KernelServer {
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
+      settings,
       debugging: () => this.#debugger.state,
       running: (running) => (running ? this.#heap.start() : this.#heap.stop()),
-      run: (run) => this.#tell({ type: "execute", run }),
+      run: (run) => {
+        const { header } = this.#executor.current ?? {};
+        if (header) this.#parents.set(run.id, header);
+        this.#parents.delete(run.id - PARENTS);
+        this.#tell({ type: "execute", run });
+      },
       beforeRun: (source, count, cell) => this.#debugger.beforeRun(source, count, cell),
       publish: (type, parent, content) => this.#publish(type, parent, content),
       reply: (request, content) => sockets.reply("shell", request, "execute_reply", content),
@@ -201,7 +221,12 @@ export class KernelServer {
   async #complete({ content }: Message): Promise<Json> {
     const code = String(content.code ?? "");
     const cursor = toUtf16(code, Number(content.cursor_pos ?? code.length));
-    const { items, start, end } = await this.#checker.complete(code, cursor);
+    const typed = await this.#checker.complete(code, cursor);
+    const byValue =
+      typed.items.length === 0 && contextAt(code, cursor).kind === "code"
+        ? await completeByValue(code, cursor, (name) => this.#executor.nameAtRun(name))
+        : undefined;
+    const { items, start, end } = byValue ?? typed;
     const cursor_start = toCodePoints(code, start);
     const cursor_end = toCodePoints(code, end);
     return {
@@ -307,6 +332,21 @@ export class KernelServer {
 
   /** Passes on what the main thread says, and takes it off the count of what is under way once it is sent. */
   #fromMain(message: ToMessaging): void {
+    if (this.#held) this.#held.push(message);
+    else if (message.type === "fence") void this.#hold(message);
+    else this.#passOn(message);
+  }
+
+  /** Keeps back what comes behind a fence until children of the cell have been heard so far. */
+  async #hold({ run, number }: { run: number; number: number }): Promise<void> {
+    this.#held = [];
+    await this.#children.passed(run, number);
+    const held = this.#held;
+    this.#held = undefined;
+    for (const message of held) this.#fromMain(message);
+  }
+
+  #passOn(message: ToMessaging): void {
     this.#relay(message);
     const { size } = message;
     if (!size) return;
@@ -317,18 +357,19 @@ export class KernelServer {
   }
 
   #relay(message: ToMessaging): void {
+    const parent = this.#parents.get(message.run ?? -1) ?? this.#parent;
     switch (message.type) {
       case "ready":
         return;
       case "stream":
-        this.#publish("stream", this.#parent, { name: message.name, text: message.text });
+        this.#publish("stream", parent, { name: message.name, text: message.text });
         return;
       case "display": {
         const { bundle, displayId, update, buffers } = message;
         const transient = displayId === undefined ? {} : { display_id: displayId };
         this.#publish(
           update ? "update_display_data" : "display_data",
-          this.#parent,
+          parent,
           { ...bundle, transient },
           {},
           buffers,
@@ -336,15 +377,21 @@ export class KernelServer {
         return;
       }
       case "clear":
-        this.#publish("clear_output", this.#parent, { wait: message.wait });
+        this.#publish("clear_output", parent, { wait: message.wait });
         return;
       case "result": {
         const execution_count = this.#executor.count;
-        this.#publish("execute_result", this.#parent, { execution_count, ...message.bundle, transient: {} });
+        this.#publish("execute_result", parent, { execution_count, ...message.bundle, transient: {} });
         const text = message.bundle.data["text/plain"];
         if (typeof text === "string") void this.#history.setOutput(execution_count, text).catch(() => {});
         return;
       }
+      case "pipes":
+        this.#children.open(message.run, message.paths);
+        this.#tell({ type: "piped", run: message.run });
+        return;
+      case "fence":
+        return;
       case "done":
         this.#executor.finished(message.id, message.outcome);
         return;
@@ -352,7 +399,7 @@ export class KernelServer {
         this.#askInput(message.prompt, message.password);
         return;
       case "comm":
-        this.#sendComm(message);
+        this.#sendComm(message, parent);
         return;
       case "targets":
         this.#targets = new Set(message.names);
@@ -364,7 +411,7 @@ export class KernelServer {
         if (isDevicesEvent(message.event)) this.#devices.publish(message.event);
         return;
       case "broadcast":
-        this.#publish(message.messageType, this.#parent, message.content, message.metadata, message.buffers);
+        this.#publish(message.messageType, parent, message.content, message.metadata, message.buffers);
         return;
       case "exit":
         void this.#exitFromCell(message.code);
@@ -381,11 +428,14 @@ export class KernelServer {
     this.#sockets.reply("stdin", request, "input_request", { prompt, password });
   }
 
-  #sendComm({ kind, content, metadata, buffers }: Extract<ToMessaging, { type: "comm" }>): void {
+  #sendComm(
+    { kind, content, metadata, buffers }: Extract<ToMessaging, { type: "comm" }>,
+    parent: Partial<Header>,
+  ): void {
     const id = String(content.comm_id);
     if (kind === "open") this.#comms.set(id, String(content.target_name));
     if (kind === "close") this.#comms.delete(id);
-    this.#publish(`comm_${kind}`, this.#parent, content, metadata, buffers);
+    this.#publish(`comm_${kind}`, parent, content, metadata, buffers);
   }
 
   /** From here on, output belongs to this request. */
