@@ -81,7 +81,7 @@ export function readBatch(
   }
   const info: BatchInfo = batch;
   const { data: source } = rules;
-  const rows = rowsOf(info, batch, where);
+  const rows = rowsOf(info, batch, source, where);
   const { sequenceLength } = info;
   checkSizes(rows, sequenceLength, call, source, where, given);
   // A loss of the user's own may read fields otherwise.
@@ -104,9 +104,14 @@ export function readBatch(
   return { rows, counts: { samples: rows, ...tokens, ...info.counts }, fields, after: info.after };
 }
 
-/** What a batch says of its rows, else the length of the first field's batch axis. */
-function rowsOf(info: BatchInfo, batch: object, where: string): number {
-  const rows = info.batchSize ?? info.counts?.samples ?? firstRows(batch);
+/** What a batch says of its rows, else the length of the first field's batch axis, else what the source says. */
+function rowsOf(
+  info: BatchInfo,
+  batch: object,
+  source: BatchSource<object> | undefined,
+  where: string,
+): number {
+  const rows = info.batchSize ?? info.counts?.samples ?? firstRows(batch) ?? source?.batchSize;
   if (Number.isSafeInteger(rows) && rows! >= 1) return rows!;
   throw new ArgumentError(
     rows === undefined

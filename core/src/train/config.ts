@@ -234,7 +234,12 @@ const rules: Readonly<Record<string, Rule>> = {
     fix: "use 1 to 128 characters without slashes, not beginning with a dot: the name becomes a folder",
   },
   model: { holds: (x) => x instanceof Module, fix: "give an nn.Module" },
-  data: having("a source of batches, e.g. text.packed(...)", "next", "position", "restore"),
+  data: having(
+    "a source of batches, e.g. text.packed(...); several go into data.mixture or data.alternating",
+    "next",
+    "position",
+    "restore",
+  ),
   optimizers: {
     holds: (x) =>
       typeof x === "object" &&
@@ -248,7 +253,11 @@ const rules: Readonly<Record<string, Rule>> = {
     fix: "give Modules by name: { base: model }",
   },
   flops: { holds: (x) => typeof x === "function", fix: "give a function of a batch" },
-  optimizer: having("an optimizer, e.g. adamw({ learningRate: 3e-4 })", "init", "update"),
+  optimizer: having(
+    "an optimizer, e.g. adamw({ learningRate: 3e-4 }); several go into optimizers: { part: optimizer }",
+    "init",
+    "update",
+  ),
   steps: count,
   step: {
     holds: (x) => typeof x === "function",

@@ -234,10 +234,7 @@ function cached(
       return [scaled(problem, figures.value), { metrics: figures.metrics }];
     },
   )({ parameters: problem.parameters, joined });
-  const cotangents = map(
-    (g) => reshape(g, [count, g.shape[0]! / count, ...g.shape.slice(1)]),
-    slopes.joined,
-  );
+  const cotangents = map((g) => reshape(g, [count, g.shape[0]! / count, ...g.shape.slice(1)]), slopes.joined);
   const start = { gradients: map((g) => cast(g, "float32"), slopes.parameters), buffers: problem.buffers };
   const [sums, activations] = scan(
     (now: typeof start, { part, given }: { part: typeof parts; given: unknown }): [typeof start, Leaves] => {

@@ -49,6 +49,8 @@ export interface QueuedStep {
   readonly step: number;
   /** Its row of metrics, once the device has computed it: later steps, `finish()` or `fit()` bring it on. */
   readonly row: Promise<MetricsRow>;
+  /** Whether the run has ended with it: all steps are done, or a callback stopped it. */
+  readonly ended: boolean;
 }
 
 /** What is open between the first step of a call of `fit`, or of `update`, and its end. */
@@ -217,9 +219,10 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
           }
           const session = this.#session!;
           const queued = await this.#advance(batch as Batch<object>, "update(batch)", session, interruption);
-          if (this.#at.step >= this.config.steps || interruption.requested) await this.#closeSession();
+          const ended = this.#at.step >= this.config.steps || this.#stopReason !== undefined;
+          if (ended || interruption.requested) await this.#closeSession();
           if (interruption.requested) this.#throwInterrupted("go on with the loop");
-          return queued;
+          return { ...queued, ended };
         });
       } catch (error) {
         this.#dropSession(part);
@@ -487,7 +490,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     call: "data.next()" | "update(batch)",
     { run, meter }: Session,
     interruption: Interruption,
-  ): Promise<QueuedStep> {
+  ): Promise<Omit<QueuedStep, "ended">> {
     const { steps, validation, checkpoints, accumulate, statistics } = this.config;
     const batch = readBatch(given, this.config as never, call);
     const placed = placeBatch(batch, accumulate, this.#plan);

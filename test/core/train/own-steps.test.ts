@@ -254,7 +254,11 @@ it("updates in a loop of one's own as fit does, with its validations, checkpoint
   const looped = build({ name: "looped", data: undefined, validation: undefined });
   const source = made(rows, batches);
   const rowsOf: Promise<Record<string, number>>[] = [];
-  for (let i = 0; i < 6; i++) rowsOf.push((await looped.update(await source.next())).row);
+  for (let i = 0; i < 6; i++) {
+    const { row, ended } = await looped.update(await source.next());
+    rowsOf.push(row);
+    expect(ended).toBe(i === 5);
+  }
   expect(await valuesOf(looped.model)).toEqual(await valuesOf(fitted.model));
   const expected = fitted.rows.filter((r) => r.loss !== undefined).map((r) => r.loss);
   expect((await Promise.all(rowsOf)).map((r) => r.loss)).toEqual(expected);
