@@ -11,7 +11,7 @@ import type { Leaves } from "../optim/groups.js";
 import { type Jitted, jit } from "../transform/jit.js";
 import { type HostBatch, inParts, readBatch } from "./batches.js";
 import type { TrainerConfig } from "./config.js";
-import { measured } from "./loss.js";
+import { couplingOf, measured } from "./loss.js";
 import { inFlight } from "./pending.js";
 import { type PlacedBatch, placeBatch } from "./placement.js";
 import type { Held, TrainState } from "./state.js";
@@ -43,7 +43,8 @@ export class Evaluation<M extends TrainableModel, F extends object> {
 
   /**
    * Mean loss of a model over at most so many batches of the validation split, by their weights, and its metrics; undefined without a split, and
-   * where it was stopped before the end. As many rows are computed at a time as in a step: more need not fit.
+   * where it was stopped before the end. As many rows are computed at a time as in a step, since more need not fit; all of a batch where the loss
+   * couples them: of parts it would be another loss.
    */
   async of(
     leaves: Leaves,
@@ -51,7 +52,8 @@ export class Evaluation<M extends TrainableModel, F extends object> {
     limit?: number,
     stopped: () => boolean = () => false,
   ): Promise<{ loss: number; metrics: Record<string, number> } | undefined> {
-    const { accumulate = 1 } = this.#config;
+    const { accumulate = 1, loss: lossGiven } = this.#config;
+    const parts = couplingOf(lossGiven) === undefined ? accumulate : 1;
     const data = this.#config.data as BatchSource<object> | undefined;
     if (data?.validation === undefined) return undefined;
     const totals = new MeasureTotals();
@@ -59,7 +61,7 @@ export class Evaluation<M extends TrainableModel, F extends object> {
     const step = scalar(0, "int32");
     for await (const batch of data.validation(limit) as AsyncIterable<Batch<object>>) {
       const read = readBatch(batch, this.#config as never, "data.validation()");
-      for (const part of inParts(read, Math.ceil(data.batchSize / accumulate))) {
+      for (const part of inParts(read, Math.ceil(data.batchSize / parts))) {
         if (stopped()) return undefined;
         const adding = this.#add(totals, leaves, held, step, part);
         // It is awaited later, or not at all after a failure.

@@ -17,11 +17,11 @@ class Pair extends nn.Module {
 }
 
 const rows = 8;
-const data = () =>
-  made(rows, (i) => ({
-    x: { data: numbers(rows * 4, i), shape: [rows, 4] },
-    y: { data: numbers(rows * 5, i + 9), shape: [rows, 5] },
-  }));
+const fields = (i: number) => ({
+  x: { data: numbers(rows * 4, i), shape: [rows, 4] },
+  y: { data: numbers(rows * 5, i + 9), shape: [rows, 5] },
+});
+const data = () => made(rows, fields, [fields(70), fields(71)]);
 type Fields = { readonly x: Tensor; readonly y: Tensor };
 interface Embeddings {
   a: Tensor;
@@ -66,9 +66,11 @@ it("make the update of the whole batch in parts, by the embeddings of all of the
   await whole.fit();
   const expected = await valuesOf(whole.model);
   expect(expected.seen).toEqual([4 * rows]);
+  const validation = await whole.validate();
   for (const parts of [2, 8]) {
     const trainer = build(parts, plain);
     await trainer.fit();
+    expect(await trainer.validate()).toBeCloseTo(validation!, 4);
     for (const [path, values] of Object.entries(await valuesOf(trainer.model)))
       for (const [i, v] of values.entries())
         expect(Math.abs(v - expected[path]![i]!), path).toBeLessThan(1e-4);
