@@ -45,7 +45,7 @@ class Clip extends nn.Module {
 
 type Pictures = { readonly image: Tensor; readonly caption: Tensor };
 
-export const contrast = coupled({
+const contrast = coupled({
   embed: (model: Clip, { image, caption }: Pictures) => ({
     image: model.image.forward(image),
     caption: model.caption.forward(model.embed.forward(caption).flatten(1)),
@@ -59,20 +59,19 @@ export const contrast = coupled({
   },
 });
 
-export async function run(accumulate = 4) {
+export async function run() {
   const trainer = new Trainer({
-    name: `clip-${accumulate}`,
+    name: "clip",
     model: new Clip(),
     data: pictures,
     optimizer: adamw({ learningRate: 3e-3, clipNorm: 1 }),
     steps: 200,
-    accumulate,
+    accumulate: 4,
     printEvery: 0,
     loss: contrast,
   });
   const untrained = (await trainer.evaluate())!.valid_found!;
   await trainer.fit();
-
   return { found: (await trainer.evaluate())!.valid_found!, untrained };
 }
 

@@ -248,10 +248,10 @@ it("log-mel features are those of a plain Fourier sum, and hear tones", async ()
 });
 
 it(
-  "CLIP finds the caption among the others of a batch; in parts it learns as the whole batch does",
+  "CLIP finds a picture's caption among all of a batch that is computed in parts",
   async () => {
     const { found, untrained } = await clip.run();
-    expect(untrained).toBeLessThan(0.3);
+    expect(untrained).toBeLessThan(0.2);
     expect(found).toBeGreaterThan(0.8);
   },
   patience,
