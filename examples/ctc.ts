@@ -43,7 +43,8 @@ export function ctcLoss(logProbs: Tensor, labels: Tensor): Tensor {
     emissions.slice([1, null]),
   );
   const end = labels.notEqual(0).astype("int32").sum().mul(2);
-  return logaddexp(alpha.take(end), alpha.take(end.sub(1))).neg();
+  const withoutBlank = where(end.equal(0), never, alpha.take(end.sub(1)));
+  return logaddexp(alpha.take(end), withoutBlank).neg();
 }
 
 class Recognizer extends nn.Module {

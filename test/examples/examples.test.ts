@@ -240,7 +240,9 @@ it("log-mel features are those of a plain Fourier sum, and hear tones", async ()
         const f = (k * sampleRate) / frame;
         return sum + p * Math.max(0, Math.min((f - low) / (middle - low), (high - f) / (high - middle)));
       }, 0);
-      expect(value).toBeCloseTo(Math.log(Math.max(energy, 1e-10)), 2);
+      // What a frame's rounding in float32 adds is as large in quiet bands as in loud ones.
+      const rounding = 1e-4 * energy + 1e-7 * Math.max(...power);
+      expect(Math.abs(Math.exp(value) - Math.max(energy, 1e-10))).toBeLessThan(rounding);
     }
   }
   for (const [hertz, heard] of Object.entries(await mel.run()))
