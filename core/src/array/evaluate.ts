@@ -1,7 +1,9 @@
 /** Computing expressions on demand. */
 import type { DType } from "../graph/dtype.js";
+import { hostArray } from "../graph/leaves.js";
 import { lower } from "../graph/lowering.js";
-import { operandsOf, reachable, type Value } from "../graph/node.js";
+import { type Node, operandsOf, reachable, type Value } from "../graph/node.js";
+import { inScope } from "../graph/scope.js";
 import { type DeviceBuffer, Runtime } from "../runtime/runtime.js";
 import { encode } from "./hostdata.js";
 import { CompiledGraph, close, placementOf } from "./program.js";
@@ -28,13 +30,16 @@ const numberOf = (value: Value): number | bigint | boolean =>
  * error of the device surfaces at the next await of its data.
  */
 export function materialize(values: readonly Value[]): void {
+  if (values.every(isComputed)) return;
   const { outputs, captured } = close(values, []);
   const seen = new Set<Value>();
   const pending = outputs.filter((v) => v.buffer === undefined && !seen.has(v) && seen.add(v));
   if (pending.length === 0) return;
   const runtime = Runtime.default();
   const found = new Set(captured.map((value) => value.node));
-  const constants = reachable(pending, ({ node }) => found.has(node), operandsOf)
+  const nodes = reachable(pending, ({ node }) => found.has(node), operandsOf);
+  pending.push(...neededAgain(nodes, pending));
+  const constants = nodes
     .filter(({ primitive }) => primitive.name === "constant")
     .map((node) => node.outputs[0]!);
   const { compiled, moving } = formOf(pending, captured, constants, runtime);
@@ -42,6 +47,39 @@ export function materialize(values: readonly Value[]): void {
   const results = compiled.execute(runtime, [...captured.map(bufferOf), ...arguments_]);
   for (const buffer of arguments_) buffer.free();
   for (const [i, value] of pending.entries()) value.node.materialize(value.index, results[i]!);
+  for (const node of nodes) node.ran = true;
+}
+
+/**
+ * What earlier programs computed on the way and did not keep, and new operations need again: kept from now on. Without it a loop that asks for its
+ * loss only, never for its parameters, would compile and run all its steps so far at each step.
+ *
+ * @param nodes - those that a program is about to compute, in topological order
+ */
+function neededAgain(nodes: readonly Node[], asked: readonly Value[]): Value[] {
+  // What a scope computes is freed at its end, and these may be of outside.
+  if (inScope() || !nodes.some(({ ran }) => ran)) return [];
+  const cheap = new Set<Node>();
+  const within = new Set(nodes);
+  const kept = new Set<Value>();
+  const known = new Set(asked);
+  for (const node of nodes) {
+    const operands = operandsOf(node);
+    // Written from constants alone: computing it again costs nothing.
+    if (node.primitive.fusion === "element" || operands.length === 0) {
+      if (operands.every((x) => cheap.has(x.node))) cheap.add(node);
+    }
+    if (node.ran) continue;
+    for (const x of operands)
+      if (x.node.ran && within.has(x.node) && !cheap.has(x.node) && !known.has(x)) kept.add(x);
+  }
+  return [...kept];
+}
+
+/** Whether a value has a buffer; an array of the host's whose runtime was lost is uploaded again. */
+function isComputed(value: Value): boolean {
+  const { buffer } = value;
+  return buffer !== undefined && (value.node.primitive !== hostArray || buffer.runtime.lost === undefined);
 }
 
 /** The program for an expression of this form, compiled anew where a number is another that was the same until now. */

@@ -23,7 +23,7 @@ const result: Primitive = {
 
 /** A Tensor on a buffer. */
 export function fromBuffer(buffer: DeviceBuffer): Tensor {
-  const node = new Node(result, [], {}, [{ shape: buffer.shape, dtype: buffer.dtype }]);
+  const node = new Node(result, [], {}, [{ shape: buffer.shape, dtype: buffer.dtype }], null);
   const tensor = new Tensor(node, 0);
   node.outputs = [tensor];
   node.materialize(0, buffer);

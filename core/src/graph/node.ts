@@ -87,6 +87,8 @@ export class Node {
   outputs: readonly Value[] = [];
   /** A compiled function refers to its data: no scope frees them. */
   pinned = false;
+  /** Whether a program has computed it, if only on the way to what was asked for. */
+  ran = false;
   /** The last traversal that met this node. */
   visit = 0;
   /** Device buffers of outputs that have been computed. */
@@ -97,13 +99,14 @@ export class Node {
     inputs: readonly Value[],
     attributes: Attributes,
     avals: readonly Aval[],
-    site?: Site,
+    site?: Site | null,
   ) {
     this.primitive = primitive;
     this.inputs = inputs;
     this.attributes = attributes;
     this.avals = avals;
-    this.site = site ?? captureSite();
+    // Finding the user's line costs more than all the rest: null where nothing will ask.
+    this.site = site === null ? undefined : (site ?? captureSite());
   }
 
   /**

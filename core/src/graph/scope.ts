@@ -9,6 +9,11 @@ export function enroll(node: Node): void {
   scopes.getStore()?.add(node);
 }
 
+/** Whether what is computed now ends with a scope. */
+export function inScope(): boolean {
+  return scopes.getStore() !== undefined;
+}
+
 /** Runs `f` with a scope of its own. */
 export function runInScope<R>(nodes: Set<Node>, f: () => R): R {
   return scopes.run(nodes, f);

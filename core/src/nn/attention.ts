@@ -32,7 +32,8 @@ export interface AttentionOptions {
 
 /**
  * softmax(q · kᵀ · scale) · v for each head; fewer key heads are shared by groups of query heads (Ainslie et al. 2023). The scores are
- * computed in float32. What a query that sees no key gets is not defined, but finite.
+ * computed in float32. A query that sees no key gets the mean of all values in plain operations; of fused
+ * kernels it is not defined, but finite.
  *
  * On NVIDIA GPUs, cuDNN's fused kernels compute bfloat16 and float16 without `offset`, `softCap`, `mask` and `bias`; `segments` and `keyStart` reach them
  * as a mask of batch x queries x keys elements, as long as that is at most 1 GiB. Everything else is computed in plain operations, for some

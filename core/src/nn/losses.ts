@@ -6,6 +6,7 @@ import { iota } from "../array/creation.js";
 import { add, cast, div, equal, exp, mul, neg, square, sub, tanh, where } from "../array/elementwise.js";
 import { INTEGERS } from "../array/given.js";
 import { limits } from "../array/hostdata.js";
+import { wide } from "../array/indexing.js";
 import { logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
 import { softplus } from "../array/smooth.js";
@@ -85,7 +86,9 @@ function checkTargets(loss: string, targets: Tensor): void {
 
 /** [..., classes]: whether the class is the target. */
 function isTarget(logits: Tensor, targets: Tensor): Tensor {
-  return equal(iota(logits.shape, logits.ndim - 1, { dtype: targets.dtype }), expandDims(targets, -1));
+  // Classes may be more than a narrow type can count.
+  const ids = wide(targets);
+  return equal(iota(logits.shape, logits.ndim - 1, { dtype: ids.dtype }), expandDims(ids, -1));
 }
 
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {

@@ -6,7 +6,6 @@ import {
   cast,
   div,
   equal,
-  exp,
   greater,
   greaterEqual,
   lessEqual,
@@ -17,7 +16,7 @@ import {
 } from "../array/elementwise.js";
 import { slice } from "../array/indexing.js";
 import { logicalAnd } from "../array/numpy.js";
-import { logsumexp } from "../array/reductions.js";
+import { softmax } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape, swapAxes, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { remat } from "../transform/remat.js";
@@ -108,10 +107,11 @@ function weightedValues(weights: Tensor, v: Tensor): Tensor {
   return reshape(transpose(mixed, [0, 2, 1, 3, 4]), [batch, queries, keyHeads * groups, v.shape[3]!]);
 }
 
-/** softmax(scores) · v; a query that sees no key gets the mean of the values. */
+/** softmax(scores) · v; a query that sees no key gets the mean of all values. */
 function attend(q: Tensor, k: Tensor, v: Tensor, options: ScoreOptions): Tensor {
   const scores = attentionScores(q, k, options);
-  return weightedValues(exp(sub(scores, logsumexp(scores, -1, { keepDims: true }))), v);
+  // Not by the logarithm of the sum: beside -1e30 it rounds away, and such a query would get the sum.
+  return weightedValues(softmax(scores), v);
 }
 
 /** Scores that are held at a time, in bytes: beyond this, queries are taken in chunks. */

@@ -5,6 +5,7 @@ import { CompiledGraph, close, placementOf, upload } from "../array/program.js";
 import { fromBuffer } from "../array/storage.js";
 import { estimateMemory, type MemoryEstimate } from "../graph/cost.js";
 import { ArgumentError } from "../graph/errors.js";
+import { tensorType } from "../graph/lowering.js";
 import { type Placement, placementKey } from "../graph/mesh.js";
 import type { Aval, Value } from "../graph/node.js";
 import { tracing } from "../graph/tracing.js";
@@ -47,6 +48,8 @@ interface Entry {
   readonly compiled: CompiledGraph;
   readonly memory: MemoryEstimate;
   readonly captured: readonly Value[];
+  /** The outputs' types as text, which the next call's key is made of. */
+  readonly types: readonly string[];
   readonly rebuild: (leaves: readonly unknown[]) => unknown;
 }
 
@@ -65,7 +68,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     let key = flat.key;
     for (const leaf of flat.leaves) {
       const place = placementOf(leaf);
-      key += `${leaf.dtype}[${leaf.shape}]${place === undefined ? "" : placementKey(place)}`;
+      key += place === undefined ? tensorType(leaf) : tensorType(leaf) + placementKey(place);
     }
     let entry = entries.get(key);
     if (entry === undefined) {
@@ -105,6 +108,7 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     });
     return {
       compiled,
+      types: out.leaves.map(tensorType),
       memory: estimateMemory(graph, donated),
       captured: graph.captured,
       rebuild: (leaves) => out.rebuild(leaves),
@@ -119,7 +123,12 @@ export function jit<A extends unknown[], R>(f: (...args: A) => R, options: JitOp
     for (const value of entry.captured) upload(value);
     const inputs = [...flat.leaves, ...entry.captured].map(bufferOf);
     const buffers = entry.compiled.execute(Runtime.default(), inputs);
-    return entry.rebuild(buffers.map(fromBuffer)) as R;
+    const results = buffers.map((buffer, i) => {
+      const tensor = fromBuffer(buffer);
+      tensor.mlir = entry.types[i];
+      return tensor;
+    });
+    return entry.rebuild(results) as R;
   };
 
   const lower = (...args: A): Lowered => {

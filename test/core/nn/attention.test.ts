@@ -204,6 +204,24 @@ const jaxText = (mask: boolean, options: string): string => `(lambda F: (
     ${mask ? "(jax.ShapeDtypeStruct((2, 1, 12, 12), bool),)" : "()"})
 )[-1])(__import__("jax._src.cudnn.fused_attention_stablehlo", fromlist=["_"]))`;
 
+it("a query that sees no key gets the mean of all values, and passes on its gradient", async () => {
+  const draw = (seed: number, heads: number): Tensor => random.normal(seed, [2, 5, heads, 8]);
+  const [q, k, v] = [draw(1, 4), draw(2, 2), draw(3, 2)];
+  // The second query of five sees nothing.
+  const mask = iota([1, 1, 5, 5], 2).notEqual(1);
+  for (const options of [{}, { softCap: 20 }]) {
+    const attend = (values: Tensor): Tensor =>
+      nn.attention(q, k, values, { causal: false, mask, ...options });
+    const seen = await attend(v).slice(null, 1).array();
+    const mean = await v.mean(1).expandDims(2).broadcastTo([2, 2, 2, 8]).reshape([2, 4, 8]).array();
+    for (const [i, x] of (seen as number[][][]).flat(2).entries())
+      expect(x).toBeCloseTo((mean as number[][][]).flat(2)[i]!, 5);
+    const gradient = grad((values: Tensor) => attend(values).slice(null, 1).sum())(v);
+    // Two queries' heads share each key head: a fifth of each, to each of five values.
+    for (const x of await gradient.data()) expect(Number(x)).toBeCloseTo(2 / 5, 5);
+  }
+});
+
 describe("the fused calls are those that jax writes", () => {
   it.each<[string, DType, nn.AttentionOptions, boolean, string]>([
     ["causal", "bfloat16", {}, false, ", is_causal=True"],

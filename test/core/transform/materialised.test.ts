@@ -73,3 +73,47 @@ describe("numbers that change from one evaluation to the next", () => {
     expect((await a.scalar(2n ** 64n - 1n, "uint64").data())[0]).toBe(2n ** 64n - 1n);
   });
 });
+
+describe("a loop that asks for its loss alone", () => {
+  const x = (): Tensor => a.random.normal(0, [64, 4]);
+  const target = a.tensor([[1], [2], [3], [4]]);
+  const steps = 12;
+
+  async function run(kept: boolean, adam: boolean): Promise<{ losses: number[]; compiled: number[] }> {
+    const inputs = x();
+    const y = inputs.matmul(target);
+    const loss = (w: Tensor): Tensor => inputs.matmul(w).sub(y).square().mean();
+    let [w, m] = [a.zeros([4, 1]), a.zeros([4, 1])];
+    const losses: number[] = [];
+    const compiled: number[] = [];
+    for (let i = 0; i < steps; i++) {
+      const before = compiledModules.size;
+      const [l, g] = a.valueAndGrad(loss)(w);
+      if (adam) m = m.mul(0.9).add(g.mul(0.1));
+      w = w.sub((adam ? m.div(m.square().sqrt().add(1)) : g).mul(0.05));
+      if (kept) await a.evaluate([w, m, l]);
+      losses.push(await l.item());
+      compiled.push(compiledModules.size - before);
+    }
+    return { losses, compiled };
+  }
+
+  it.each([false, true])(
+    "compiles no longer programs step by step (with a state beside the parameters: %s)",
+    async (adam) => {
+      const plain = await run(false, adam);
+      const kept = await run(true, adam);
+      for (const [i, l] of plain.losses.entries()) expect(l).toBeCloseTo(kept.losses[i]!, 4);
+      expect(plain.losses.at(-1)).toBeLessThan(plain.losses[0]!);
+      expect(plain.compiled.slice(6)).toEqual(new Array(steps - 6).fill(0));
+    },
+  );
+
+  it("frees nothing of outside in a scope", async () => {
+    const inputs = x();
+    const y = inputs.square();
+    await y.sum().item();
+    await a.scope(async () => (await y.add(1).sum().item()) > 0);
+    expect(await y.add(2).mean().item()).toBeGreaterThan(2);
+  });
+});
