@@ -16,6 +16,8 @@ export interface Piece {
   dialect: CellSyntax["dialect"];
   pragma: string;
   augments: boolean;
+  /** Names that it assigns to. */
+  assigned: ReadonlySet<string>;
 }
 
 /** An earlier part of a name that a later one merges with. */

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type * as t from "@babel/types";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
-import { type CellSyntax, CellSyntaxError, parseCell, visit } from "../language/syntax.js";
+import { boundNames, type CellSyntax, CellSyntaxError, parseCell, visit } from "../language/syntax.js";
 import { isRelative } from "../local-files.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import type { Piece } from "./chapters.js";
@@ -343,7 +343,22 @@ function placeOf({ line, character }: Diagnostic): string {
 }
 
 function pieceOf(cell: CellSyntax): Piece {
-  return { ...cell, text: withoutExports(cell) };
+  return { ...cell, text: withoutExports(cell), assigned: assignedIn(cell) };
+}
+
+function assignedIn({ program }: CellSyntax): Set<string> {
+  const names = new Set<string>();
+  visit(program, (node) => {
+    const target =
+      node.type === "AssignmentExpression"
+        ? node.left
+        : node.type === "UpdateExpression"
+          ? node.argument
+          : undefined;
+    if (target) for (const name of boundNames(target)) names.add(name);
+    return true;
+  });
+  return names;
 }
 
 /** Unfinished code as a piece: what it uses and declares is found from whatever words stand in it, for it need not parse. */
@@ -356,6 +371,7 @@ function loosePiece(source: string, cursor: number): Piece {
     dialect: /<\/|\/>/.test(source) ? "jsx" : undefined,
     pragma: "",
     augments: false,
+    assigned: new Set(),
   };
   try {
     piece = { ...pieceOf(parseCell(source)), isObject: false };

@@ -144,12 +144,14 @@ export class NotebookView {
   }
 
   /** Notes where the types of variables that it uses can be had from. */
-  #follow({ identifiers }: Piece, chapter: Chapter, ends: boolean): void {
+  #follow({ identifiers, assigned }: Piece, chapter: Chapter, ends: boolean): void {
     for (const name of identifiers) {
       const known = this.#known.get(name);
       if (!known || known.fixed || (known.kind !== "variable" && known.kind !== "constant")) continue;
-      known.now = ends ? chapter : undefined;
-      if (ends) chapter.flowing.add(name);
+      if (ends) {
+        known.now = chapter;
+        chapter.flowing.add(name);
+      } else if (assigned.has(name)) known.now = undefined;
     }
   }
 
