@@ -139,6 +139,16 @@ describe("narrowing", () => {
     ).toBe("6");
     expect(await shown("const other = 1", "const other = 2", "el.n + match[0]")).toBe("'xb'");
     await refused("TS2339", "el.m");
+    // A cell that is run again as it was takes nothing from what is known by now.
+    expect(
+      await shown(
+        "const stable = { a: 1 }; class Stable { b = 2 }",
+        "const box = { inner: null as null | { n: number } }",
+        "if (!box.inner) box.inner = { n: stable.a }",
+        "const stable = { a: 1 }; class Stable { b = 2 }",
+        "box.inner.n + new Stable().b",
+      ),
+    ).toBe("3");
   });
 
   it("is no reason to refuse what a function or a timer may have changed", async () => {

@@ -5,7 +5,15 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type * as t from "@babel/types";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
-import { boundNames, type CellSyntax, CellSyntaxError, parseCell, visit } from "../language/syntax.js";
+import {
+  boundNames,
+  type CellSyntax,
+  CellSyntaxError,
+  type Declaration,
+  declare,
+  parseCell,
+  visit,
+} from "../language/syntax.js";
 import { isRelative } from "../local-files.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import type { Piece } from "./chapters.js";
@@ -343,7 +351,21 @@ function placeOf({ line, character }: Diagnostic): string {
 }
 
 function pieceOf(cell: CellSyntax): Piece {
-  return { ...cell, text: withoutExports(cell), assigned: assignedIn(cell) };
+  return { ...cell, text: withoutExports(cell), assigned: assignedIn(cell), augments: augmentsOf(cell) };
+}
+
+/** Whatever a cell changes for all modules: by an import for its effects, `declare global` or `declare module "x"`. */
+function augmentsOf({ program }: CellSyntax): string[] {
+  return program.body.flatMap((statement) => {
+    if (statement.type === "ImportDeclaration" && statement.specifiers.length === 0)
+      return [`import ${statement.source.value}`];
+    if (statement.type !== "TSModuleDeclaration") return [];
+    const { id, global, body } = statement;
+    if (!global && id.type !== "StringLiteral") return [];
+    const inside: Declaration[] = [];
+    if (body.type === "TSModuleBlock") for (const one of body.body) declare(one, inside, "");
+    return [`${global ? "global" : (id as t.StringLiteral).value} ${inside.map(({ name }) => name).sort()}`];
+  });
 }
 
 function assignedIn({ program }: CellSyntax): Set<string> {
@@ -370,7 +392,7 @@ function loosePiece(source: string, cursor: number): Piece {
     isObject: false,
     dialect: /<\/|\/>/.test(source) ? "jsx" : undefined,
     pragma: "",
-    augments: false,
+    augments: [],
     assigned: new Set(),
   };
   try {
