@@ -22,10 +22,11 @@ fs.appendFileSync(1, "6\\n");
 fs.writeFileSync("/dev/stdout", "7\\n");
 await new Promise((done) => fs.write(1, "8\\n", done));
 await new Promise((done) => fs.createWriteStream("", { fd: 1, autoClose: false }).write("9\\n", done));
-console.log("10");
+await new Promise((done) => fs.createWriteStream("/dev/stdout").end("10\\n", done));
+console.log("11");
 fs.writeSync(2, "trouble\\n");`);
   expect(error).toBeUndefined();
-  expect(stdout).toBe("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
+  expect(stdout).toBe("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n");
   expect(stderr).toBe("trouble\n");
 });
 
