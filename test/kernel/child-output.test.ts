@@ -22,7 +22,7 @@ fs.appendFileSync(1, "6\\n");
 fs.writeFileSync("/dev/stdout", "7\\n");
 await new Promise((done) => fs.write(1, "8\\n", done));
 await new Promise((done) => fs.createWriteStream("", { fd: 1, autoClose: false }).write("9\\n", done));
-await new Promise((done) => fs.createWriteStream("/dev/stdout").end("10\\n", done));
+await new Promise((done) => fs.createWriteStream("/dev/stdout").end("10\\n", () => done(0)));
 console.log("11");
 fs.writeSync(2, "trouble\\n");`);
   expect(error).toBeUndefined();
