@@ -1,7 +1,7 @@
 /**
  * Times the kernel beside tslab 1.0.22, on the same machine and the same Node, one after the other, over the wire.
  *
- * usage, with the Node 24 of .venv: node bench/kernel.mjs [--no-peer] [--out bench/results/kernel.json]
+ * usage, with the Node 24 of .venv: node bench/kernel.mjs [--no-peer] [--only-reruns] [--out bench/results/kernel.json]
  * tslab is installed into a temporary folder first.
  */
 
@@ -17,7 +17,7 @@ import { Dealer, Subscriber } from "zeromq";
 import { WireFormat } from "../kernel/dist/protocol/wire.js";
 
 const { values: options } = parseArgs({
-  options: { "no-peer": { type: "boolean" }, out: { type: "string" } },
+  options: { "no-peer": { type: "boolean" }, "only-reruns": { type: "boolean" }, out: { type: "string" } },
 });
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const node = process.execPath;
@@ -231,6 +231,35 @@ async function measure(command, cwd, arrow, framework) {
   };
 }
 
+/** One cell run 300 times, in a kernel of its own each: what its name, its variable and its neighbours cost. */
+async function measureReruns(command, cwd) {
+  const cells = {
+    declaring: { code: (i) => `const q = ${i}; q` },
+    same: { code: () => "const same = [1, 2, 3].map((n) => n * 2); same.length" },
+    assigning: { before: "let total = 0", code: () => "const step = total + 1; total = step; total" },
+    following_each_other: {
+      before: "let state: any = { n: 0 }; const next = { n: 0 }",
+      code: (i) => (i % 2 === 0 ? "const next = { ...state }" : "const state = { ...next }"),
+    },
+  };
+  const figures = {};
+  for (const [name, { before, code }] of Object.entries(cells)) {
+    const kernel = new Kernel(command, cwd, await freePorts());
+    await kernel.ask("kernel_info_request", {}, { idle: false });
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await kernel.run(before ?? "0");
+    const times = await repeat(300, async (i) => (await kernel.run(code(i))).took).catch((error) => [error]);
+    const failed = times[0] instanceof Error ? times[0].message : undefined;
+    figures[name] = failed ?? {
+      first_30_p50_ms: round(median(times.slice(0, 30))),
+      last_30_p50_ms: round(median(times.slice(-30))),
+      worst_ms: round(Math.max(...times.slice(1))),
+    };
+    kernel.stop();
+  }
+  return figures;
+}
+
 function plainLoop() {
   const code =
     "const t = performance.now(); { let total = 0; for (let i = 0; i < 5e7; i++) { total += i } } console.log(performance.now() - t)";
@@ -239,14 +268,20 @@ function plainLoop() {
 
 const folder = mkdtempSync(join(tmpdir(), "kernel-bench-notebooks-"));
 try {
+  const ours = [node, join(root, "kernel/dist/main.js")];
+  if (options["only-reruns"]) {
+    console.log(JSON.stringify(await measureReruns(ours, join(root, "notebooks")), null, 2));
+    process.exit();
+  }
   const results = { plain_node_loop_5e7_ms: plainLoop() };
   const esm = "import { tableFromArrays } from 'apache-arrow'; tableFromArrays({ x: [1, 2, 3] }).numRows";
   results.aronnax = await measure(
-    [node, join(root, "kernel/dist/main.js")],
+    ours,
     join(root, "notebooks"),
     esm,
     "import { tensor } from 'aronnax'; tensor([1, 2]).shape",
   );
+  results.aronnax.cell_run_300_times = await measureReruns(ours, join(root, "notebooks"));
   if (!options["no-peer"]) {
     writeFileSync(join(folder, "package.json"), '{ "private": true }');
     execFileSync(
@@ -254,11 +289,9 @@ try {
       ["install", "--no-audit", "--no-fund", "--silent", "tslab@1.0.22", "apache-arrow@21.2.0"],
       { cwd: folder },
     );
-    results.tslab = await measure(
-      [node, join(folder, "node_modules/tslab/bin/tslab"), "kernel"],
-      folder,
-      esm,
-    );
+    const tslab = [node, join(folder, "node_modules/tslab/bin/tslab"), "kernel"];
+    results.tslab = await measure(tslab, folder, esm);
+    results.tslab.cell_run_300_times = await measureReruns(tslab, folder);
   }
   const report = {
     date: new Date().toISOString(),

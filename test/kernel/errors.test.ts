@@ -136,7 +136,7 @@ describe("errors at run time", () => {
     const { stdout } = await kernel.execute(
       "enum Level { High }\nconst kind = 1; console.log(new Error('x').stack);",
     );
-    expect(stdout).toMatch(/cell:\/\/\d+:2:29$/m);
+    expect(stdout).toMatch(/cell \d+:2:29$/m);
   });
 
   it("show the cause chain and the fix of framework errors on its own line", async () => {
@@ -181,9 +181,7 @@ describe("the stack of an error", () => {
     const { stdout } = await kernel.execute(
       `${thrower}\ntry { deep(); } catch (error) { console.log((error as Error).stack); }`,
     );
-    expect(stdout).toMatch(
-      /^RangeError: deep\n {4}at deep \(cell:\/\/\d+:1:\d+\)\n {4}at cell:\/\/\d+:2:\d+\n$/,
-    );
+    expect(stdout).toMatch(/^RangeError: deep\n {4}at deep \(cell \d+:1:\d+\)\n {4}at cell \d+:2:\d+\n$/);
     const { result } = await kernel.execute("new Error('a value')");
     expect(String(result!["text/plain"])).not.toContain("kernel/dist");
     const timer = await kernel.execute(

@@ -143,6 +143,23 @@ describe("interrupt", () => {
     });
   });
 
+  it("is told to the runtime, whose answer is shown in the cell; one that does not answer holds nothing up", async () => {
+    const hub = (answer: string) =>
+      `(globalThis as any)[Symbol.for("aronnax.runtime")] = { version: 1, interrupted: ${answer} }; console.log("started"); await new Promise(() => {})`;
+    const { executed } = await interruptWhen(hub("async () => 'the program train of another notebook runs'"));
+    expect(executed.error?.ename).toBe("Interrupted");
+    expect(executed.stderr).toBe("the program train of another notebook runs\n");
+    for (const answer of [
+      "() => new Promise(() => {})",
+      "async () => { throw new Error('gone') }",
+      "async () => {}",
+    ]) {
+      const { executed } = await interruptWhen(hub(answer));
+      expect([executed.error?.ename, executed.stderr]).toEqual(["Interrupted", ""]);
+    }
+    await kernel.execute('delete (globalThis as any)[Symbol.for("aronnax.runtime")]');
+  });
+
   it("stops a cell that shows values without end", async () => {
     const id = kernel.startExecution("for (let i = 0; ; i++) display(i)");
     await kernel.until((m) => m.parent.msg_id === id && m.header.msg_type === "display_data");

@@ -15,7 +15,10 @@ export interface Piece {
   /** Whether it can only be read as JSX, or, having type assertions in angle brackets, never; and by which pragmas. */
   dialect: CellSyntax["dialect"];
   pragma: string;
-  augments: boolean;
+  /** What it changes for all modules. */
+  augments: readonly string[];
+  /** Names that it assigns to. */
+  assigned: ReadonlySet<string>;
 }
 
 /** An earlier part of a name that a later one merges with. */
@@ -67,7 +70,7 @@ export class Chapter {
   depth = 1;
   /** Whether it takes no more cells. */
   closed = false;
-  augments = false;
+  readonly augments = new Set<string>();
   /** Whether its file is as it is. */
   written = false;
   readonly #mutable = new Set<string>();
@@ -121,7 +124,7 @@ export class Chapter {
     }
     this.#dialect ??= piece.dialect;
     this.pragma ||= piece.pragma;
-    this.augments ||= piece.augments;
+    for (const one of piece.augments) this.augments.add(one);
     const text = piece.isObject ? `(${piece.text}\n)` : piece.text;
     // A third time in a row the same text teaches nothing.
     if (this.#cells.at(-1) !== text || this.#cells.at(-2) !== text) {

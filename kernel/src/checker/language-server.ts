@@ -3,17 +3,17 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type * as t from "@babel/types";
 import rpc, { type MessageConnection } from "vscode-jsonrpc/node";
-import { type CellSyntax, CellSyntaxError, parseCell, visit } from "../language/syntax.js";
+import type { CellSyntax } from "../language/syntax.js";
 import { isRelative } from "../local-files.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import type { Piece } from "./chapters.js";
 import type { Checker, Completions, Diagnostic } from "./checker.js";
 import { hoverMarkdown, type LspCompletion, type LspHover, toCompletion } from "./lsp-answers.js";
+import { globalsIn, loosePiece, pieceOf } from "./pieces.js";
 import { NotebookView, type Question } from "./view.js";
 import { WatchedFiles } from "./watched-files.js";
-import { CellWorkspace, EMPTY, QUESTIONS, withoutExports } from "./workspace.js";
+import { CellWorkspace, EMPTY, QUESTIONS } from "./workspace.js";
 
 interface LspRange {
   start: { line: number; character: number };
@@ -340,78 +340,6 @@ const OWN_NAME = /^__(\d+|now_.*)$/;
 
 function placeOf({ line, character }: Diagnostic): string {
   return `${line}:${character}`;
-}
-
-function pieceOf(cell: CellSyntax): Piece {
-  return { ...cell, text: withoutExports(cell) };
-}
-
-/** Unfinished code as a piece: what it uses and declares is found from whatever words stand in it, for it need not parse. */
-function loosePiece(source: string, cursor: number): Piece {
-  let piece: Piece = {
-    text: source,
-    identifiers: new Set(),
-    declarations: [],
-    isObject: false,
-    dialect: /<\/|\/>/.test(source) ? "jsx" : undefined,
-    pragma: "",
-    augments: false,
-  };
-  try {
-    piece = { ...pieceOf(parseCell(source)), isObject: false };
-  } catch (error) {
-    if (!(error instanceof CellSyntaxError)) throw error;
-    const declarations: Piece["declarations"][number][] = [];
-    for (const [, name] of source.matchAll(DECLARED)) {
-      const statement = { type: "EmptyStatement" } as const;
-      declarations.push({ name: name!, kind: "constant", form: "constant", statement });
-    }
-    piece = { ...piece, declarations };
-  }
-  const identifiers = new Set<string>();
-  for (const match of source.matchAll(/[\p{ID_Start}$_][\p{ID_Continue}$]*/gu))
-    if (match.index + match[0].length !== cursor) identifiers.add(match[0]);
-  return { ...piece, identifiers };
-}
-
-const DECLARED =
-  /^(?:export\s+)?(?:const|let|var|function\*?|class|enum|interface|type|import)\s+([\p{ID_Start}$_][\p{ID_Continue}$]*)/gmu;
-
-/** Names that a cell makes global: `globalThis.x = 1`, `Object.assign(globalThis, { x })`. */
-function globalsIn({ program, identifiers }: CellSyntax): Set<string> {
-  const names = new Set<string>();
-  if (!identifiers.has("globalThis") && !identifiers.has("global")) return names;
-  const isGlobal = (node: t.Node) =>
-    node.type === "Identifier" && (node.name === "globalThis" || node.name === "global");
-  visit(program, (node) => {
-    if (node.type === "AssignmentExpression" && node.left.type === "MemberExpression") {
-      const { property } = node.left;
-      const object = withoutTypes(node.left.object);
-      if (isGlobal(object) && property.type === "Identifier" && !node.left.computed) names.add(property.name);
-      if (isGlobal(object) && property.type === "StringLiteral") names.add(property.value);
-    }
-    if (node.type === "CallExpression" && node.arguments[0] && isGlobal(withoutTypes(node.arguments[0]))) {
-      const named = node.arguments.flatMap((one) =>
-        one.type === "StringLiteral" ? [one.value] : one.type === "ObjectExpression" ? keysOf(one) : [],
-      );
-      for (const name of named) names.add(name);
-    }
-    return true;
-  });
-  return names;
-}
-
-/** `(globalThis as any)` is `globalThis`. */
-function withoutTypes(node: t.Node): t.Node {
-  return /^TS(As|Satisfies|NonNull)Expression$|^TSTypeAssertion$/.test(node.type) && "expression" in node
-    ? withoutTypes(node.expression as t.Node)
-    : node;
-}
-
-function keysOf({ properties }: t.ObjectExpression): string[] {
-  return properties.flatMap((one) =>
-    "key" in one && one.key.type === "Identifier" && !one.computed ? [one.key.name] : [],
-  );
 }
 
 function positionAt(source: string, offset: number): { line: number; character: number } {

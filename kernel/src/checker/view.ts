@@ -89,7 +89,7 @@ export class NotebookView {
    * @param ends - whether the cell comes to its end; where it does not, what follows must not be seen as unreachable.
    */
   add(piece: Piece, ends: boolean): Chapter[] {
-    if (this.#isKnown(piece)) return [];
+    if (this.#isKnown(piece) || this.#isSame(piece)) return [];
     let chapter = this.#chapters.at(-1);
     if (!chapter?.accepts(piece) || !ends) {
       chapter = new Chapter(this.#count, this.prefix, this.flows);
@@ -119,6 +119,23 @@ export class NotebookView {
     });
   }
 
+  /** Whether it is a cell of the last chapter, run again, that can only declare once more what it declared there. */
+  #isSame({ text, declarations, identifiers }: Piece): boolean {
+    const open = this.#chapters.at(-1);
+    if (declarations.length === 0) return false;
+    const own = new Set(declarations.map(({ name }) => name));
+    for (const name of own) {
+      const known = this.#known.get(name);
+      if (known?.source !== text || known.chapter !== open || known.kind === "variable") return false;
+    }
+    // What may have another type by now may give it to what is declared.
+    for (const name of identifiers) {
+      const known = own.has(name) ? undefined : this.#known.get(name);
+      if (known?.kind === "variable" || (known?.kind === "constant" && !known.fixed)) return false;
+    }
+    return true;
+  }
+
   #learn(piece: Piece, chapter: Chapter): void {
     const seen = new Set<string>();
     for (const declaration of piece.declarations) {
@@ -144,12 +161,14 @@ export class NotebookView {
   }
 
   /** Notes where the types of variables that it uses can be had from. */
-  #follow({ identifiers }: Piece, chapter: Chapter, ends: boolean): void {
+  #follow({ identifiers, assigned }: Piece, chapter: Chapter, ends: boolean): void {
     for (const name of identifiers) {
       const known = this.#known.get(name);
       if (!known || known.fixed || (known.kind !== "variable" && known.kind !== "constant")) continue;
-      known.now = ends ? chapter : undefined;
-      if (ends) chapter.flowing.add(name);
+      if (ends) {
+        known.now = chapter;
+        chapter.flowing.add(name);
+      } else if (assigned.has(name)) known.now = undefined;
     }
   }
 
@@ -160,8 +179,13 @@ export class NotebookView {
       reach(chapter, live);
       if (now) reach(now, live);
     }
-    for (const [index, chapter] of this.#chapters.entries())
-      if (chapter.augments || index === this.#chapters.length - 1) reach(chapter, live);
+    const augmented = new Set<string>();
+    for (const [index, chapter] of [...this.#chapters.entries()].reverse()) {
+      const isOpen = index === this.#chapters.length - 1;
+      const isNew = [...chapter.augments].some((one) => !augmented.has(one));
+      if (isOpen || isNew) reach(chapter, live);
+      for (const one of chapter.augments) augmented.add(one);
+    }
     const gone = this.#chapters.filter((chapter) => !live.has(chapter));
     this.#chapters = this.#chapters.filter((chapter) => live.has(chapter));
     return gone;
@@ -172,7 +196,8 @@ export class NotebookView {
     const brought = new Map<string, string>();
     const carried: Carried[] = [];
     const uses = new Set<Chapter>();
-    for (const chapter of this.#chapters) if (chapter.augments && chapter !== joined) uses.add(chapter);
+    for (const chapter of this.#chapters)
+      if (chapter.augments.size > 0 && chapter !== joined) uses.add(chapter);
     const forms = new Map<string, DeclarationForm[]>();
     for (const { name, form } of piece.declarations) forms.set(name, [...(forms.get(name) ?? []), form]);
     const wanted = new Set(piece.identifiers);

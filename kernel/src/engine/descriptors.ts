@@ -58,6 +58,13 @@ export function captureDescriptors(streams: OutputStreams): void {
       process.nextTick(() => done(null));
       return undefined;
     });
+  // Opened by its path it would be the log, from its beginning.
+  patch("createWriteStream", (original) => (path, options) => {
+    const name = nameOf(path);
+    if (!name) return original(path, options);
+    const given = typeof options === "string" ? { encoding: options } : (options as object | undefined);
+    return original("", { ...given, fd: name === "stdout" ? 1 : 2, autoClose: false });
+  });
   syncBuiltinESMExports();
 }
 

@@ -42,7 +42,7 @@ export class CellModules {
           const isLocal = parent !== undefined && this.#local.has(fileURLToPath(parent));
           if (!isLocal) return next(specifier, context);
           const local = isRelative(specifier) ? specifier : this.#mapped(specifier);
-          if (local === undefined) return next(specifier, context);
+          if (local === undefined) return this.#orOfRepository(specifier, context, context, next);
           const importer = fileURLToPath(parent);
           return this.#versioned(resolveLocal(local, parentURL!, context, next), context, importer);
         }
@@ -50,20 +50,7 @@ export class CellModules {
         const local = isRelative(specifier) ? specifier : this.#mapped(specifier);
         if (local !== undefined)
           return this.#versioned(resolveLocal(local, this.#notebookUrl(), context, next), context);
-        try {
-          return next(specifier, fromNotebook);
-        } catch (error) {
-          const { code } = error as NodeJS.ErrnoException;
-          if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
-          try {
-            return next(specifier, {
-              ...context,
-              parentURL: pathToFileURL(join(this.repository, "cell")).href,
-            });
-          } catch {
-            throw notFound(specifier, code);
-          }
-        }
+        return this.#orOfRepository(specifier, fromNotebook, context, next);
       },
       load: (url, context, next) => {
         if (!/^file:.*\.(m?ts|[jt]sx)(\?|$)/.test(url)) return next(url, context);
@@ -111,6 +98,22 @@ export class CellModules {
           ? new URL(specifier, url).href
           : pathToFileURL(this.require.resolve(specifier)).href,
     };
+  }
+
+  /** A package as from one place, or else as from the repository. */
+  #orOfRepository(specifier: string, from: Context, context: Context, next: Next) {
+    try {
+      return next(specifier, from);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
+      try {
+        const parentURL = pathToFileURL(join(this.repository, "cell")).href;
+        return next(specifier, { ...context, parentURL });
+      } catch {
+        throw notFound(specifier, code);
+      }
+    }
   }
 
   /** The file that the `paths` of `tsconfig.json` give for a module, where it is there. */

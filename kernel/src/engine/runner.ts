@@ -12,6 +12,7 @@ import { native } from "./native-timers.js";
 import { asRun } from "./owner.js";
 import { race } from "./race.js";
 import type { CellResources } from "./resources.js";
+import { runtimeAfterInterrupt } from "./runtime-hub.js";
 import type { OutputStreams } from "./streams.js";
 
 export interface RunnerParts {
@@ -46,6 +47,10 @@ export class Runner {
       outcome = { status: "error", ...(await this.#describe(error, abandoned)) };
     }
     interrupts.end();
+    if (outcome.status === "error" && outcome.ename === "Interrupted") {
+      const held = await asRun(run.id, runtimeAfterInterrupt);
+      if (held !== undefined) asRun(run.id, () => streams.write("stderr", `${held}\n`));
+    }
     streams.flush();
     this.parts.children.end(run.id);
     tell({ type: "done", id: run.id, outcome });

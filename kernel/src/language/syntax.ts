@@ -29,8 +29,6 @@ export interface CellSyntax {
   identifiers: Set<string>;
   /** Module specifiers of static imports and of `import()` with a literal. */
   specifiers: string[];
-  /** Whether it changes types of others: `declare global`, `declare module "x"`, or an import for its effects. */
-  augments: boolean;
   dynamicImports: t.Node[];
   importMetas: t.Node[];
   /** Whether there is any type syntax to remove. */
@@ -96,7 +94,6 @@ export function parseCell(source: string): CellSyntax {
     declarations: [],
     identifiers: new Set(),
     specifiers: [],
-    augments: false,
     dynamicImports: [],
     importMetas: [],
     hasTypes: false,
@@ -267,7 +264,6 @@ function examine(node: t.Node, syntax: CellSyntax): boolean {
       break;
     case "ImportDeclaration":
       if (node.importKind === "type") syntax.hasTypes = true;
-      if (node.specifiers.length === 0) syntax.augments = true;
       syntax.specifiers.push(node.source.value);
       break;
     case "ExportAllDeclaration":
@@ -322,7 +318,6 @@ function examine(node: t.Node, syntax: CellSyntax): boolean {
       break;
     case "TSModuleDeclaration":
       if (!node.declare) syntax.needsEmit = true;
-      if (node.global || node.id.type === "StringLiteral") syntax.augments = true;
       break;
     case "Decorator":
     case "TSParameterProperty":

@@ -9,74 +9,107 @@ type Name = "stdout" | "stderr";
 /** How long a fence may take to come out of a pipe, in ms; what waits for it then goes on. */
 const PATIENCE = 5_000;
 
+/** One of the pipes of a run. Behind a fence it is read no further until that is taken away. */
+class Pipe {
+  #bytes: Buffer = Buffer.alloc(0);
+  readonly #decoder = new StringDecoder("utf8");
+  /** The fence that it stands at, and the last that was taken away. */
+  #at = 0;
+  #away = 0;
+
+  constructor(
+    fd: number,
+    private readonly show: (text: string) => void,
+    private readonly stands: () => void,
+  ) {
+    const socket = new Socket({ fd, readable: true, writable: false });
+    socket.on("data", (chunk: Buffer) => {
+      this.#bytes = Buffer.concat([this.#bytes, chunk]);
+      this.#later();
+    });
+    socket.on("error", (error) => log(`the output of child processes cannot be read: ${error.message}`));
+    socket.unref();
+  }
+
+  /** Whether all in front of a fence has been shown. */
+  standsAt(fence: number): boolean {
+    return this.#at >= fence;
+  }
+
+  takeAway(fence: number): void {
+    this.#away = Math.max(this.#away, fence);
+    this.#later();
+  }
+
+  /** What the main thread said before, such as before it started the child, is dealt with first. */
+  #later(): void {
+    setImmediate(() => this.#read());
+  }
+
+  #read(): void {
+    while (this.#at <= this.#away) {
+      const start = this.#bytes.indexOf(MARK);
+      const end = start < 0 ? -1 : this.#bytes.indexOf(0, start + MARK.length);
+      if (end < 0) {
+        // What may be the beginning of a fence is left.
+        const cut = start < 0 ? this.#bytes.lastIndexOf(0) : start;
+        const isBegun =
+          cut >= 0 &&
+          MARK.subarray(0, this.#bytes.length - cut).equals(this.#bytes.subarray(cut, cut + MARK.length));
+        this.#take(isBegun ? cut : this.#bytes.length);
+        return;
+      }
+      const number = Number(this.#bytes.toString("latin1", start + MARK.length, end));
+      this.#take(start);
+      this.#bytes = this.#bytes.subarray(end - start + 1);
+      this.#at = number;
+      this.stands();
+    }
+  }
+
+  #take(count: number): void {
+    const text = this.#decoder.write(this.#bytes.subarray(0, count));
+    this.#bytes = this.#bytes.subarray(count);
+    if (text !== "") this.show(text);
+  }
+}
+
 /** Reads the pipes that stand for descriptors 1 and 2 of the child processes of cells (engine/child-output.ts). */
 export class ChildOutputReader {
-  readonly #passed = new Map<string, number>();
+  readonly #pipes = new Map<number, Pipe[]>();
   #changed: (() => void) | undefined;
 
   /** @param show - called with what a child of a run wrote. */
   constructor(private readonly show: (run: number, name: Name, text: string) => void) {}
 
   open(run: number, paths: Record<Name, string>): void {
+    const pipes: Pipe[] = [];
     for (const name of ["stdout", "stderr"] as const) {
       try {
-        this.#read(run, name, openSync(paths[name], constants.O_RDONLY | constants.O_NONBLOCK));
+        const fd = openSync(paths[name], constants.O_RDONLY | constants.O_NONBLOCK);
+        const show = (text: string) => this.show(run, name, text);
+        pipes.push(new Pipe(fd, show, () => this.#changed?.()));
       } catch (error) {
         log(`the output of child processes cannot be read: ${error}`);
       }
     }
+    this.#pipes.set(run, pipes);
   }
 
-  #read(run: number, name: Name, fd: number): void {
-    const decoder = new StringDecoder("utf8");
-    let rest = Buffer.alloc(0);
-    const socket = new Socket({ fd, readable: true, writable: false });
-    // What the main thread said before the child started is dealt with first.
-    socket.on("data", (chunk: Buffer) =>
-      setImmediate(() => {
-        rest = this.#take(run, name, Buffer.concat([rest, chunk]), decoder);
-      }),
-    );
-    socket.on("error", (error) => log(`the output of child processes cannot be read: ${error.message}`));
-    socket.unref();
-  }
-
-  /** Shows what stands before, between and behind fences; returns what may be the beginning of one. */
-  #take(run: number, name: Name, bytes: Buffer, decoder: StringDecoder): Buffer<ArrayBuffer> {
-    let left = bytes;
-    for (;;) {
-      const at = left.indexOf(MARK);
-      if (at < 0) break;
-      const end = left.indexOf(0, at + MARK.length);
-      this.#show(run, name, left.subarray(0, at), decoder);
-      left = left.subarray(at);
-      if (end < 0) return Buffer.from(left);
-      this.#passed.set(`${run} ${name}`, Number(left.toString("latin1", MARK.length, end - at)));
-      this.#changed?.();
-      left = left.subarray(end - at + 1);
-    }
-    const cut = left.lastIndexOf(0);
-    const isBegun = cut >= 0 && MARK.subarray(0, left.length - cut).equals(left.subarray(cut));
-    this.#show(run, name, isBegun ? left.subarray(0, cut) : left, decoder);
-    return Buffer.from(isBegun ? left.subarray(cut) : []);
-  }
-
-  #show(run: number, name: Name, bytes: Buffer, decoder: StringDecoder): void {
-    const text = decoder.write(bytes);
-    if (text !== "") this.show(run, name, text);
-  }
-
-  /** Resolves when a fence has come out of both pipes of a run. */
-  async passed(run: number, number: number): Promise<void> {
+  /** Resolves when all in front of a fence has been shown. */
+  async reached(run: number, fence: number): Promise<void> {
+    const pipes = this.#pipes.get(run) ?? [];
     const end = performance.now() + PATIENCE;
-    const isPassed = () =>
-      (["stdout", "stderr"] as const).every((name) => (this.#passed.get(`${run} ${name}`) ?? 0) >= number);
-    while (!isPassed() && performance.now() < end) {
+    while (!pipes.every((pipe) => pipe.standsAt(fence)) && performance.now() < end) {
       await new Promise<void>((resolve) => {
         this.#changed = resolve;
         setTimeout(resolve, 100);
       });
     }
+  }
+
+  takeAway(run: number, fence: number): void {
+    for (const pipe of this.#pipes.get(run) ?? []) pipe.takeAway(fence);
   }
 }
 

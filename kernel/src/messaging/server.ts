@@ -340,10 +340,11 @@ export class KernelServer {
   /** Keeps back what comes behind a fence until children of the cell have been heard so far. */
   async #hold({ run, number }: { run: number; number: number }): Promise<void> {
     this.#held = [];
-    await this.#children.passed(run, number);
+    await this.#children.reached(run, number);
     const held = this.#held;
     this.#held = undefined;
     for (const message of held) this.#fromMain(message);
+    this.#children.takeAway(run, number);
   }
 
   #passOn(message: ToMessaging): void {
