@@ -57,6 +57,27 @@ class ProtocolError(Fault):
     kind = "ProtocolError"
 
 
+_KINDS = {
+    kind.kind: kind
+    for kind in (
+        Fault,
+        CompileError,
+        OutOfDeviceMemory,
+        BufferDeleted,
+        InvalidArgument,
+        ExecutionError,
+        StorageError,
+        ProtocolError,
+    )
+}
+
+
+def fault_from_wire(wire: dict[str, Any]) -> Fault:
+    """The fault that another process of ours sent by `to_wire`."""
+    details = {key: value for key, value in wire.items() if key not in ("kind", "message", "fix")}
+    return _KINDS[wire["kind"]](wire["message"], wire.get("fix"), **details)
+
+
 _TRACE = re.compile(r"\n=== Source Location Trace: ===.*", re.S)
 _MLIR = re.compile(r"^(?:\w+: )?(?P<at>\S.*?:\d+:\d+): error: (?P<message>.*)$", re.M)
 _BYTES = re.compile(r"allocat\w*\s+(?P<n>[\d.]+)\s*(?P<unit>[KMGT]i?B|bytes)", re.I)
