@@ -105,6 +105,8 @@ def _available(total: int) -> int:
 
 # Bytes that are promised and not touched yet, which the process's figures do not show.
 _promised = 0
+# When memory was refused last, by `time.monotonic`.
+_refused_at = float("-inf")
 # Bytes that were granted since the last look, where the user has set a limit.
 _unchecked = 0
 _promises = threading.Lock()
@@ -130,7 +132,7 @@ def _promise(size: int) -> None:
 def require_host_memory(size: int, what: str, promised: bool = False) -> None:
     """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch. What the
     user allows is kept to a few arrays that are too small to be looked at one by one."""
-    global _unchecked
+    global _unchecked, _refused_at
     limited = bool(os.environ.get("ARONNAX_RUNTIME_HOST_BYTES"))
     if limited:
         _unchecked += size
@@ -145,13 +147,16 @@ def require_host_memory(size: int, what: str, promised: bool = False) -> None:
         return host_memory()["availableBytes"] - _promised + (size if promised else 0)
 
     available = left()
-    deadline = time.monotonic() + _PATIENCE
+    now = time.monotonic()
+    # One who asks again and again is not waited for each time.
+    deadline = now + (_PATIENCE if now - _refused_at > 2 * _PATIENCE else 0)
     while needed > available and time.monotonic() < deadline:
         # What was freed may still be in use by programs that run, and its pages may be with the allocator.
         time.sleep(0.02)
         give_back_pages()
         available = left()
     if needed > available:
+        _refused_at = time.monotonic()
         raise OutOfDeviceMemory(
             f"{what}: {size / 2**30:.2f} GiB are needed and {max(0, available) / 2**30:.2f} GiB are available on the "
             "host",

@@ -42,6 +42,8 @@ let shared: Runtime | undefined;
 
 /** How a process ended that was asked to: the supervisor's words. */
 const stopped = "stopped on request";
+/** Handles that one request names at most. */
+const mostHandles = 65_536;
 
 export class Runtime {
   /** Known at once, from the device set that was asked for. */
@@ -412,7 +414,7 @@ export class Runtime {
   #release(op: "free" | "delete", handle: number): void {
     if (this.lost !== undefined) return;
     const last = this.#released.at(-1);
-    if (last !== undefined && last.op === op) {
+    if (last !== undefined && last.op === op && last.handles.length < mostHandles) {
       last.handles.push(handle);
       return;
     }
