@@ -17,11 +17,14 @@ log = logging.getLogger(__name__)
 # What may wait in a lane before its client is no longer read from.
 _MOST_JOBS = 65_536
 _MOST_BYTES = 1 << 30
+# Seconds between looks at whether the client of a full lane is still there.
+_LOOK_EVERY = 1.0
 
 
 class Lane:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hung_up: Callable[[], bool]) -> None:
         self._name = name
+        self._hung_up = hung_up
         self._changed = threading.Condition()
         self._jobs: deque[tuple[Callable[[], None], int]] = deque()
         self._bytes = 0
@@ -35,10 +38,13 @@ class Lane:
         return not self._busy
 
     def put(self, job: Callable[[], None], size: int = 0) -> None:
-        """Does a job after those before it; waits where too many do. `size` is what it holds in bytes."""
+        """Does a job after those before it; waits where too many do. `size` is what it holds in bytes. Raises
+        ConnectionError where the client goes meanwhile."""
         with self._changed:
             while (len(self._jobs) >= _MOST_JOBS or self._bytes > _MOST_BYTES) and not self._closed:
-                self._changed.wait()
+                self._changed.wait(_LOOK_EVERY)
+                if self._hung_up():
+                    raise ConnectionError
             if self._closed:
                 return
             self._busy = True

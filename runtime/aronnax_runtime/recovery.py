@@ -199,11 +199,13 @@ def restore(base: Path, backend: Backend) -> tuple[dict[str, tuple[dict[str, Buf
     descriptor = open_own_folder(folder)
     try:
         state = msgpack.unpackb(read_own_file(descriptor, "state"), strict_map_key=False)
-        os.unlink("state", dir_fd=descriptor)
     except FileNotFoundError:
-        return {}, {}
-    finally:
-        os.close(descriptor)
+        state = {}
+    # Taken up once, whatever comes of it; what is left of a process that was killed while it kept is of no use.
+    for name in [entry.name for entry in folder.iterdir()]:
+        if str(folder / name) != state.get("arrays"):
+            os.unlink(name, dir_fd=descriptor)
+    os.close(descriptor)
     if state.get("version") != _VERSION:
         return {}, {}
     arrays = Path(state["arrays"])

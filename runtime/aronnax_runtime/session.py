@@ -8,6 +8,7 @@ results that are ready are answered at once. Saves have a thread of their own.
 import logging
 import queue
 import secrets
+import select
 import socket
 import threading
 import time
@@ -53,12 +54,11 @@ class Session:
         self._failure: Fault | None = None
         # What another process of this runtime keeps the session's buffers under.
         self.token = secrets.token_hex(16)
-        self.since = time.time()
         self.gone = False
         self.resumed = False
-        self.lane = Lane(f"lane-{number}")
-        self.saver = Lane(f"saver-{number}")
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_MOST_WAITING)
+        self.lane = Lane(f"lane-{number}", self._hung_up)
+        self.saver = Lane(f"saver-{number}", self._hung_up)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._submitting = threading.Lock()
         self._submitted = 0
         self._finished = 0  # Counted by the waiting thread alone.
@@ -119,6 +119,12 @@ class Session:
             job()
         else:
             self.in_lane(header, job, size)
+
+    def _hung_up(self) -> bool:
+        """Whether the client has gone, though the reading thread has not come to that yet."""
+        look = select.poll()
+        look.register(self.connection, select.POLLRDHUP)
+        return bool(look.poll(0))
 
     def _greet(self) -> None:
         deadline = time.monotonic() + _GREETING_SECONDS
@@ -265,7 +271,7 @@ class Session:
     def answer(self, header: Header, result: Any) -> None:
         """Answers from a thread that serves all clients: where this one does not read, its own thread waits."""
         if "id" in header and not self._offer({"id": header["id"], "result": result}):
-            self.later(header, lambda: (result, None))
+            self._later(header, lambda: (result, None))
 
     def answer_error(self, header: Header, error: BaseException) -> None:
         """`answer` for what failed."""
@@ -275,7 +281,7 @@ class Session:
             raise fault
 
         if "id" in header and not self._offer({"id": header["id"], "error": fault.to_wire()}):
-            self.later(header, fail)
+            self._later(header, fail)
 
     def _offer(self, answer: dict[str, Any]) -> bool:
         try:
@@ -291,7 +297,13 @@ class Session:
     # Waiting
 
     def later(self, header: Header, job: Callable[[], Answer]) -> None:
-        """Answers with what `job` returns, on the waiting thread, after the jobs before it."""
+        """Answers with what `job` returns, on the waiting thread, after the jobs before it. Waits where too many do:
+        the client asks for more than it reads."""
+        while self._submitted - self._finished >= _MOST_WAITING and not self.gone:
+            time.sleep(0.002)
+        self._later(header, job)
+
+    def _later(self, header: Header, job: Callable[[], Answer]) -> None:
 
         def answer() -> None:
             try:

@@ -113,6 +113,7 @@ export class Runtime {
     }
     this.#info = undefined;
     this.#join(session);
+    if (shared === this) offerTelemetry(this);
     const link = this.#connection;
     this.#ready.then(
       (info) => {
