@@ -274,7 +274,7 @@ def _status(session: "Session", header: Header) -> None:
 
 def _running(session: "Session", header: Header) -> None:
     """What runs, and what is compiled, for whom."""
-    session.reply(header, session.server.running(session))
+    session.reply(header, session.server.running())
 
 
 def _give_up_compiling(session: "Session", header: Header) -> None:

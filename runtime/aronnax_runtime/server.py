@@ -302,7 +302,7 @@ class Server:
             log.info("keeps %d buffers, ends %s", kept["buffers"], ended)
             return {**kept, "ended": ended}
 
-    def running(self, asking: Session) -> dict[str, Any]:
+    def running(self) -> dict[str, Any]:
         """What runs and what is compiled, for whom: the oldest first."""
         now = time.time()
 
@@ -462,6 +462,7 @@ class Server:
             "deviceSet": self.device_set,
             "uptimeSeconds": time.monotonic() - self._started,
             "clients": clients,
+            **self.running(),
             "workspaces": workspaces,
             "memory": self.memory(),
         }

@@ -341,7 +341,13 @@ export class CheckpointStore {
       const { step } = each;
       // A crash during the deletion must not leave half a checkpoint under a final name.
       const aside = this.unfinished("del", step);
-      await rename(join(this.folder, stepName(step)), aside);
+      try {
+        await rename(each.folder, aside);
+      } catch (error) {
+        // Another process that saves here was faster.
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") continue;
+        throw error;
+      }
       await rm(aside, { recursive: true, force: true });
     }
   }

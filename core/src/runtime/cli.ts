@@ -8,6 +8,7 @@ import { logTail, readExitNote } from "./launch.js";
 import { type Place, place } from "./locate.js";
 import { Runtime } from "./runtime.js";
 import type { RuntimeStatus } from "./types.js";
+import { describeCompiling, describeRunning } from "./waiting.js";
 
 export const runtimeUsage = `aronnax runtime <command> [--devices SET] [--directory DIR]
 
@@ -97,6 +98,8 @@ function describe(found: RuntimeStatus): string {
       return `device ${device.id}: ${device.kind}, ${size(memory.buffers)} in buffers${limit}`;
     }),
     `clients: ${found.clients.length === 0 ? "none" : found.clients.join("; ")}`,
+    ...found.running.map((program) => describeRunning(program)),
+    ...found.compiling.map((program) => describeCompiling(program)),
     ...found.workspaces.map((w) => `workspace ${w.name}: ${w.buffers} buffers, ${size(w.bytes)}`),
   ];
   return lines.join("\n");

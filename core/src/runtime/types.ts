@@ -184,6 +184,8 @@ export interface RuntimeStatus extends RuntimeInfo {
   /** Each attached client, in words. */
   clients: string[];
   workspaces: { name: string; buffers: number; bytes: number }[];
+  running: Omit<RunningProgram, "own">[];
+  compiling: Omit<CompilingProgram, "own">[];
   memory: MemoryReport;
 }
 

@@ -60,8 +60,15 @@ export class WaitWatch {
 export const recoverCall = "await recoverRuntime()";
 
 /** A program that holds the device, and what can be done, in words. */
-export function describeRunning({ program, client, own, gone, since, seconds }: RunningProgram): string {
-  const whose = own ? "of this notebook" : gone ? `of ${client}, which has gone` : `of ${client}`;
+export function describeRunning({
+  program,
+  client,
+  own,
+  gone,
+  since,
+  seconds,
+}: Omit<RunningProgram, "own"> & { own?: boolean }): string {
+  const whose = own === true ? "of this notebook" : gone ? `of ${client}, which has gone` : `of ${client}`;
   const start = new Date(since).toISOString().slice(11, 19);
   return `the program ${program} ${whose} runs since ${start} UTC, for ${Math.round(seconds)} s`;
 }
@@ -71,7 +78,7 @@ export const recoverAdvice =
   `A program cannot be stopped; \`${recoverCall}\` keeps what can be read, restarts the runtime, brings everything back and lists what ` +
   "is lost.";
 
-export function describeCompiling({ program, seconds, begun }: CompilingProgram): string {
+export function describeCompiling({ program, seconds, begun }: Omit<CompilingProgram, "own">): string {
   return begun
     ? `compiling ${program} for ${Math.round(seconds)} s`
     : `${program} waits for ${Math.round(seconds)} s to be compiled`;
