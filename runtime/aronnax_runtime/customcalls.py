@@ -55,8 +55,8 @@ def check_custom_call(operation: Any, platform: str, name: str) -> None:
     target = ir.StringAttr(operation.attributes["call_target_name"]).value
 
     def refuse(why: str, fix: str) -> CompileError:
-        location = str(operation.location).removeprefix("loc(").removesuffix(")").replace('"', "")[:500]
-        return CompileError(f"{name}: custom call {target[:200]}: {why}", fix=fix, location=location)
+        words = f"{name}: custom call {target[:200]}: {why}"
+        return CompileError(words, fix=fix, location=location_of(operation))
 
     if "callback" in target:
         raise refuse("it has nobody to answer it in the runtime", "Pass values as arguments and results.")
@@ -99,6 +99,12 @@ def check_custom_call(operation: Any, platform: str, name: str) -> None:
     problem = _mismatch(routine, operands, results, settings)
     if problem:
         raise refuse(problem, wrong)
+
+
+def location_of(operation: Any) -> str:
+    """Where an operation stands, as `compile_fault` says it."""
+    at = str(operation.location).removeprefix("loc(").removesuffix(")").replace('"', "")[:500]
+    return f"<program>{at[1:]}" if at.startswith("-:") else at
 
 
 def _settings(operation: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .customcalls import check_custom_call
+from .customcalls import check_custom_call, location_of
 from .errors import CompileError
 from .xla import DTYPES, MLIR_DTYPES, Signature, ir, make_ir_context
 
@@ -32,7 +32,7 @@ def read_program(text: str, platform: str, name: str) -> Signature:
                 raise CompileError(
                     f"{name}: {operation.name} has nobody to answer it in the runtime: the program would never end",
                     fix="Pass values as arguments and results.",
-                    location=_location(operation),
+                    location=location_of(operation),
                 )
             if kind == "while":
                 found["loops"] = True
@@ -61,10 +61,6 @@ def read_program(text: str, platform: str, name: str) -> Signature:
             if operation.operation.name == "func.func" and _symbol(operation) == "main":
                 return _main_signature(operation, found["loops"], name)
     raise CompileError(f"{name} has no function named main", fix="Name the entry function @main.")
-
-
-def _location(operation: Any) -> str:
-    return str(operation.location).removeprefix("loc(").removesuffix(")").replace('"', "")[:500]
 
 
 def _function_of(operation: Any) -> str:
