@@ -462,7 +462,7 @@ class Server:
             "deviceSet": self.device_set,
             "uptimeSeconds": time.monotonic() - self._started,
             "clients": clients,
-            **self.running(),
+            "activity": self.running(),
             "workspaces": workspaces,
             "memory": self.memory(),
         }

@@ -98,8 +98,8 @@ function describe(found: RuntimeStatus): string {
       return `device ${device.id}: ${device.kind}, ${size(memory.buffers)} in buffers${limit}`;
     }),
     `clients: ${found.clients.length === 0 ? "none" : found.clients.join("; ")}`,
-    ...found.running.map((program) => describeRunning(program)),
-    ...found.compiling.map((program) => describeCompiling(program)),
+    ...found.activity.running.map((program) => describeRunning(program)),
+    ...found.activity.compiling.map((program) => describeCompiling(program)),
     ...found.workspaces.map((w) => `workspace ${w.name}: ${w.buffers} buffers, ${size(w.bytes)}`),
   ];
   return lines.join("\n");

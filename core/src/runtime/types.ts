@@ -184,8 +184,7 @@ export interface RuntimeStatus extends RuntimeInfo {
   /** Each attached client, in words. */
   clients: string[];
   workspaces: { name: string; buffers: number; bytes: number }[];
-  running: Omit<RunningProgram, "own">[];
-  compiling: Omit<CompilingProgram, "own">[];
+  activity: { running: Omit<RunningProgram, "own">[]; compiling: Omit<CompilingProgram, "own">[] };
   memory: MemoryReport;
 }
 
