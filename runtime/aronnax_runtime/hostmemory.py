@@ -138,7 +138,6 @@ def require_host_memory(size: int, what: str, promised: bool = False) -> None:
         _unchecked += size
         if _unchecked < _CHECK_LIMIT_ABOVE:
             return
-        _unchecked = 0
     elif size < _CHECK_ABOVE:
         return
     needed = size if limited else size + _RESERVE
@@ -158,8 +157,10 @@ def require_host_memory(size: int, what: str, promised: bool = False) -> None:
     if needed > available:
         _refused_at = time.monotonic()
         raise OutOfDeviceMemory(
-            f"{what}: {size / 2**30:.2f} GiB are needed and {max(0, available) / 2**30:.2f} GiB are available on the "
+            f"{what}: {size / 2**30:.1f} GiB are needed and {max(0, available) / 2**30:.1f} GiB are available on the "
             "host",
             "Free buffers, or take smaller arrays; the table says what holds the memory.",
             requested=size,
         )
+    # What is refused leaves the next to be looked at as well.
+    _unchecked = 0

@@ -190,7 +190,7 @@ def _program(session: "Session", number: Any) -> PendingProgram:
 
 def _execute(session: "Session", header: Header) -> None:
     pending = _program(session, header.get("program"))
-    if not pending.ready:
+    if not pending.ready and session.lane.idle:
         session.in_lane(header, lambda: _run(session, header, pending, True))
         return
     _run(session, header, pending, not session.lane.idle)

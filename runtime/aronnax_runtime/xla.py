@@ -30,6 +30,10 @@ from .errors import InvalidArgument, compile_fault, is_out_of_memory
 # Of a smaller one jax keeps the copy on the host for as long as the array lives.
 _STAGE_FROM = 256 << 10
 
+# Devices that XLA makes on a CPU, of which the first are used. It has as many threads to start programs with, and each
+# program that does not end keeps one.
+_CPU_THREADS = 64
+
 # Optimization levels as XLA's effort levels O0..O3.
 _EFFORT = {0: 9, 1: 19, 2: 29, 3: 39}
 
@@ -140,7 +144,9 @@ class Backend:
     def __init__(self, device_set: str, cluster: Cluster | None = None) -> None:
         self.platform, _, which = device_set.partition(":")
         if self.platform == "cpu":
-            _force_cpu_devices(int(which or 1))
+            count = int(which or 1)
+            # Several nodes must agree on their devices: there, programs without an end may hold each other up.
+            _force_cpu_devices(count, count if cluster is not None else max(count, _CPU_THREADS))
             jax.config.update("jax_platforms", "cpu")
         else:
             jax.config.update("jax_platforms", "cuda")
@@ -152,6 +158,8 @@ class Backend:
             jax.distributed.initialize(cluster.coordinator, cluster.nodes, cluster.rank)
         self.client = get_backend(self.platform)
         self.devices: list[Any] = sorted(self.client.devices(), key=lambda device: device.id)
+        if self.platform == "cpu" and cluster is None:
+            del self.devices[count:]
         # Those of this process; without a cluster, all.
         self.local = [device for device in self.devices if device.process_index == self.client.process_index()]
         self._numbers = {device: number for number, device in enumerate(self.devices)}
@@ -451,13 +459,13 @@ def wait(array: Any) -> None:
             raise
 
 
-def _force_cpu_devices(count: int) -> None:
+def _force_cpu_devices(count: int, made: int) -> None:
     flags = [
         flag
         for flag in os.environ.get("XLA_FLAGS", "").split()
         if not flag.startswith("--xla_force_host_platform_device_count")
     ]
-    os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={made}"])
     # As many threads as processors, as XLA would take by itself, but enough for queued collectives: on two processors
     # they deadlock with fewer than eight.
     threads = int(os.environ.get("PJRT_NPROC") or max(8, len(os.sched_getaffinity(0))))

@@ -214,7 +214,7 @@ export class CheckpointStore {
    */
   private async places(): Promise<Map<number, string>> {
     for (let look = 1; ; look++) {
-      const names = await this.names();
+      const names = await this.settledNames();
       const places = new Map<number, string>();
       let onTheWay = false;
       for (const name of names) {
@@ -233,6 +233,17 @@ export class CheckpointStore {
       if (!onTheWay || look === 5) return places;
       await sleep(4 * look);
     }
+  }
+
+  /** The names in the folder; one that is renamed while they are listed may be missed, so they are listed until they stay the same. */
+  private async settledNames(): Promise<string[]> {
+    let names = await this.names();
+    for (let look = 1; look < looks; look++) {
+      const again = await this.names();
+      if (again.length === names.length && again.every((name, i) => name === names[i])) break;
+      names = again;
+    }
+    return names;
   }
 
   private names(): Promise<string[]> {

@@ -7,7 +7,7 @@ import { syncFolder } from "../files/atomic.js";
 import { isAlive, processPlace, processStart } from "../files/process.js";
 
 /** The draft of a folder, `.tmp-`, or one that another is taking the place of, `.old-`; by which process. */
-const unfinished = /^\.(tmp|old)-(.+)-([0-9a-f]{12})-(\d+)\.(\d+)-[0-9a-f]{12}$/;
+const unfinished = /^\.(tmp|old)-(.+?)(?:-([0-9a-f]{12}))?-(\d+)\.(\d+)-[0-9a-f]{12}$/;
 
 /**
  * Writes a folder under another name beside it and renames it when it is whole: a crash leaves the earlier one or the new one. What
@@ -60,7 +60,9 @@ function leftovers(folder: string): { kind: string; path: string }[] {
   if (!existsSync(parent)) return [];
   return readdirSync(parent).flatMap((entry) => {
     const [, kind, name, host, pid, start] = unfinished.exec(entry) ?? [];
-    if (kind === undefined || name !== basename(folder) || host !== processPlace()) return [];
+    if (kind === undefined || name !== basename(folder)) return [];
+    // Earlier releases did not say where.
+    if (host !== undefined && host !== processPlace()) return [];
     if (isAlive(Number(pid)) && (processStart(Number(pid)) ?? "0") === start) return [];
     return [{ kind, path: join(parent, entry) }];
   });
