@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { listTensors } from "../array/storage.js";
-import { InvalidArgument, StorageError } from "../runtime/errors.js";
 import { readRegularSync } from "../files/regular.js";
+import { InvalidArgument, StorageError } from "../runtime/errors.js";
 import { CheckpointError } from "./errors.js";
 
 const piece = /^(.+)-(\d{5})-of-(\d{5})\.safetensors$/;
