@@ -149,11 +149,13 @@ def require_host_memory(size: int, what: str, promised: bool = False) -> None:
     now = time.monotonic()
     # One who asks again and again is not waited for each time.
     deadline = now + (_PATIENCE if now - _refused_at > 2 * _PATIENCE else 0)
-    while needed > available and time.monotonic() < deadline:
+    while needed > available:
         # What was freed may still be in use by programs that run, and its pages may be with the allocator.
-        time.sleep(0.02)
         give_back_pages()
         available = left()
+        if needed <= available or time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
     if needed > available:
         _refused_at = time.monotonic()
         raise OutOfDeviceMemory(

@@ -19,7 +19,7 @@ import { layOut } from "./safetensors-header.js";
 import {
   type Checkpoint,
   checkSizes,
-  inodeOf,
+  identityOf,
   type Manifest,
   manifestName,
   readCheckpoint,
@@ -68,8 +68,8 @@ const looks = 40;
 interface Found {
   step: number;
   folder: string;
-  /** The inode of the folder: another has taken its place if it is another. */
-  inode: number;
+  /** Which folder it is: another has taken its place if this is another. */
+  identity: string;
   /** Milliseconds since the epoch. */
   savedAt: number;
   score?: number;
@@ -153,7 +153,7 @@ export class CheckpointStore {
           return opened;
         } catch (error) {
           // A process that saves has deleted or replaced it: the next look shows what there is instead.
-          changed = look < looks && (await inodeOf(found.folder)) !== found.inode;
+          changed = look < looks && (await identityOf(found.folder)) !== found.identity;
           if (changed) break;
           if (!(error instanceof CheckpointError)) throw error;
           warnings.add(`Checkpoint passed over: ${error.message}`);
@@ -189,20 +189,20 @@ export class CheckpointStore {
   private async scan(): Promise<Found[]> {
     const found: Found[] = [];
     for (const [step, folder] of await this.places()) {
-      const inode = await inodeOf(folder);
+      const identity = await identityOf(folder);
       // Deleted or replaced since it was listed.
-      if (inode === undefined) continue;
+      if (identity === undefined) continue;
       try {
         const manifest = await readManifest(folder, step);
         await checkSizes(folder, manifest);
-        found.push({ step, folder, inode, savedAt: manifest.savedAt, score: manifest.score });
+        found.push({ step, folder, identity, savedAt: manifest.savedAt, score: manifest.score });
       } catch (error) {
         if (!(error instanceof CheckpointError)) throw error;
         const savedAt = await stat(folder).then(
           ({ mtimeMs }) => mtimeMs,
           () => 0,
         );
-        found.push({ step, folder, inode, savedAt, damage: error });
+        found.push({ step, folder, identity, savedAt, damage: error });
       }
     }
     return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);

@@ -27,9 +27,10 @@ export interface Manifest {
 
 export const manifestName = "manifest.json";
 /** Which folder it is; undefined for none. */
-export function inodeOf(folder: string): Promise<number | undefined> {
-  return stat(folder).then(
-    ({ ino }) => ino,
+export function identityOf(folder: string): Promise<string | undefined> {
+  return stat(folder, { bigint: true }).then(
+    // The number of a folder that is deleted goes to the next that is made.
+    ({ ino, birthtimeNs, mtimeNs }) => `${ino} ${birthtimeNs} ${mtimeNs}`,
     () => undefined,
   );
 }
