@@ -69,7 +69,7 @@ interface Found {
   step: number;
   folder: string;
   /** Which folder it is: another has taken its place if this is another. */
-  identity: string;
+  identity: string | undefined;
   /** Milliseconds since the epoch. */
   savedAt: number;
   score?: number;
@@ -185,27 +185,33 @@ export class CheckpointStore {
     return (await this.scan()).filter((found) => found.damage === undefined).map((found) => found.step);
   }
 
-  /** All checkpoint folders in the order of saving. */
+  /** All checkpoint folders in the order of saving; looked at again where a process that saves changes them meanwhile. */
   private async scan(): Promise<Found[]> {
-    const found: Found[] = [];
-    for (const [step, folder] of await this.places()) {
-      const identity = await identityOf(folder);
-      // Deleted or replaced since it was listed.
-      if (identity === undefined) continue;
-      try {
-        const manifest = await readManifest(folder, step);
-        await checkSizes(folder, manifest);
-        found.push({ step, folder, identity, savedAt: manifest.savedAt, score: manifest.score });
-      } catch (error) {
-        if (!(error instanceof CheckpointError)) throw error;
-        const savedAt = await stat(folder).then(
-          ({ mtimeMs }) => mtimeMs,
-          () => 0,
-        );
-        found.push({ step, folder, identity, savedAt, damage: error });
+    for (let look = 1; ; look++) {
+      const found: Found[] = [];
+      let changed = false;
+      for (const [step, folder] of await this.places()) {
+        const identity = await identityOf(folder);
+        try {
+          const manifest = await readManifest(folder, step);
+          await checkSizes(folder, manifest);
+          found.push({ step, folder, identity, savedAt: manifest.savedAt, score: manifest.score });
+        } catch (error) {
+          if (!(error instanceof CheckpointError)) throw error;
+          changed ||= identity === undefined || (await identityOf(folder)) !== identity;
+          const savedAt = await stat(folder).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => 0,
+          );
+          found.push({ step, folder, identity, savedAt, damage: error });
+        }
       }
+      if (changed && look < looks) {
+        await sleep(look);
+        continue;
+      }
+      return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
     }
-    return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
   }
 
   /**
