@@ -153,7 +153,7 @@ export class CheckpointStore {
           return opened;
         } catch (error) {
           // A process that saves has deleted or replaced it: the next look shows what there is instead.
-          changed = look < looks && (await identityOf(found.folder)) !== found.identity;
+          changed = look < looks && (await this.hasMoved(found.step, found.folder, found.identity));
           if (changed) break;
           if (!(error instanceof CheckpointError)) throw error;
           warnings.add(`Checkpoint passed over: ${error.message}`);
@@ -198,7 +198,7 @@ export class CheckpointStore {
           found.push({ step, folder, identity, savedAt: manifest.savedAt, score: manifest.score });
         } catch (error) {
           if (!(error instanceof CheckpointError)) throw error;
-          changed ||= identity === undefined || (await identityOf(folder)) !== identity;
+          changed ||= await this.hasMoved(step, folder, identity);
           const savedAt = await stat(folder).then(
             ({ mtimeMs }) => mtimeMs,
             () => 0,
@@ -212,6 +212,13 @@ export class CheckpointStore {
       }
       return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
     }
+  }
+
+  /** Whether a checkpoint is elsewhere by now: deleted, replaced, or stepped aside for one that has come. */
+  private async hasMoved(step: number, folder: string, identity: string | undefined): Promise<boolean> {
+    const final = join(this.folder, stepName(step));
+    if (folder !== final && existsSync(final)) return true;
+    return identity === undefined || (await identityOf(folder)) !== identity;
   }
 
   /**
