@@ -70,6 +70,19 @@ export async function execution(runtime: Runtime) {
   return { perSecond: 1 / each, microseconds: each * 1e6, withSyncP50Microseconds: trip[500] };
 }
 
+/** Milliseconds from the request to the answer for small programs that are new each time. */
+export async function compiling(runtime: Runtime) {
+  const compile = (size: number) => {
+    const t = `tensor<${size}xf32>`;
+    const text = `func.func @main(%a: ${t}) -> ${t} { %0 = stablehlo.sine %a : ${t} %1 = stablehlo.add %0, %a : ${t} return %1 : ${t} }`;
+    return runtime.compile({ text, outputs: [f32([size])], options: { noCache: true } }).info;
+  };
+  for (let size = 1; size <= 10; size++) await compile(size);
+  let size = 10;
+  const sorted = await latencies(50, () => compile(++size));
+  return { p50Milliseconds: sorted[25]! / 1000, p90Milliseconds: sorted[45]! / 1000 };
+}
+
 export async function transfers(runtime: Runtime, elements: number, sharding?: Sharding) {
   const data = new Float32Array(elements).fill(1);
   const bytes = data.byteLength;

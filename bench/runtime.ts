@@ -16,6 +16,7 @@ import { Runtime } from "../core/dist/runtime/runtime.js";
 import { severalDevices } from "./runtime-gpus.ts";
 import { Jax } from "./runtime-jax.ts";
 import {
+  compiling,
   end,
   execution,
   matmul,
@@ -78,6 +79,7 @@ async function oneDevice() {
       versions: { ...info.versions, node: process.version },
       devices: info.devices,
       roundTrip: await roundTrips(runtime),
+      compiling: await compiling(runtime),
       execution: await execution(runtime),
       jaxDispatch: await jax.ask("dispatch", { devices: 1, runs: 20_000 }),
     };

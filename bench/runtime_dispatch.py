@@ -52,6 +52,7 @@ def _measure(backend, count: int) -> None:  # noqa: ANN001
     import numpy as np
     from aronnax_runtime.buffers import Buffer, Pins
     from aronnax_runtime.programs import Described, Program
+    from aronnax_runtime.programtext import read_program
     from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
 
@@ -65,7 +66,8 @@ def _measure(backend, count: int) -> None:  # noqa: ANN001
         %0 = stablehlo.add %a, %b : tensor<8xf32>
         return %0 : tensor<8xf32> }} }}"""
     level = None if count == 1 or os.environ.get("DISPATCH_EFFORT") == "none" else 1
-    executable = backend.compile(text, devices, level, {}, "step")
+    signature = read_program(text, backend.platform, "step")
+    executable = backend.compile(text, signature, devices, level, {}, "step")
     aval = backend.aval((8,), float32, layout)
     program = Program(backend, executable, [Described((8,), float32, layout, "other", "")], "step")
     ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)

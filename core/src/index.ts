@@ -187,7 +187,7 @@ export {
   sgd,
   warmupStableDecay,
 } from "./optim/index.js";
-export { runtimeInfo } from "./runtime/info.js";
+export { recoverRuntime, runtimeInfo } from "./runtime/info.js";
 export type { DeviceInfo, RuntimeInfo } from "./runtime/types.js";
 export {
   defaultRules,

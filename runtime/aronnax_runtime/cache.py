@@ -1,7 +1,8 @@
 """Serialized executables on disk.
 
-An entry is code that the process will run, so the folder must be the user's alone, and an entry is used only if its
-digest holds. A damaged or stale entry is recompiled; a disk that is full or read-only only costs the next compile.
+An entry is code that the process will run, so the folder and all above it must be the user's alone, which is checked
+at each use, and an entry is used only if its digest holds. A damaged or stale entry is recompiled; a disk that is full
+or read-only only costs the next compile.
 """
 
 import hashlib
@@ -9,20 +10,24 @@ import logging
 import os
 import platform
 import struct
-import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from .xla import DTYPES, Backend, Signature
+from .ownfolder import NotOurs, open_own_folder, read_own_file, write_own_file
+from .workers import pack_signature, unpack_signature
+from .xla import Backend, Signature
 
 log = logging.getLogger(__name__)
 
 _MAGIC = b"ARXCACHE"
-_FORMAT = 1
+_FORMAT = 2
 _PREFIX = struct.Struct("<8sIQ32s")  # magic, length of the description, length of the executable, digest of both
 _DEFAULT_LIMIT = 8 << 30
+# Seconds after which a draft is one that a process left when it was killed.
+_STALE = 3600
 
 
 def cache_folder() -> Path:
@@ -52,7 +57,11 @@ class ProgramCache:
             backend.client.process_index(),
             _host_processor() if backend.platform == "cpu" else "",
         ]
-        self._usable = self._prepare()
+        self._refused = ""
+        opened = self._open()
+        if opened is not None:
+            self._clear_up(opened)
+            os.close(opened)
 
     def key(self, text: str, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any]) -> str:
         """Everything that decides what the compiler makes of a program."""
@@ -68,86 +77,101 @@ class ProgramCache:
 
     def load(self, key: str) -> tuple[Signature, bytes] | None:
         """A program's signature and serialized executable, None if there is no whole entry."""
-        if not self._usable:
+        folder = self._open()
+        if folder is None:
             return None
-        path = self._path(key)
         try:
-            data = path.read_bytes()
+            data = read_own_file(folder, _name(key))
+            os.utime(_name(key), dir_fd=folder, follow_symlinks=False)  # What is used stays longest.
+        except NotOurs as error:
+            self._refuse(str(error))
+            return None
         except OSError:
             return None
+        finally:
+            os.close(folder)
         try:
-            entry = _decode(data)
-            os.utime(path)  # What is used stays longest.
-            return entry
+            return _decode(data)
         except Exception as error:
             self.discard(key, str(error))
             return None
 
     def store(self, key: str, signature: Signature, blob: bytes) -> None:
-        if not self._usable:
+        folder = self._open()
+        if folder is None:
             return
-        data = _encode(signature, blob)
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
-                try:
-                    file.write(data)
-                    file.close()
-                    Path(file.name).replace(self._path(key))
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
-            self._prune()
+            write_own_file(folder, _name(key), *_encode(signature, blob))
+            self._prune(folder)
         except OSError as error:
             log.warning("program cache: cannot write to %s: %s", self._folder, error)
+        finally:
+            os.close(folder)
 
     def discard(self, key: str, reason: str) -> None:
         log.warning("program cache: entry %s is unusable (%s) and is recompiled", key[:12], reason)
+        folder = self._open()
+        if folder is None:
+            return
         try:
-            self._path(key).unlink(missing_ok=True)
+            os.unlink(_name(key), dir_fd=folder)
         except OSError:
             pass
+        finally:
+            os.close(folder)
 
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.xla"
-
-    def _prepare(self) -> bool:
+    def _open(self) -> int | None:
+        """The folder, if it is there for us alone."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            status = self._folder.lstat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o022:
-                log.warning("program cache: off, because others may write to %s", self._folder)
-                return False
-            for stale in self._folder.glob("*.part"):
-                stale.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("program cache: off, %s: %s", self._folder, error)
-            return False
-        return True
+            folder = open_own_folder(self._folder)
+        except (NotOurs, OSError) as error:
+            self._refuse(str(error))
+            return None
+        self._refused = ""
+        return folder
 
-    def _prune(self) -> None:
+    def _refuse(self, reason: str) -> None:
+        if reason != self._refused:
+            self._refused = reason
+            log.warning("program cache: not used, %s: %s", self._folder, reason)
+
+    def _clear_up(self, folder: int) -> None:
+        for name in os.listdir(folder):
+            if name.endswith(".part"):
+                try:
+                    if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < time.time() - _STALE:
+                        os.unlink(name, dir_fd=folder)
+                except OSError:
+                    pass
+
+    def _prune(self, folder: int) -> None:
         """Drops the entries used longest ago until the rest fits the limit."""
         entries = []
-        for path in self._folder.glob("*.xla"):
+        for name in os.listdir(folder):
+            if not name.endswith(".xla"):
+                continue
             try:
-                status = path.stat()
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except OSError:
                 continue
-            entries.append((status.st_mtime, status.st_size, path))
+            entries.append((status.st_mtime, status.st_size, name))
         total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries, key=lambda entry: entry[0]):
+        for _, size, name in sorted(entries):
             if total <= self._limit:
                 return
-            path.unlink(missing_ok=True)
+            os.unlink(name, dir_fd=folder)
             total -= size
 
 
-def _encode(signature: Signature, blob: bytes) -> bytes:
-    def types(avals: list[Any]) -> list[Any]:
-        return [[list(shape), dtype.name] for shape, dtype in avals]
+def _name(key: str) -> str:
+    return f"{key}.xla"
 
-    description = msgpack.packb([types(signature.inputs), types(signature.outputs), signature.donated])
-    digest = hashlib.sha256(description + blob).digest()
-    return _PREFIX.pack(_MAGIC, len(description), len(blob), digest) + description + blob
+
+def _encode(signature: Signature, blob: bytes) -> tuple[bytes, bytes]:
+    description = msgpack.packb(pack_signature(signature))
+    digest = hashlib.sha256(description)
+    digest.update(blob)
+    return _PREFIX.pack(_MAGIC, len(description), len(blob), digest.digest()) + description, blob
 
 
 def _decode(data: bytes) -> tuple[Signature, bytes]:
@@ -155,12 +179,7 @@ def _decode(data: bytes) -> tuple[Signature, bytes]:
     body = data[_PREFIX.size :]
     if magic != _MAGIC or len(body) != described + length or hashlib.sha256(body).digest() != digest:
         raise ValueError("damaged")
-    inputs, outputs, donated = msgpack.unpackb(body[:described])
-
-    def types(avals: list[Any]) -> list[Any]:
-        return [(tuple(shape), DTYPES[name]) for shape, name in avals]
-
-    return Signature(types(inputs), types(outputs), donated), body[described:]
+    return unpack_signature(msgpack.unpackb(body[:described])), body[described:]
 
 
 def _host_processor() -> str:

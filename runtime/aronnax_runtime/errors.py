@@ -57,8 +57,31 @@ class ProtocolError(Fault):
     kind = "ProtocolError"
 
 
+_KINDS = {
+    kind.kind: kind
+    for kind in (
+        Fault,
+        CompileError,
+        OutOfDeviceMemory,
+        BufferDeleted,
+        InvalidArgument,
+        ExecutionError,
+        StorageError,
+        ProtocolError,
+    )
+}
+
+
+def fault_from_wire(wire: dict[str, Any]) -> Fault:
+    """The fault that another process of ours sent by `to_wire`."""
+    details = {key: value for key, value in wire.items() if key not in ("kind", "message", "fix")}
+    return _KINDS[wire["kind"]](wire["message"], wire.get("fix"), **details)
+
+
 _TRACE = re.compile(r"\n=== Source Location Trace: ===.*", re.S)
 _MLIR = re.compile(r"^(?:\w+: )?(?P<at>\S.*?:\d+:\d+): error: (?P<message>.*)$", re.M)
+# The same as MLIR's Python bindings say it.
+_PARSED = re.compile(r'^error: "(?P<file>[^"]*)":(?P<place>\d+:\d+): (?P<message>.*)$', re.M)
 _BYTES = re.compile(r"allocat\w*\s+(?P<n>[\d.]+)\s*(?P<unit>[KMGT]i?B|bytes)", re.I)
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -68,6 +91,9 @@ def compile_fault(error: Exception, name: str) -> Fault:
     text = _TRACE.sub("", str(error)).strip()
     if is_out_of_memory(text):
         return memory_fault(text, f"compiling {name}")
+    parsed = _PARSED.search(text)
+    if parsed is not None:
+        text = f"{parsed['file']}:{parsed['place']}: error: {parsed['message']}{text[parsed.end() :]}"
     found = _MLIR.search(text)
     if found is None:
         return CompileError(f"{name} does not compile: {text}", diagnostics=text, fix=_compile_fix(text))

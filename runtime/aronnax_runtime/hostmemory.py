@@ -7,8 +7,11 @@ arrays come from the heap and stay with it until there is nothing to do.
 
 import ctypes
 import os
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,6 +23,7 @@ _libc = ctypes.CDLL(None)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 # Requests below this are not worth asking the kernel for.
 _CHECK_ABOVE = 256 << 20
+_CHECK_LIMIT_ABOVE = 1 << 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
 _TOUCH_ABOVE = 32 << 20
@@ -99,20 +103,66 @@ def _available(total: int) -> int:
     return max(fields.get("MemAvailable", 0), total - held)
 
 
-def require_host_memory(size: int, what: str) -> None:
-    """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch."""
-    if size < _CHECK_ABOVE:
+# Bytes that are promised and not touched yet, which the process's figures do not show.
+_promised = 0
+# When memory was refused last, by `time.monotonic`.
+_refused_at = float("-inf")
+# Bytes that were granted since the last look, where the user has set a limit.
+_unchecked = 0
+_promises = threading.Lock()
+
+
+@contextmanager
+def reserved_host_memory(size: int, what: str) -> Iterator[None]:
+    """`require_host_memory`, and counts the memory as taken while it is being filled."""
+    _promise(size)
+    try:
+        require_host_memory(size, what, promised=True)
+        yield
+    finally:
+        _promise(-size)
+
+
+def _promise(size: int) -> None:
+    global _promised
+    with _promises:
+        _promised += size
+
+
+def require_host_memory(size: int, what: str, promised: bool = False) -> None:
+    """Refuses what the host has no room for: Linux would grant it and kill the process at the first touch. What the
+    user allows is kept to a few arrays that are too small to be looked at one by one."""
+    global _unchecked, _refused_at
+    limited = bool(os.environ.get("ARONNAX_RUNTIME_HOST_BYTES"))
+    if limited:
+        _unchecked += size
+        if _unchecked < _CHECK_LIMIT_ABOVE:
+            return
+    elif size < _CHECK_ABOVE:
         return
-    available = host_memory()["availableBytes"]
-    deadline = time.monotonic() + _PATIENCE
-    while size + _RESERVE > available and time.monotonic() < deadline:
+    needed = size if limited else size + _RESERVE
+
+    def left() -> int:
+        return host_memory()["availableBytes"] - _promised + (size if promised else 0)
+
+    available = left()
+    now = time.monotonic()
+    # One who asks again and again is not waited for each time.
+    deadline = now + (_PATIENCE if now - _refused_at > 2 * _PATIENCE else 0)
+    while needed > available:
         # What was freed may still be in use by programs that run, and its pages may be with the allocator.
-        time.sleep(0.02)
         give_back_pages()
-        available = host_memory()["availableBytes"]
-    if size + _RESERVE > available:
+        available = left()
+        if needed <= available or time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    if needed > available:
+        _refused_at = time.monotonic()
         raise OutOfDeviceMemory(
-            f"{what}: {size / 2**30:.1f} GiB are needed and {available / 2**30:.1f} GiB are available on the host",
+            f"{what}: {size / 2**30:.1f} GiB are needed and {max(0, available) / 2**30:.1f} GiB are available on the "
+            "host",
             "Free buffers, or take smaller arrays; the table says what holds the memory.",
             requested=size,
         )
+    # What is refused leaves the next to be looked at as well.
+    _unchecked = 0

@@ -12,8 +12,10 @@ from .compiler import CompileJob
 from .devicememory import require_device_memory
 from .errors import InvalidArgument
 from .fields import Header, lookup
-from .hostmemory import give_back_pages, require_host_memory, touch_pages
+from .hostmemory import give_back_pages, require_host_memory, reserved_host_memory, touch_pages
+from .lane import Run
 from .programs import Described, PendingProgram
+from .supervisor import EXIT_RECOVERED
 from .wire import Answer, Bytes, aligned_bytes
 from .xla import wait
 
@@ -41,7 +43,6 @@ def _put(session: "Session", header: Header) -> None:
     expected = aval.shard_nbytes * len(aval.layout.devices) if shards else aval.nbytes
     if reader.payload_length != expected:
         raise InvalidArgument(f"put: {aval} takes {expected} bytes, but {reader.payload_length} came")
-    require_host_memory(expected, f"put of {aval}")
     require_device_memory(session.backend, aval.layout.devices, aval.shard_nbytes, f"put of {aval}")
 
     def receive(shape: tuple[int, ...], size: int) -> np.ndarray:
@@ -50,14 +51,19 @@ def _put(session: "Session", header: Header) -> None:
         reader.payload_into(memoryview(raw))
         return raw.view(aval.dtype).reshape(shape)
 
-    if shards:
-        shape = aval.layout.shard_shape(aval.shape)
-        parts = [receive(shape, aval.shard_nbytes) for _ in aval.layout.devices]
-        array = session.backend.put_shards(aval, parts)
-    else:
-        array = session.backend.put(aval, receive(aval.shape, aval.nbytes))
-    session.bind(header.get("buffer"), [Buffer(array, aval, tag, name)])
-    session.reply(header)
+    with reserved_host_memory(expected, f"put of {aval}"):
+        if shards:
+            shape = aval.layout.shard_shape(aval.shape)
+            parts = [receive(shape, aval.shard_nbytes) for _ in aval.layout.devices]
+        else:
+            parts = [receive(aval.shape, aval.nbytes)]
+
+    def finish() -> None:
+        array = session.backend.put_shards(aval, parts) if shards else session.backend.put(aval, parts[0])
+        session.bind(header.get("buffer"), [Buffer(array, aval, tag, name)])
+        session.reply(header)
+
+    session.in_order(header, finish, expected)
 
 
 def _copy(session: "Session", header: Header) -> None:
@@ -146,8 +152,13 @@ def _compile(session: "Session", header: Header) -> None:
         options=fields.mapping(header.get("options") or {}, "`options`"),
         name=fields.name(header.get("name")) or "program",
     )
-    future = session.server.compiler.submit(job)
-    session.programs[number] = PendingProgram(future, len(outputs))
+    start_compiling(session, number, job, header)
+
+
+def start_compiling(session: "Session", number: int, job: CompileJob, header: Header) -> None:
+    """Has a program compiled for a client, under a handle, and answers when that is done."""
+    future = session.server.compiler.submit(session, job)
+    session.programs[number] = PendingProgram(future, len(job.outputs), job)
 
     def answer(done: Any) -> None:
         error = done.exception()
@@ -178,7 +189,15 @@ def _program(session: "Session", number: Any) -> PendingProgram:
 
 
 def _execute(session: "Session", header: Header) -> None:
-    program = _program(session, header.get("program")).program()
+    pending = _program(session, header.get("program"))
+    if not pending.ready and session.lane.idle:
+        session.in_lane(header, lambda: _run(session, header, pending, True))
+        return
+    _run(session, header, pending, not session.lane.idle)
+
+
+def _run(session: "Session", header: Header, pending: PendingProgram, in_lane: bool) -> None:
+    program = pending.program()
     buffers = session.buffers
     try:
         inputs = [buffers[number] for number in header["inputs"]]
@@ -186,8 +205,29 @@ def _execute(session: "Session", header: Header) -> None:
         inputs = [session.buffer(number) for number in fields.handles(header.get("inputs"))]
     except TypeError:
         raise InvalidArgument("`inputs` must be the list of the program's input handles") from None
-    session.bind(header.get("outputs"), program.run(inputs, session.server.pins))
-    session.reply(header)
+    pins = session.server.pins
+    if not program.may_wait(inputs):
+        session.bind(header.get("outputs"), program.run(inputs, pins))
+        session.reply(header)
+    elif in_lane:
+        run = Run(session, program.name, [session.backend.number(device) for device in program.executable.devices])
+        with session.server.runs.noted(run):
+            made = program.run(inputs, pins)
+            session.bind(header.get("outputs"), made)
+            if program.signature.loops and session.backend.platform == "cpu":
+                # What comes after would wait in XLA, which has room for so many programs of all clients.
+                _wait_for(made)
+        session.reply(header)
+    else:
+        session.in_lane(header, lambda: _run(session, header, pending, True))
+
+
+def _wait_for(made: list[Buffer]) -> None:
+    for buffer in made:
+        try:
+            wait(buffer.array)
+        except Exception:
+            return  # Whoever reads the buffer is told.
 
 
 def _hlo(session: "Session", header: Header) -> None:
@@ -232,6 +272,21 @@ def _status(session: "Session", header: Header) -> None:
     session.reply(header, session.server.status())
 
 
+def _running(session: "Session", header: Header) -> None:
+    """What runs, and what is compiled, for whom."""
+    session.reply(header, session.server.running())
+
+
+def _give_up_compiling(session: "Session", header: Header) -> None:
+    session.reply(header, session.server.compiler.drop(session))
+
+
+def _recover(session: "Session", header: Header) -> None:
+    """Keeps what can be read, and ends the process: the next one of this place has it again."""
+    session.reply(header, session.server.keep())
+    session.server.stop(EXIT_RECOVERED)
+
+
 def _shutdown(session: "Session", header: Header) -> None:
     session.reply(header)
     log.info("client %d asks to stop", session.number)
@@ -251,6 +306,9 @@ OPERATIONS: dict[str, Operation] = {
     "sync": _sync,
     "memory": _memory,
     "status": _status,
+    "running": _running,
+    "compile.give_up": _give_up_compiling,
+    "recover": _recover,
     "shutdown": _shutdown,
     "workspace.set": workspaces.put,
     "workspace.get": workspaces.fetch,
@@ -264,3 +322,22 @@ OPERATIONS: dict[str, Operation] = {
     "profile.start": profiling.start,
     "profile.stop": profiling.stop,
 }
+
+# What needs no device and no order: the reading thread does it at once, whatever the client's lane is at. `put` and
+# `compile` read their payloads at once, and take their places in the order themselves.
+AT_ONCE = frozenset(
+    {
+        "ping",
+        "put",
+        "compile",
+        "memory",
+        "status",
+        "running",
+        "compile.give_up",
+        "recover",
+        "shutdown",
+        "safetensors.index",
+        "telemetry.subscribe",
+        "telemetry.unsubscribe",
+    }
+)

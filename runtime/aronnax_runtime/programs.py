@@ -1,5 +1,6 @@
 """Programs: compiling, checking arguments, running."""
 
+import os
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class Program:
         if not self._local:
             raise InvalidArgument(f"{name} runs on no device of this process", "Let it run on some of every node.")
         self._needed = executable.bytes_needed
+        self._check_above = 1 << 20 if self._on_host and os.environ.get("ARONNAX_RUNTIME_HOST_BYTES") else CHECK_ABOVE
         if self._on_host:
             self._needed *= len(self._local)
 
@@ -85,7 +87,7 @@ class Program:
                 self._accept(i, buffer)
             arrays.append(array)
         donated = self.signature.donated
-        if self._needed >= CHECK_ABOVE:
+        if self._needed >= self._check_above:
             self._require_memory()
         if donated:
             self._refuse_twice(inputs)
@@ -99,6 +101,12 @@ class Program:
                     inputs[i].array = arrays[i]
             raise execution_fault(error, self.name) from None
         return [Buffer(array, *made) for array, made in zip(results, self._made, strict=True)]
+
+    def may_wait(self, inputs: list[Buffer]) -> bool:
+        """Whether `run` may hold up the thread that calls it."""
+        return self.backend.may_wait(self.executable) or any(
+            inputs[i].pins for i in self.signature.donated if i < len(inputs)
+        )
 
     def _require_memory(self) -> None:
         if self._on_host:
@@ -162,11 +170,13 @@ class Program:
 class PendingProgram:
     """A program that may still be compiling. Runs wait for it; if it failed, they fail with its error."""
 
-    __slots__ = ("_program", "future", "outputs")
+    __slots__ = ("_program", "future", "job", "outputs")
 
-    def __init__(self, future: "Future[Program]", outputs: int) -> None:
+    def __init__(self, future: "Future[Program]", outputs: int, job: Any = None) -> None:
         self.future = future
         self.outputs = outputs
+        # What it is compiled from; None for one that failed before.
+        self.job = job
         self._program: Program | None = None
 
     @classmethod
@@ -174,6 +184,11 @@ class PendingProgram:
         future: Future[Program] = Future()
         future.set_exception(fault)
         return cls(future, outputs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `program` returns at once."""
+        return self._program is not None or self.future.done()
 
     def donated(self) -> list[int] | None:
         """Positions of the arguments that a run takes; None if the program failed."""

@@ -4,9 +4,11 @@ A file is 8 bytes of header length, a JSON header, and the data. Files are read 
 truncated while it is read gives an error, where a mapping would kill the process.
 """
 
+import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from .xla import DTYPES
 _MAX_HEADER = 100_000_000
 # One call reads or writes at most this much; Linux stops at 2 GiB.
 _CHUNK = 256 << 20
+# A file that nobody has made before, whatever lies in its place.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _NAMES = {
     "F64": "float64",
@@ -173,12 +177,27 @@ def read(path: Path) -> Contents:
         if indices:
             return _read_index(indices[0])
         files = sorted(path.glob("*.safetensors"))
+        _refuse_pieces(path, files)
         if not files:
             raise StorageError(f"{path} holds no safetensors file")
         return _merge(read_file(file) for file in files)
     if path.name.endswith(".index.json"):
         return _read_index(path)
     return read_file(path)
+
+
+_PIECE = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+
+
+def _refuse_pieces(folder: Path, files: list[Path]) -> None:
+    """Pieces of a whole, without the index that says what there is: some may be missing, and nobody would notice."""
+    for file in files:
+        found = _PIECE.fullmatch(file.name)
+        if found:
+            raise InvalidArgument(
+                f"{folder} holds {file.name}, one of {int(found[2])} files, and no index that says what is in them",
+                "Fetch model.safetensors.index.json into the folder. Where a save was broken off, save again.",
+            )
 
 
 def _read_index(path: Path) -> Contents:
@@ -228,7 +247,8 @@ def read_into(entry: Entry, target: memoryview) -> None:
 
 def write_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a file beside its place, syncs it, and moves it there: a reader sees the old one or the new one whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _clear_up(path)
+    draft = _draft(path)
     # The larger elements first, so that every tensor is aligned to its element.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
@@ -244,7 +264,7 @@ def write_file(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str])
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(draft, _NEW, 0o666)
         try:
             _write(descriptor, len(text).to_bytes(8, "little") + text)
             for name in names:
@@ -300,24 +320,73 @@ def write_folder(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, s
 def _indexed_files(index: Path) -> set[Path]:
     """Files of ours that an index names."""
     try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        with _opened(index) as (descriptor, size):
+            text = os.pread(descriptor, min(size, _MAX_HEADER), 0)
+        names = set(json.loads(text)["weight_map"].values())
         return {index.parent / name for name in names if Path(name).name == name and name.startswith("model-")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, StorageError, ValueError, KeyError, TypeError, AttributeError):
         return set()
 
 
 def _write_text(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = _draft(path)
     try:
-        with draft.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(draft, _NEW, 0o666)
+        try:
+            _write(descriptor, text.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         draft.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise StorageError(f"cannot save {path}: {error.strerror}") from None
+
+
+def _draft(path: Path) -> Path:
+    """A name beside a file that nobody knows before, of this process and host."""
+    return path.with_name(f".{path.name}.{_owner()}.{os.urandom(8).hex()}.part")
+
+
+def _owner() -> str:
+    """This process, for others on the same host and in the same namespace: their words only say whether it lives."""
+    host = hashlib.sha256(f"{_read_line('/proc/sys/kernel/random/boot_id')} {_namespace()}".encode()).hexdigest()[:12]
+    return f"{host}-{os.getpid()}-{_started(os.getpid())}"
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _read_line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the system's own count; "0" for none."""
+    fields = _read_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 else "0"
+
+
+def _clear_up(path: Path) -> None:
+    """Removes the drafts of this file that killed processes left: of this host and namespace, where it can be known."""
+    host, _, _ = _owner().split("-")
+    pattern = re.compile(re.escape(f".{path.name}.{host}-") + r"(\d+)-(\d+)\.[0-9a-f]{16}\.part")
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return
+    for name in names:
+        found = pattern.fullmatch(name)
+        if found and _started(int(found[1])) != found[2]:
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def _write(descriptor: int, data: bytes | memoryview) -> None:

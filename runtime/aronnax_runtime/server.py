@@ -21,13 +21,18 @@ from . import PROTOCOL_VERSION, __version__
 from .buffers import Buffer, Pins, memory_by_device, memory_table
 from .compiler import Compiler
 from .devicememory import take_share
-from .errors import Fault, OutOfDeviceMemory
+from .errors import Fault, InvalidArgument, OutOfDeviceMemory
 from .hostmemory import host_memory, keep_pages
+from .lane import Runs
+from .logs import begin_log
 from .nvml import Nvml
+from .operations import start_compiling
 from .profiling import Profiler
+from .recovery import Kept, keep, restore
 from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED, EXIT_UNREACHABLE
 from .telemetry import Telemetry
+from .workers import Workers
 from .workspaces import Workspaces
 from .xla import Backend, Cluster
 
@@ -39,16 +44,22 @@ _BACKLOG = 4096
 # Seconds between looks at whether the process is still wanted.
 _LOOK_EVERY = 1.0
 _TABLE_ROWS_IN_MESSAGE = 5
+# Over TCP, so many may be about to say who they are.
+_MOST_STRANGERS = 64
+# New objects after which the young ones are looked through.
+_COLLECT_ABOVE = 10_000
+# How long clients have to come back after a restart for what was kept of theirs.
+_KEPT_SECONDS = 600
 
 
 def serve(
     devices: str, base: Path, idle_timeout: float, cluster: Cluster | None = None, listen: tuple[str, int] | None = None
 ) -> int:
     """Runs until stopped; returns the exit status that tells why."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    begin_log()
+    # Elsewhere a program is compiled by the devices that it is for.
+    compiles = devices.startswith("cpu") and cluster is None
+    workers = Workers(devices, compiles)
     keep_pages(devices.startswith("cpu"))
     _raise_descriptor_limit()
     log.info("runtime %s starts on %s, pid %d", __version__, devices, os.getpid())
@@ -69,10 +80,14 @@ def serve(
         return 1
     if nvml is not None and nvml.count != len(backend.local):
         nvml = None
-    server = Server(backend, devices, base, idle_timeout, listen, nvml, memory_note)
-    # What the imports have made stays: no later collection needs to look at it.
+    compiler = Compiler(backend, nvml.driver_version() if nvml is not None else None, workers, compiles)
+    server = Server(backend, devices, base, idle_timeout, compiler, listen, nvml, memory_note)
+    server.take_up()
+    # What the imports have made stays. Later collections are the accepting thread's: one that looks at all that clients
+    # hold would keep them waiting.
     gc.collect()
     gc.freeze()
+    gc.disable()
     return server.run()
 
 
@@ -93,6 +108,7 @@ class Server:
         devices: str,
         base: Path,
         idle_timeout: float,
+        compiler: Compiler,
         listen: tuple[str, int] | None = None,
         nvml: Nvml | None = None,
         memory_note: str = "",
@@ -109,7 +125,12 @@ class Server:
         self.pins = Pins()
         self.workspaces = Workspaces()
         self._driver_version = self.nvml.driver_version() if self.nvml is not None else None
-        self.compiler = Compiler(self.backend, self._driver_version)
+        self.compiler = compiler
+        self.runs = Runs()
+        self.most_clients = _MAX_CLIENTS
+        self._base = base
+        self._kept: dict[str, Kept] = {}
+        self._keeping = threading.Lock()
         self.telemetry = Telemetry(self)
         self.profiler = Profiler()
         self.started_at = time.time()
@@ -117,6 +138,8 @@ class Server:
         self._idle_timeout = idle_timeout
         self._idle_since = time.monotonic()
         self._sessions: set[Session] = set()
+        # Those who have not said who they are, the first first.
+        self._strangers: dict[Session, None] = {}
         self._lock = threading.Lock()
         self._exit = EXIT_STOPPED
         self._info = self._describe()
@@ -175,6 +198,7 @@ class Server:
                         self._turn_away(listener, error)
             if ready:
                 continue
+            self._keep_house()
             if self._is_idle():
                 log.info("idle for %.0f s", self._idle_timeout)
                 self._exit = EXIT_IDLE
@@ -183,6 +207,14 @@ class Server:
                 log.info("%s is gone, and with it the way here", self.socket_path)
                 self._exit = EXIT_UNREACHABLE
                 return
+
+    def _keep_house(self) -> None:
+        """Collects what refers to itself: little, since what clients hold does not."""
+        if gc.get_count()[0] > _COLLECT_ABOVE:
+            gc.collect(1)
+        if self._kept and time.monotonic() - self._started > _KEPT_SECONDS:
+            with self._lock:
+                self._kept.clear()
 
     def _turn_away(self, listener: socket.socket, error: Exception) -> None:
         """No descriptor or no thread is left for a client: those who are here go on, and it is told."""
@@ -206,20 +238,93 @@ class Server:
                 return
         else:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        session = Session(self, connection, number)
         with self._lock:
-            if len(self._sessions) >= _MAX_CLIENTS:
-                log.warning("refused a client: %d are attached", _MAX_CLIENTS)
-                reason = f"{_MAX_CLIENTS} clients are attached already"
-                threading.Thread(target=refuse, args=(connection, reason, 1), daemon=True).start()
-                return
-            session = Session(self, connection, number)
-            self._sessions.add(session)
+            self._strangers[session] = None
+            # Over TCP anybody may come, and be silent: the one who has been so longest makes room.
+            silent = [other for other in self._strangers if other.connection.family != socket.AF_UNIX]
+            crowd = silent[:-_MOST_STRANGERS] if len(silent) > _MOST_STRANGERS else []
+        for other in crowd:
+            try:
+                other.connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
         try:
             threading.Thread(target=session.run, name=f"client-{number}", daemon=True).start()
         except RuntimeError as error:
             log.warning("cannot take a client: %s", error)
             self.forget(session)
             refuse(connection, f"the runtime cannot take another client: {error}", 0.2)
+
+    def admit(self, session: Session) -> bool:
+        """Whether there is room for a client that has shown who it is."""
+        with self._lock:
+            if len(self._sessions) >= _MAX_CLIENTS:
+                return False
+            self._strangers.pop(session, None)
+            self._sessions.add(session)
+            return True
+
+    def take_up(self) -> None:
+        """What the process before has kept of workspaces and clients."""
+        try:
+            workspaces, self._kept = restore(self._base, self.backend)
+        except Exception:
+            log.exception("what the runtime before has kept cannot be read")
+            return
+        for name, (buffers, metadata) in workspaces.items():
+            self.workspaces.set(name, buffers, metadata, True)
+
+    def resume(self, session: Session, token: Any) -> list[dict[str, Any]] | None:
+        """Gives a client what it had in the process before; returns what of it is lost, None if nothing was kept."""
+        if not isinstance(token, str):
+            return None
+        with self._lock:
+            kept = self._kept.pop(token, None)
+        if kept is None:
+            return None
+        session.token = token
+        session.resumed = True
+        session.buffers.update(kept.buffers)
+        for number, job in kept.programs.items():
+            start_compiling(session, number, job, {})
+        return kept.lost
+
+    def keep(self) -> dict[str, Any]:
+        """Writes what can be read for the next process."""
+        if len(self.backend.local) < len(self.backend.devices):
+            raise InvalidArgument("the processes of several nodes cannot be restarted one by one", "Restart them all.")
+        with self._keeping:
+            with self._lock:
+                sessions = [session for session in self._sessions if not session.gone]
+            ended = [{"client": run.session.client, "program": run.program} for run in self.runs.all()]
+            kept = keep(self._base, self.backend, sessions, self.workspaces.everything())
+            log.info("keeps %d buffers, ends %s", kept["buffers"], ended)
+            return {**kept, "ended": ended}
+
+    def running(self) -> dict[str, Any]:
+        """What runs and what is compiled, for whom: the oldest first."""
+        now = time.time()
+
+        def who(session: Session) -> dict[str, Any]:
+            return {"client": session.client, "number": session.number, "gone": session.gone}
+
+        return {
+            "running": [
+                {
+                    **who(run.session),
+                    "program": run.program,
+                    "devices": run.devices,
+                    "since": run.started * 1000,
+                    "seconds": now - run.started,
+                }
+                for run in self.runs.all()
+            ],
+            "compiling": [
+                {**who(session), "program": name, "seconds": seconds, "begun": begun}
+                for session, name, seconds, begun in self.compiler.under_way()
+            ],
+        }
 
     def _is_idle(self) -> bool:
         with self._lock:
@@ -247,6 +352,7 @@ class Server:
     def forget(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
+            self._strangers.pop(session, None)
             if self._driver is session:
                 self._driver = None
             self._idle_since = time.monotonic()
@@ -306,6 +412,9 @@ class Server:
         for held in self.workspaces.all().values():
             for buffer in held:
                 found[id(buffer)] = buffer
+        with self._lock:
+            for kept in self._kept.values():
+                found.update({id(buffer): buffer for buffer in kept.buffers.values()})
         return list(found.values())
 
     def memory(self) -> dict[str, Any]:
@@ -353,6 +462,7 @@ class Server:
             "deviceSet": self.device_set,
             "uptimeSeconds": time.monotonic() - self._started,
             "clients": clients,
+            "activity": self.running(),
             "workspaces": workspaces,
             "memory": self.memory(),
         }

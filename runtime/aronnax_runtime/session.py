@@ -1,14 +1,17 @@
 """One client: its handles, and its requests carried out in order.
 
-The reading thread queues work on the devices and never waits for it. What must wait for results (get, sync, save) goes
-to a second thread, in order; small results that are ready are answered at once.
+The reading thread queues work on the devices and never waits for it. Programs that could hold it up, and what comes
+after them, go to the client's lane. What must wait for results (get, sync) goes to another thread, in order; small
+results that are ready are answered at once. Saves have a thread of their own.
 """
 
-import gc
 import logging
 import queue
+import secrets
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,11 @@ from .buffers import Buffer
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory, ProtocolError, execution_fault
 from .fields import Header, lookup
 from .hostmemory import give_back_pages
-from .operations import OPERATIONS
+from .lane import Lane
+from .operations import AT_ONCE, OPERATIONS
 from .programs import PendingProgram, missing_buffer
-from .wire import MAX_PAYLOAD, Answer, FrameReader, FrameWriter, Payload
+from .recovery import lost_fault
+from .wire import MAX_GREETING, MAX_PAYLOAD, Answer, FrameReader, FrameWriter, Payload
 
 if TYPE_CHECKING:
     from .server import Server
@@ -29,7 +34,9 @@ log = logging.getLogger(__name__)
 # An error tells of so many inputs that outlived their donation.
 _MOST_KEPT = 20_000
 # Who connects says hello within this time, or is let go.
-_GREETING_SECONDS = 60
+_GREETING_SECONDS = 10
+# Answers that may wait for their results before the client is no longer served.
+_MOST_WAITING = 4096
 
 
 class Session:
@@ -45,6 +52,12 @@ class Session:
         self.programs: dict[int, PendingProgram] = {}
         self.closers: list[Callable[[], None]] = []
         self._failure: Fault | None = None
+        # What another process of this runtime keeps the session's buffers under.
+        self.token = secrets.token_hex(16)
+        self.gone = False
+        self.resumed = False
+        self.lane = Lane(f"lane-{number}", self._hung_up)
+        self.saver = Lane(f"saver-{number}", self._hung_up)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._submitting = threading.Lock()
         self._submitted = 0
@@ -56,20 +69,10 @@ class Session:
     def run(self) -> None:
         """Serves the client until it goes."""
         try:
-            self.connection.settimeout(_GREETING_SECONDS)
             self._greet()
             self.connection.settimeout(None)
-            operations = OPERATIONS
             while (header := self.reader.header()) is not None:
-                operation = lookup(operations, header.get("op"))
-                try:
-                    if operation is None:
-                        raise ProtocolError(f"there is no operation {header.get('op')!r:.100}")
-                    operation(self, header)
-                except (EOFError, ConnectionError):
-                    raise
-                except Exception as error:
-                    self._failed(header, error)
+                self._serve(header)
         except Fault as fault:
             log.warning("client %d (%s): %s", self.number, self.client, fault)
             self._farewell(fault)
@@ -80,8 +83,52 @@ class Session:
         finally:
             self._close()
 
+    def _serve(self, header: Header) -> None:
+        name = header.get("op")
+        operation = lookup(OPERATIONS, name)
+        try:
+            if operation is None:
+                raise ProtocolError(f"there is no operation {name!r:.100}")
+            if self.lane.idle or name in AT_ONCE:
+                operation(self, header)
+                return
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:
+            self.failed(header, error)
+            return
+        self.in_lane(header, lambda: operation(self, header))
+
+    def in_lane(self, header: Header, job: Callable[[], None], size: int = 0) -> None:
+        """Does a part of a request on the client's lane, after what is there."""
+
+        def guarded() -> None:
+            try:
+                job()
+            except OSError as error:
+                if not isinstance(error, ConnectionError):
+                    self.failed(header, error)
+            except Exception as error:
+                self.failed(header, error)
+
+        self.lane.put(guarded, size)
+
+    def in_order(self, header: Header, job: Callable[[], None], size: int = 0) -> None:
+        """Does a part of a request now, or after what is in the lane."""
+        if self.lane.idle:
+            job()
+        else:
+            self.in_lane(header, job, size)
+
+    def _hung_up(self) -> bool:
+        """Whether the client has gone, though the reading thread has not come to that yet."""
+        look = select.poll()
+        look.register(self.connection, select.POLLRDHUP)
+        return bool(look.poll(0))
+
     def _greet(self) -> None:
-        header = self.reader.header()
+        deadline = time.monotonic() + _GREETING_SECONDS
+        header = self.reader.greeting(MAX_GREETING, deadline)
         if header is None:
             raise EOFError
         if header.get("op") != "hello":
@@ -95,11 +142,20 @@ class Session:
             raise ProtocolError("the token is wrong", "Set ARONNAX_RUNTIME_TOKEN to what the nodes were started with.")
         if not self.server.drive(self):
             raise ProtocolError("another client drives these nodes", "End it first: one client may at a time.")
+        if not self.server.admit(self):
+            raise ProtocolError(f"{self.server.most_clients} clients are attached already")
+        self.connection.settimeout(None)
+        self.reader.trusted()
+        self.writer.trusted()
         if "maxPayload" in header:
             self.writer.max_payload = fields.integer(header["maxPayload"], "`maxPayload`", 1, MAX_PAYLOAD)
         self.client = f"{header.get('client', 'unknown')!s:.100} pid {header.get('pid', '?')!s:.20}"
         log.info("client %d attached: %s", self.number, self.client)
-        self.writer.send({"id": header.get("id", 0), "result": self.server.info()})
+        lost = self.server.resume(self, header.get("resume"))
+        answer = {**self.server.info(), "client": self.number, "session": self.token}
+        if lost is not None:
+            answer["lost"] = lost
+        self.writer.send({"id": header.get("id", 0), "result": answer})
 
     def _farewell(self, fault: Fault) -> None:
         try:
@@ -108,23 +164,31 @@ class Session:
             pass
 
     def _close(self) -> None:
-        self._jobs.put(None)
+        self.gone = True
+        self.lane.close()
+        self.saver.close()
+        self.server.compiler.drop(self)
         for close in self.closers:
             try:
                 close()
             except Exception:  # E.g. the disk that its profile goes to is full.
                 log.exception("client %d", self.number)
-        self.buffers.clear()
-        self.programs.clear()
+        # One by one: others have their turn between.
+        for held in (self.buffers, self.programs):
+            while held:
+                try:
+                    held.popitem()
+                except KeyError:
+                    break
         self.server.forget(self)
         try:
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
         if self._waiter is not None:
+            self._jobs.put(None)
             self._waiter.join()
         self.connection.close()
-        gc.collect()
         give_back_pages()
         log.info("client %d gone", self.number)
 
@@ -135,7 +199,7 @@ class Session:
         if "id" in header:
             self.writer.send({"id": header["id"], "result": result}, payload)
 
-    def _failed(self, header: Header, error: Exception) -> None:
+    def failed(self, header: Header, error: Exception) -> None:
         """Answers with the error, or poisons the outputs of a request that wants no answer."""
         fault = self.fault(error, str(header.get("op")))
         if header.get("op") == "compile":
@@ -207,7 +271,7 @@ class Session:
     def answer(self, header: Header, result: Any) -> None:
         """Answers from a thread that serves all clients: where this one does not read, its own thread waits."""
         if "id" in header and not self._offer({"id": header["id"], "result": result}):
-            self.later(header, lambda: (result, None))
+            self._later(header, lambda: (result, None))
 
     def answer_error(self, header: Header, error: BaseException) -> None:
         """`answer` for what failed."""
@@ -217,7 +281,7 @@ class Session:
             raise fault
 
         if "id" in header and not self._offer({"id": header["id"], "error": fault.to_wire()}):
-            self.later(header, fail)
+            self._later(header, fail)
 
     def _offer(self, answer: dict[str, Any]) -> bool:
         try:
@@ -233,7 +297,13 @@ class Session:
     # Waiting
 
     def later(self, header: Header, job: Callable[[], Answer]) -> None:
-        """Answers with what `job` returns, on the waiting thread, after the jobs before it."""
+        """Answers with what `job` returns, on the waiting thread, after the jobs before it. Waits where too many do:
+        the client asks for more than it reads."""
+        while self._submitted - self._finished >= _MOST_WAITING and not self.gone:
+            time.sleep(0.002)
+        self._later(header, job)
+
+    def _later(self, header: Header, job: Callable[[], Answer]) -> None:
 
         def answer() -> None:
             try:
@@ -251,12 +321,13 @@ class Session:
                 self._waiter = threading.Thread(target=self._wait, name=f"waiter-{self.number}", daemon=True)
                 self._waiter.start()
             self._submitted += 1
-            self._jobs.put(answer)
+        self._jobs.put(answer)
 
     def _wait(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                job()
+                if not self.gone:
+                    job()
             except OSError:
                 pass  # A client that has gone is the reading thread's matter.
             self._finished += 1
@@ -272,11 +343,15 @@ class Session:
     def buffer(self, number: Any) -> Buffer:
         found = lookup(self.buffers, number)
         if found is None:
+            if self.resumed:
+                raise lost_fault("", f"handle {fields.handle(number)} was not computed yet")
             raise missing_buffer(fields.handle(number))
         return found
 
     def bind(self, first: Any, made: list[Buffer]) -> None:
         """Gives buffers the handles from `first` on."""
+        if self.gone:
+            return
         number = fields.handle(first) if made else 0
         for offset, buffer in enumerate(made):
             if number + offset in self.buffers:

@@ -25,7 +25,6 @@ _DEFAULT_FILE_BYTES = 5_000_000_000
 
 # Shared by all clients: disks and memory do not get faster with more of them.
 _readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-_writers = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
 
 def absolute_path(value: Any) -> Path:
@@ -57,7 +56,16 @@ def load(session: "Session", header: Header) -> None:
     wanted = header.get("tensors")
     if not isinstance(wanted, list):
         raise InvalidArgument("`tensors` must be a list")
-    contents = safetensors.read(absolute_path(header.get("path")))
+    path = absolute_path(header.get("path"))
+    if session.lane.idle:
+        # The disk may be slow: the reading thread goes on.
+        session.in_lane(header, lambda: _load(session, header, path, wanted))
+    else:
+        _load(session, header, path, wanted)
+
+
+def _load(session: "Session", header: Header, path: Path, wanted: list[Any]) -> None:
+    contents = safetensors.read(path)
     jobs: list[tuple[Entry, Aval, str, str]] = []
     for item in wanted:
         request = fields.mapping(item, "an entry of `tensors`")
@@ -106,7 +114,8 @@ def _read(entry: Entry, aval: Aval) -> np.ndarray:
 
 
 def save(session: "Session", header: Header) -> None:
-    """Buffers to a file (`*.safetensors`) or a folder. Answers when all is on the disk; the queue goes on meanwhile."""
+    """Buffers to a file (`*.safetensors`) or a folder, after this client's saves before. Answers when all is on the
+    disk; the queue goes on meanwhile."""
     path = absolute_path(header.get("path"))
     named = fields.mapping(header.get("tensors"), "`tensors`")
     metadata = fields.mapping(header.get("metadata") or {}, "`metadata`")
@@ -143,4 +152,4 @@ def save(session: "Session", header: Header) -> None:
         except Exception as error:
             session.answer_error(header, error)
 
-    _writers.submit(run)
+    session.saver.put(run)

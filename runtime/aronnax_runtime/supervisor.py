@@ -18,13 +18,19 @@ EXIT_STOPPED = 0
 EXIT_IDLE = 20
 EXIT_SIGNALLED = 21
 EXIT_UNREACHABLE = 22
+EXIT_RECOVERED = 23
 
 _REASONS = {
     EXIT_STOPPED: "stopped on request",
     EXIT_IDLE: "stopped after its idle time-out",
     EXIT_SIGNALLED: "stopped by SIGTERM",
     EXIT_UNREACHABLE: "stopped because its socket was removed",
+    EXIT_RECOVERED: "restarted to end a program",
 }
+
+
+# What would move a terminal's cursor, or end a line that it did not begin.
+_CONTROLS = bytes(ord("?") if byte < 32 and byte not in (9, 10) else byte for byte in range(256))
 
 
 class RotatingLog:
@@ -41,7 +47,7 @@ class RotatingLog:
         try:
             if os.fstat(self._file).st_size + len(data) > LOG_BYTES:
                 self._rotate()
-            os.write(self._file, data)
+            os.write(self._file, data.translate(_CONTROLS))
         except OSError:
             pass  # A full disk must not stop the runtime.
 

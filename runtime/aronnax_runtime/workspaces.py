@@ -63,6 +63,11 @@ class Workspaces:
         }
         return {"name": workspace, "buffers": buffers, "metadata": metadata}
 
+    def everything(self) -> dict[str, tuple[dict[str, Buffer], Any]]:
+        """Buffers and metadata by workspace."""
+        with self._lock:
+            return {name: (dict(held), self._metadata.get(name)) for name, held in self._named.items()}
+
     def all(self) -> dict[str, list[Buffer]]:
         with self._lock:
             return {name: list(held.values()) for name, held in self._named.items()}

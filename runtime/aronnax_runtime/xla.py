@@ -4,7 +4,6 @@ Tested with jaxlib 0.10.2, 0.11.2 and 0.12.0.1. Where releases differ, the diffe
 """
 
 import os
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,26 +17,27 @@ os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 import jax
 import ml_dtypes
 import numpy as np
-from jax._src.interpreters.mlir import make_ir_context
+from jax._src.interpreters.mlir import make_ir_context as make_ir_context
 from jax._src.lax.linalg import initialize_lapack
 from jax._src.sharding_impls import GSPMDSharding
 from jax.extend.backend import get_backend
 from jaxlib import _jax, xla_client
-from jaxlib.mlir import ir
+from jaxlib.mlir import ir as ir
 
-from .errors import CompileError, InvalidArgument, compile_fault, is_out_of_memory
+from .errors import InvalidArgument, compile_fault, is_out_of_memory
 
 # Arrays of a GPU from this size on come to the host through page-locked memory, which the process keeps for the next.
 # Of a smaller one jax keeps the copy on the host for as long as the array lives.
 _STAGE_FROM = 256 << 10
 
+# Devices that XLA makes on a CPU, of which the first are used. It has as many threads to start programs with, and each
+# program that does not end keeps one.
+_CPU_THREADS = 64
+
 # Optimization levels as XLA's effort levels O0..O3.
 _EFFORT = {0: 9, 1: 19, 2: 29, 3: 39}
 
-# What waits for the host, which sends and takes nothing while a program runs; and the calls of Python functions.
-_NOBODY_ANSWERS = re.compile(r"\bstablehlo\.(?:infeed|outfeed|send|recv)\b|\bxla_\w*python_[cg]pu_callback\b")
-
-_MLIR_DTYPES = {
+MLIR_DTYPES = {
     "f32": "float32",
     "bf16": "bfloat16",
     "f16": "float16",
@@ -49,7 +49,7 @@ _MLIR_DTYPES = {
     **{f"i{n}": f"int{n}" for n in (8, 16, 32, 64)},
     **{f"ui{n}": f"uint{n}" for n in (8, 16, 32, 64)},
 }
-DTYPES: dict[str, np.dtype] = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in _MLIR_DTYPES.values()}
+DTYPES: dict[str, np.dtype] = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in MLIR_DTYPES.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,8 @@ class Signature:
     inputs: list[tuple[tuple[int, ...], np.dtype]]
     outputs: list[tuple[tuple[int, ...], np.dtype]]
     donated: list[int]
+    # Whether it has loops, of which nobody knows when they end.
+    loops: bool
 
 
 @dataclass(eq=False)
@@ -142,7 +144,9 @@ class Backend:
     def __init__(self, device_set: str, cluster: Cluster | None = None) -> None:
         self.platform, _, which = device_set.partition(":")
         if self.platform == "cpu":
-            _force_cpu_devices(int(which or 1))
+            count = int(which or 1)
+            # Several nodes must agree on their devices: there, programs without an end may hold each other up.
+            _force_cpu_devices(count, count if cluster is not None else max(count, _CPU_THREADS))
             jax.config.update("jax_platforms", "cpu")
         else:
             jax.config.update("jax_platforms", "cuda")
@@ -154,17 +158,17 @@ class Backend:
             jax.distributed.initialize(cluster.coordinator, cluster.nodes, cluster.rank)
         self.client = get_backend(self.platform)
         self.devices: list[Any] = sorted(self.client.devices(), key=lambda device: device.id)
+        if self.platform == "cpu" and cluster is None:
+            del self.devices[count:]
         # Those of this process; without a cluster, all.
         self.local = [device for device in self.devices if device.process_index == self.client.process_index()]
         self._numbers = {device: number for number, device in enumerate(self.devices)}
         self._layouts: dict[Any, Layout] = {}
         self._avals: dict[Any, Aval] = {}
         self._intern_lock = threading.Lock()
-        # Programs must reach all devices in one order: two interleaved collectives would wait for each other.
+        # Programs of several devices must reach all in one order: interleaved collectives would wait for each other.
         self._run_lock = threading.Lock()
-        self._mlir_lock = threading.Lock()
         self._lapack_lock = threading.Lock()
-        self._mlir_context: ir.Context | None = None
         self._takes_pool = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE") not in ("false", "False", "0")
         if self.platform == "cuda":
             # The first allocation takes the pool: from now on its size is known, and its failure is one of the start.
@@ -321,30 +325,39 @@ class Backend:
     # Programs
 
     def prepare(self, text: str) -> None:
-        """To be called before the program of this text is compiled or loaded. Raises CompileError for what would end or
-        stop this process, and with it the work of all clients.
+        """To be called before the program of this text is compiled or loaded.
 
         jax registers LAPACK's kernels when it is imported, and has SciPy fill in their functions only when it lowers to
         one, since that takes a while. A call before would end the process."""
-        found = _NOBODY_ANSWERS.search(text)
-        if found is not None:
-            raise CompileError(
-                f"{found[0]} has nobody to answer it in the runtime: the program would never end, or end the runtime",
-                fix="Pass values as arguments and results.",
-            )
-        if self.platform == "cpu" and "lapack_" in text:
+        if self.platform == "cpu" and "lapack" in text:
             with self._lapack_lock:
                 initialize_lapack()
 
     def compile(
-        self, text: str, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any], name: str
+        self,
+        text: str,
+        signature: Signature,
+        devices: tuple[Any, ...],
+        level: int | None,
+        flags: dict[str, Any],
+        name: str,
     ) -> Executable:
-        """Raises CompileError."""
+        """Compiles in this process. Raises CompileError."""
         try:
             loaded = self.client.compile_and_load(text, _jax.DeviceList(devices), self._options(devices, level, flags))
         except Exception as error:
             raise compile_fault(error, name) from None
-        return self.describe(loaded, self._signature(text, name), devices)
+        return self.describe(loaded, signature, devices)
+
+    def compile_to_bytes(
+        self, text: str, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any], name: str
+    ) -> bytes:
+        """A serialized executable for a process with the same devices. Raises CompileError."""
+        try:
+            loaded = self.client.compile_and_load(text, _jax.DeviceList(devices), self._options(devices, level, flags))
+            return self._serialize(loaded)
+        except Exception as error:
+            raise compile_fault(error, name) from None
 
     def _options(self, devices: tuple[Any, ...], level: int | None, flags: dict[str, Any]) -> Any:
         options = xla_client.CompileOptions()
@@ -360,17 +373,6 @@ class Backend:
         if level is not None:
             build.optimization_level = _EFFORT[level]
         return options
-
-    def _signature(self, text: str, name: str) -> Signature:
-        with self._mlir_lock:
-            if self._mlir_context is None:
-                self._mlir_context = make_ir_context()
-            with self._mlir_context:
-                module = ir.Module.parse(text)
-                for operation in module.body.operations:
-                    if operation.operation.name == "func.func" and _symbol(operation) == "main":
-                        return _main_signature(operation)
-        raise CompileError(f"{name} has no function named main", fix="Name the entry function @main.")
 
     def describe(self, loaded: Any, signature: Signature, devices: tuple[Any, ...]) -> Executable:
         inputs = loaded.get_parameter_shardings() or [None] * len(signature.inputs)
@@ -394,8 +396,11 @@ class Backend:
         )
 
     def serialize(self, executable: Executable) -> bytes:
-        serialize = getattr(executable.loaded, "serialize", None)
-        return serialize() if serialize else self.client.serialize_executable(executable.loaded)
+        return self._serialize(executable.loaded)
+
+    def _serialize(self, loaded: Any) -> bytes:
+        serialize = getattr(loaded, "serialize", None)
+        return serialize() if serialize else self.client.serialize_executable(loaded)
 
     def load(self, blob: bytes, signature: Signature, devices: tuple[Any, ...]) -> Executable:
         """A serialized executable. Such bytes are code: the caller vouches for where they come from."""
@@ -408,8 +413,15 @@ class Backend:
 
     def run(self, executable: Executable, arrays: list[Any], handlers: list[Any]) -> list[Any]:
         """Queues a run. Arguments are not checked by XLA beyond their sizes: the caller has compared the avals."""
+        if len(executable.devices) == 1:
+            return executable.loaded.execute_sharded(arrays).consume_with_handlers(handlers)
         with self._run_lock:
             return executable.loaded.execute_sharded(arrays).consume_with_handlers(handlers)
+
+    def may_wait(self, executable: Executable) -> bool:
+        """Whether `run` may take longer than it takes to queue the program: a small one on a CPU runs at once, and the
+        host turns the loops of one on a GPU."""
+        return executable.signature.loops or (len(executable.devices) > 1 and self._run_lock.locked())
 
     # What the devices are
 
@@ -447,13 +459,13 @@ def wait(array: Any) -> None:
             raise
 
 
-def _force_cpu_devices(count: int) -> None:
+def _force_cpu_devices(count: int, made: int) -> None:
     flags = [
         flag
         for flag in os.environ.get("XLA_FLAGS", "").split()
         if not flag.startswith("--xla_force_host_platform_device_count")
     ]
-    os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
+    os.environ["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={made}"])
     # As many threads as processors, as XLA would take by itself, but enough for queued collectives: on two processors
     # they deadlock with fewer than eight.
     threads = int(os.environ.get("PJRT_NPROC") or max(8, len(os.sched_getaffinity(0))))
@@ -504,30 +516,3 @@ def _cost(loaded: Any) -> dict[str, float]:
         costs = costs[0] if costs else {}
     names = {"flops": "flops", "bytesAccessed": "bytes accessed", "transcendentals": "transcendentals"}
     return {name: float(costs[key]) for name, key in names.items() if key in costs}
-
-
-def _symbol(operation: Any) -> str:
-    return ir.StringAttr(operation.attributes["sym_name"]).value
-
-
-def _main_signature(main: Any) -> Signature:
-    function = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value)
-    donated = []
-    if "arg_attrs" in main.attributes:
-        for position, attribute in enumerate(ir.ArrayAttr(main.attributes["arg_attrs"])):
-            attributes = ir.DictAttr(attribute)
-            if "tf.aliasing_output" in attributes or "jax.buffer_donor" in attributes:
-                donated.append(position)
-    return Signature([_tensor_type(t) for t in function.inputs], [_tensor_type(t) for t in function.results], donated)
-
-
-def _tensor_type(mlir_type: Any) -> tuple[tuple[int, ...], np.dtype]:
-    try:
-        tensor = ir.RankedTensorType(mlir_type)
-        shape = tuple(tensor.shape)
-        return shape, DTYPES[_MLIR_DTYPES[str(tensor.element_type)]]
-    except (ValueError, KeyError):
-        raise CompileError(
-            f"main has an argument or result of type {mlir_type}, which no buffer can hold",
-            fix="Use ranked tensors of static shape with one of the framework's dtypes.",
-        ) from None

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -98,4 +99,57 @@ describe("the program cache", () => {
     await restart();
     expect(await compile(text)).toBe("disk");
   }, 60_000);
+
+  it("is not used while somebody else can write to it, to an entry, or to a folder above", async () => {
+    const text = addProgram([11]);
+    const made = async () => {
+      await restart();
+      return (await runtime.compile({ text, outputs: [f32([11]), f32([])] }).info).cached;
+    };
+    expect(await made()).toBe(false);
+    expect(await made()).toBe("disk");
+    const outer = path.join(cache, "outer");
+    fs.mkdirSync(outer);
+    const before = process.env.ARONNAX_CACHE_DIR;
+    try {
+      process.env.ARONNAX_CACHE_DIR = path.join(outer, "inner");
+      expect(await made()).toBe(false);
+      expect(await made()).toBe("disk");
+      const inner = path.join(outer, "inner", "programs");
+      const entry = path.join(inner, fs.readdirSync(inner)[0]!);
+      for (const [place, open, closed] of [
+        [outer, 0o777, 0o755],
+        [inner, 0o777, 0o700],
+        [entry, 0o666, 0o600],
+      ] as const) {
+        fs.chmodSync(place, open);
+        expect(await made(), place).toBe(false);
+        fs.chmodSync(place, closed);
+        expect(fs.readFileSync(path.join(directory, "cpu.log"), "utf8")).toMatch(/program cache: not used/);
+        await made();
+        expect(await made(), place).toBe("disk");
+      }
+      // At each use, not only when it starts.
+      fs.chmodSync(outer, 0o777);
+      expect(await compile(addProgram([4]).replace("model.ts", "a.ts"))).toBe(false);
+      expect(fs.readdirSync(inner)).toHaveLength(1);
+      fs.chmodSync(outer, 0o755);
+      // An entry that is a link or a pipe.
+      fs.renameSync(entry, `${entry}.aside`);
+      fs.symlinkSync(`${entry}.aside`, entry);
+      expect(await made()).toBe(false);
+      fs.rmSync(entry);
+      execFileSync("mkfifo", [entry]);
+      expect(await made()).toBe(false);
+      if (process.getuid?.() === 0) {
+        fs.chownSync(outer, 65534, 65534);
+        await made();
+        expect(await made()).toBe(false);
+        fs.chownSync(outer, 0, 0);
+      }
+    } finally {
+      process.env.ARONNAX_CACHE_DIR = before;
+      fs.chmodSync(outer, 0o755);
+    }
+  }, 120_000);
 });

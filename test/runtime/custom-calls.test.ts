@@ -113,6 +113,109 @@ describe("custom calls on the CPU", () => {
     expect(isAlive(pid)).toBe(true);
   });
 
+  /** A program of four numbers around a body that makes `%0`. */
+  const around = (body: string, before = "", attributes = "") =>
+    `module ${attributes} { ${before} func.func public @main(%a: tensor<4xf32>) -> tensor<4xf32> { ${body} return %0 : tensor<4xf32> } }`;
+
+  it("finds what is refused however it is written, and only that", async () => {
+    const token = "%t = stablehlo.create_token : !stablehlo.token";
+    const refused = [
+      String.raw`${token} %0:2 = "stablehlo.inf\65ed"(%t) {infeed_config = ""} : (!stablehlo.token) -> (tensor<4xf32>, !stablehlo.token)`,
+      String.raw`${token} %1 = "stablehlo.outf\65ed"(%a, %t) {outfeed_config = ""} : (tensor<4xf32>, !stablehlo.token) -> (!stablehlo.token) %0 = stablehlo.sine %a : tensor<4xf32>`,
+      String.raw`%0 = stablehlo.custom_call @"xla_ffi_python_cpu_c\61llback"(%a) {api_version = 4 : i32, backend_config = {index = 0 : ui64}} : (tensor<4xf32>) -> tensor<4xf32>`,
+    ];
+    for (const body of refused) {
+      const text = around(body.replace("%0:2", "%r:2")).replace(
+        "return %0",
+        body.includes("%0:2") ? "return %r#0" : "return %0",
+      );
+      await expect(runtime.compile({ text, outputs: [f32([4])] }).info).rejects.toThrow(/nobody to answer/);
+    }
+    const text = `// stablehlo.send and stablehlo.infeed, in words\n${around('%0 = stablehlo.sine %a : tensor<4xf32> loc("stablehlo.recv")')}`;
+    expect((await runtime.compile({ text, outputs: [f32([4])] }).info).outputs).toHaveLength(1);
+  });
+
+  it("refuses calls that would read or write beyond their arrays", async () => {
+    const call = (name: string, api = 4, config = "{}") =>
+      around(
+        `%0 = stablehlo.custom_call @"${name}"(%a) {api_version = ${api} : i32, backend_config = ${config}} : (tensor<4xf32>) -> tensor<4xf32>`,
+      );
+    const names = [
+      "TopK",
+      "SliceToDynamic",
+      "PadToStatic",
+      "__onednn$matmul",
+      "__onednn$softmax",
+      "mhlo.topk",
+    ];
+    names.push(
+      "lapack_spotrf_ffi",
+      "lapack_sgesdd_ffi",
+      "lapack_strsm_ffi",
+      "lapack_sgees_ffi",
+      "AllocateBuffer",
+    );
+    for (const name of names) {
+      for (const [api, config] of [
+        [4, "{k = 4 : i64}"],
+        [2, '""'],
+      ] as const) {
+        const error = await runtime
+          .compile({ text: call(name, api, config), outputs: [f32([4])] })
+          .info.catch((reason: unknown) => reason);
+        expect(error, name).toBeInstanceOf(CompileError);
+        expect((error as CompileError).message).toContain(name);
+      }
+    }
+    // A routine that is allowed, with results that are too small, of another type, or too few; a letter that it does not know.
+    const right = eigenvalues(4);
+    const wrong = [
+      right.replaceAll("tensor<4xf32>", "tensor<1xf32>"),
+      right.replaceAll("tensor<i32>", "tensor<i64>"),
+      right.replace("uplo = 76", "uplo = 7"),
+      right.replaceAll("tensor<4x4xf32>", "tensor<4x5xf32>"),
+    ];
+    for (const text of wrong) {
+      const error = await runtime
+        .compile({ text, outputs: [f32([4])] })
+        .info.catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(CompileError);
+      expect((error as CompileError).message).toContain("lapack_ssyevd_ffi");
+    }
+    await runtime.compile({ text: right, outputs: [f32([4])] }).info;
+    expect(isAlive(pid)).toBe(true);
+  });
+
+  it("outlives programs that end their compiler, with all buffers", async () => {
+    const kept = runtime.put(Float32Array.of(1, 2), f32([2]));
+    const deep = 100_000;
+    const hostile = [
+      around("%0 = func.call @main(%a) : (tensor<4xf32>) -> tensor<4xf32>"),
+      around(
+        "%0 = func.call @f(%a) : (tensor<4xf32>) -> tensor<4xf32>",
+        `func.func private @f(%x: tensor<4xf32>) -> tensor<4xf32> { %0 = func.call @g(%x) : (tensor<4xf32>) -> tensor<4xf32> return %0 : tensor<4xf32> }
+         func.func private @g(%x: tensor<4xf32>) -> tensor<4xf32> { %0 = func.call @f(%x) : (tensor<4xf32>) -> tensor<4xf32> return %0 : tensor<4xf32> }`,
+      ),
+      around(
+        "%0 = stablehlo.sine %a : tensor<4xf32>",
+        "",
+        `attributes {x.y = ${"[".repeat(deep)}${"]".repeat(deep)}}`,
+      ),
+      around(
+        "%0 = stablehlo.sine %a : tensor<4xf32>",
+        "",
+        `attributes {x.y = ${"tuple<".repeat(deep)}i1${">".repeat(deep)}}`,
+      ),
+      "module { ".repeat(20_000) + "}".repeat(20_000),
+    ];
+    for (const text of hostile) {
+      await expect(runtime.compile({ text, outputs: [f32([4])] }).info).rejects.toThrow(CompileError);
+    }
+    expect(isAlive(pid)).toBe(true);
+    expect(await floats(runtime, kept)).toEqual([1, 2]);
+    await checkEigenvalues(runtime, "memory");
+  });
+
   it("fails a run whose call lacks an attribute, and lives on", async () => {
     const text = eigenvalues(4, "mode = 86 : ui8");
     const program = runtime.compile({ text, outputs: [f32([4])], name: "wrong" });

@@ -187,6 +187,45 @@ describe("safetensors", () => {
     }
   });
 
+  it("writes where pipes and links lie in the way, and clears up what killed processes left", async () => {
+    const target = path.join(folder, "way.safetensors");
+    const w = runtime.put(Float32Array.of(3), f32([1]));
+    for (const name of [target, path.join(folder, "way", "model.safetensors.index.json")]) {
+      fs.mkdirSync(path.dirname(name), { recursive: true });
+      execFileSync("mkfifo", [name]);
+    }
+    fs.writeFileSync(path.join(folder, "mine"), "untouched");
+    const { pid } = await runtime.ready;
+    fs.symlinkSync(path.join(folder, "mine"), path.join(folder, `.way.safetensors.${pid}.part`));
+    await saveSafetensors(runtime, target, { w });
+    await saveSafetensors(runtime, path.join(folder, "way"), { w });
+    expect(fs.statSync(target).isFile()).toBe(true);
+    expect(fs.readFileSync(path.join(folder, "mine"), "utf8")).toBe("untouched");
+    const [loaded] = await loadSafetensors(runtime, path.join(folder, "way"), [{ tensor: "w", ...f32([1]) }]);
+    expect(await floats(runtime, loaded!)).toEqual([3]);
+    // Killed between its shards: the folder is refused, and the next save has it whole.
+    const { runtime: other, pid: killed } = await startRuntime();
+    const half = path.join(folder, "half");
+    const size = 1 << 22;
+    const parts = Object.fromEntries(
+      ["a", "b", "c"].map((name) => [name, other.put(new Float32Array(size), f32([size]))]),
+    );
+    const saving = saveSafetensors(other, half, parts, { maxFileBytes: 4 * size }).catch(() => {});
+    while (!fs.existsSync(half) || !fs.readdirSync(half).some((name) => name.startsWith("model-"))) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    process.kill(killed, "SIGKILL");
+    await saving;
+    if (!fs.existsSync(path.join(half, "model.safetensors.index.json"))) {
+      await expect(readSafetensorsIndex(runtime, half)).rejects.toThrow(/one of 3 files, and no index/);
+    }
+    await saveSafetensors(runtime, half, { w });
+    expect(Object.keys((await readSafetensorsIndex(runtime, half)).tensors)).toEqual(["w"]);
+    const draft = fs.readdirSync(folder).filter((name) => name.endsWith(".part"));
+    expect(draft).toEqual([`.way.safetensors.${pid}.part`]);
+    fs.rmSync(path.join(folder, draft[0]!));
+  });
+
   it("names what is wrong with a file", async () => {
     const target = path.join(folder, "bad.safetensors");
     const entry = (fields: object) =>

@@ -1,10 +1,12 @@
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, statfsSync } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { syncFolder } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
-import { isAlive, processStart } from "../files/process.js";
+import { isAlive, processPlace, processStart } from "../files/process.js";
 import { CheckpointError } from "./errors.js";
 import {
   fileChecksum,
@@ -14,6 +16,15 @@ import {
   writeSafetensors,
 } from "./safetensors-file.js";
 import { layOut } from "./safetensors-header.js";
+import {
+  type Checkpoint,
+  checkSizes,
+  identityOf,
+  type Manifest,
+  manifestName,
+  readCheckpoint,
+  readManifest,
+} from "./stored-checkpoint.js";
 import type { TensorFiles } from "./tensor-files.js";
 
 /** Tensors that another process writes, straight from the devices. */
@@ -42,34 +53,23 @@ export interface CheckpointContent {
   score?: number;
 }
 
-/** A checkpoint on disk that was found whole. */
-export interface Checkpoint {
-  readonly step: number;
-  readonly folder: string;
-  readonly trainer: JsonValue;
-  readonly score?: number;
-  /** Paths of the tensor files, or of their folders, by key. */
-  readonly files: Readonly<Record<string, string>>;
-}
-
-interface Manifest {
-  version: 1;
-  step: number;
-  /** Milliseconds since the epoch. */
-  savedAt: number;
-  score?: number;
-  files: Record<string, WrittenFile>;
-}
-
-const manifestName = "manifest.json";
-let unfinishedCounter = 0;
 const finalName = /^step-(\d{6,})$/;
-/** `.tmp-` while it is written, `.old-` while another takes its place, `.del-` while it is deleted; by which process. */
-const unfinishedName = /^\.(tmp|old|del)-(step-\d{6,})-(\d+)\.(\d+)-/;
+/**
+ * `.tmp-` while it is written, `.old-` while another takes its place, `.del-` while it is deleted; by which process, of which host and
+ * namespace (earlier releases did not say).
+ */
+const unfinishedName = /^\.(tmp|old|del)-(step-\d{6,})-(?:([0-9a-f]{12})-)?(\d+)\.(\d+)-/;
+/** Milliseconds after which what a process of another host or namespace left unfinished is taken to be forgotten. */
+const forgottenAfter = 24 * 3600e3;
+/** Looks at a folder that another process changes meanwhile. */
+const looks = 40;
 
 /** A checkpoint folder under its final name, as far as its manifest and the sizes of its files tell. */
 interface Found {
   step: number;
+  folder: string;
+  /** Which folder it is: another has taken its place if this is another. */
+  identity: string | undefined;
   /** Milliseconds since the epoch. */
   savedAt: number;
   score?: number;
@@ -127,57 +127,57 @@ export class CheckpointStore {
 
   /**
    * The whole checkpoint that was saved last; damaged ones are passed over with a warning. Undefined if there is none.
-   * The last saved need not have the highest step: a run may have been continued from an earlier one.
+   * The last saved need not have the highest step: a run may have been continued from an earlier one. Only reads, also beside a process
+   * that saves.
    */
   async latest(): Promise<Checkpoint | undefined> {
     await this.saving;
-    return this.firstWhole((await this.scan()).reverse());
+    return this.firstWhole((found) => [...found].reverse());
   }
 
   /** The whole checkpoint with the lowest score. Undefined if none was saved with one. */
   async best(): Promise<Checkpoint | undefined> {
     await this.saving;
-    return this.firstWhole(byScore(await this.scan()));
+    return this.firstWhole(byScore);
   }
 
-  private async firstWhole(candidates: readonly Found[]): Promise<Checkpoint | undefined> {
-    for (const found of candidates) {
-      try {
-        return await this.open(found.step);
-      } catch (error) {
-        if (!(error instanceof CheckpointError)) throw error;
-        this.warn(`Checkpoint passed over: ${error.message}`);
+  private async firstWhole(order: (found: readonly Found[]) => Found[]): Promise<Checkpoint | undefined> {
+    const warnings = new Set<string>();
+    for (let look = 1; ; look++) {
+      const candidates = order(await this.scan());
+      let changed = false;
+      for (const found of candidates) {
+        try {
+          const opened = await readCheckpoint(found.step, found.folder);
+          for (const warning of warnings) this.warn(warning);
+          return opened;
+        } catch (error) {
+          // A process that saves has deleted or replaced it: the next look shows what there is instead.
+          changed = look < looks && (await this.hasMoved(found.step, found.folder, found.identity));
+          if (changed) break;
+          if (!(error instanceof CheckpointError)) throw error;
+          warnings.add(`Checkpoint passed over: ${error.message}`);
+        }
       }
+      if (changed) {
+        warnings.clear();
+        await sleep(look);
+        continue;
+      }
+      for (const warning of warnings) this.warn(warning);
+      return undefined;
     }
-    return undefined;
   }
 
   /** The checkpoint of a step, after checking every byte of it against its manifest. */
   async open(step: number): Promise<Checkpoint> {
-    const folder = join(this.folder, stepName(step));
-    if (!existsSync(folder)) {
+    const place = (await this.places()).get(step);
+    if (place === undefined) {
       throw new CheckpointError(
         `${this.folder} has no checkpoint of step ${step}; it has: ${(await this.steps()).join(", ") || "none"}.`,
       );
     }
-    const manifest = await readManifest(folder, step);
-    const files: Record<string, string> = {};
-    let trainer: JsonValue | undefined;
-    await checkSizes(folder, manifest);
-    for (const [name, expected] of Object.entries(manifest.files)) {
-      const path = join(folder, name);
-      if ((await fileChecksum(path)) !== expected.crc32) {
-        throw new CheckpointError(
-          `${folder} is damaged: the content of ${name} does not match its checksum.`,
-        );
-      }
-      const [key, ...below] = name.split("/") as [string, ...string[]];
-      if (name === "trainer.json") trainer = JSON.parse(await readFile(path, "utf8")) as JsonValue;
-      else if (below.length > 0) files[key] = join(folder, key);
-      else files[key.replace(/\.safetensors$/, "")] = path;
-    }
-    if (trainer === undefined) throw new CheckpointError(`${folder} is damaged: it has no trainer.json.`);
-    return { step, folder, trainer, score: manifest.score, files };
+    return readCheckpoint(step, place);
   }
 
   /** The steps of the checkpoints whose files are all there, in the order of saving. */
@@ -185,25 +185,78 @@ export class CheckpointStore {
     return (await this.scan()).filter((found) => found.damage === undefined).map((found) => found.step);
   }
 
-  /** All checkpoint folders in the order of saving, after clearing up what a crash left. */
+  /** All checkpoint folders in the order of saving; looked at again where a process that saves changes them meanwhile. */
   private async scan(): Promise<Found[]> {
-    await this.recover();
-    const found: Found[] = [];
-    for (const name of await this.names()) {
-      const match = finalName.exec(name);
-      if (match === null) continue;
-      const step = Number(match[1]);
-      const folder = join(this.folder, name);
-      try {
-        const manifest = await readManifest(folder, step);
-        await checkSizes(folder, manifest);
-        found.push({ step, savedAt: manifest.savedAt, score: manifest.score });
-      } catch (error) {
-        if (!(error instanceof CheckpointError)) throw error;
-        found.push({ step, savedAt: (await stat(folder)).mtimeMs, damage: error });
+    for (let look = 1; ; look++) {
+      const found: Found[] = [];
+      let changed = false;
+      for (const [step, folder] of await this.places()) {
+        const identity = await identityOf(folder);
+        try {
+          const manifest = await readManifest(folder, step);
+          await checkSizes(folder, manifest);
+          found.push({ step, folder, identity, savedAt: manifest.savedAt, score: manifest.score });
+        } catch (error) {
+          if (!(error instanceof CheckpointError)) throw error;
+          changed ||= await this.hasMoved(step, folder, identity);
+          const savedAt = await stat(folder).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => 0,
+          );
+          found.push({ step, folder, identity, savedAt, damage: error });
+        }
       }
+      if (changed && look < looks) {
+        await sleep(look);
+        continue;
+      }
+      return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
     }
-    return found.sort((a, b) => a.savedAt - b.savedAt || a.step - b.step);
+  }
+
+  /** Whether a checkpoint is elsewhere by now: deleted, replaced, or stepped aside for one that has come. */
+  private async hasMoved(step: number, folder: string, identity: string | undefined): Promise<boolean> {
+    const final = join(this.folder, stepName(step));
+    if (folder !== final && existsSync(final)) return true;
+    return identity === undefined || (await identityOf(folder)) !== identity;
+  }
+
+  /**
+   * The folder of each step. One that stepped aside for another, which never came, stands for its step: `recover` brings it back before the
+   * next save.
+   */
+  private async places(): Promise<Map<number, string>> {
+    for (let look = 1; ; look++) {
+      const names = await this.settledNames();
+      const places = new Map<number, string>();
+      let onTheWay = false;
+      for (const name of names) {
+        const step = finalName.exec(name)?.[1];
+        if (step !== undefined) places.set(Number(step), join(this.folder, name));
+      }
+      for (const name of names) {
+        const [, kind, target] = unfinishedName.exec(name) ?? [];
+        if (kind !== "old" || target === undefined) continue;
+        const step = Number(finalName.exec(target)?.[1]);
+        if (places.has(step)) continue;
+        places.set(step, join(this.folder, name));
+        // The other one takes its place in a moment, where its process lives.
+        onTheWay = true;
+      }
+      if (!onTheWay || look === 5) return places;
+      await sleep(4 * look);
+    }
+  }
+
+  /** The names in the folder; one that is renamed while they are listed may be missed, so they are listed until they stay the same. */
+  private async settledNames(): Promise<string[]> {
+    let names = await this.names();
+    for (let look = 1; look < looks; look++) {
+      const again = await this.names();
+      if (again.length === names.length && again.every((name, i) => name === names[i])) break;
+      names = again;
+    }
+    return names;
   }
 
   private names(): Promise<string[]> {
@@ -227,9 +280,11 @@ export class CheckpointStore {
     mkdirSync(this.folder, { recursive: true });
     const { bavail, bsize } = statfsSync(this.folder);
     if (bavail * bsize < neededBytes(tensors)) throw noSpace(bavail * bsize);
+    // Not one that lies there: its name is nobody else's.
+    mkdirSync(draft);
     const writes = folders.map(({ key, part }) => {
       const folder = join(draft, key);
-      mkdirSync(folder, { recursive: true });
+      mkdirSync(folder);
       return part.write(folder);
     });
     // All are waited for: what fails must not be removed while the others still write.
@@ -246,7 +301,9 @@ export class CheckpointStore {
       await begun;
       const trainer = Buffer.from(strictJson(content.trainer, "trainer", 2));
       needed = trainer.length + neededBytes(content.tensors, content.metadata);
-      await mkdir(draft, { recursive: true });
+      await mkdir(this.folder, { recursive: true });
+      if (!Object.values(content.tensors).some((part) => "write" in part)) await mkdir(draft);
+      await this.recover();
       const last = (await this.scan()).at(-1)?.savedAt ?? 0;
       await this.requireSpace(trainer.length + listBytes(content.tensors, content.metadata));
       // Later than the last one, even when the clock went back.
@@ -308,18 +365,29 @@ export class CheckpointStore {
       const { step } = each;
       // A crash during the deletion must not leave half a checkpoint under a final name.
       const aside = this.unfinished("del", step);
-      await rename(join(this.folder, stepName(step)), aside);
+      try {
+        await rename(each.folder, aside);
+      } catch (error) {
+        // Another process that saves here was faster.
+        if ((error as NodeJS.ErrnoException).code === "ENOENT") continue;
+        throw error;
+      }
       await rm(aside, { recursive: true, force: true });
     }
   }
 
-  /** Removes what dead processes left, and brings back a checkpoint that was moved aside and never replaced. */
+  /**
+   * Removes what dead processes left, and brings back a checkpoint that was moved aside and never replaced. Of a process of another host or
+   * namespace nobody here knows whether it lives: what it left is removed when nothing was written to it for a day.
+   */
   private async recover(): Promise<void> {
     for (const name of await this.names()) {
-      const [, kind, target, pid, start] = unfinishedName.exec(name) ?? [];
+      const [, kind, target, host, pid, start] = unfinishedName.exec(name) ?? [];
       if (kind === undefined || target === undefined) continue;
-      if (isAlive(Number(pid)) && (processStart(Number(pid)) ?? "0") === start) continue;
       const path = join(this.folder, name);
+      if (host !== undefined && host !== processPlace()) {
+        if (Date.now() - (await lastWrite(path)) < forgottenAfter) continue;
+      } else if (isAlive(Number(pid)) && (processStart(Number(pid)) ?? "0") === start) continue;
       const final = join(this.folder, target);
       if (kind === "old" && !existsSync(final)) await rename(path, final);
       else await rm(path, { recursive: true, force: true });
@@ -350,8 +418,8 @@ export class CheckpointStore {
   }
 
   private unfinished(kind: "tmp" | "old" | "del", step: number): string {
-    const owner = `${process.pid}.${processStart(process.pid) ?? "0"}`;
-    return join(this.folder, `.${kind}-${stepName(step)}-${owner}-${unfinishedCounter++}`);
+    const owner = `${processPlace()}-${process.pid}.${processStart(process.pid) ?? "0"}`;
+    return join(this.folder, `.${kind}-${stepName(step)}-${owner}-${randomBytes(8).toString("hex")}`);
   }
 }
 
@@ -410,49 +478,18 @@ function stepName(step: number): string {
   return `step-${String(step).padStart(6, "0")}`;
 }
 
-async function readManifest(folder: string, step: number): Promise<Manifest> {
-  let manifest: Partial<Manifest> | null;
-  try {
-    manifest = JSON.parse(await readFile(join(folder, manifestName), "utf8")) as Partial<Manifest> | null;
-  } catch (error) {
-    throw new CheckpointError(
-      `${folder} is damaged: its ${manifestName} cannot be read (${(error as Error).message}).`,
-      undefined,
-      { cause: error },
-    );
-  }
-  const version = manifest?.version;
-  if (typeof version === "number" && version !== 1) {
-    throw new CheckpointError(`${folder} has the format version ${version}; this program reads version 1.`);
-  }
-  const wellFormed =
-    version === 1 &&
-    manifest?.step === step &&
-    Number.isFinite(manifest.savedAt) &&
-    typeof manifest.files === "object" &&
-    Object.entries(manifest.files ?? {}).every(
-      ([name, file]) =>
-        /^(?:[\w-]+\/)?[\w-]+(?:\.[\w-]+)+$/.test(name) && file?.bytes >= 0 && file?.crc32 >= 0,
-    );
-  if (!wellFormed) {
-    throw new CheckpointError(`${folder} is damaged: its ${manifestName} does not describe it.`);
-  }
-  return manifest as Manifest;
-}
-
-async function checkSizes(folder: string, manifest: Manifest): Promise<void> {
-  for (const [name, expected] of Object.entries(manifest.files)) {
-    const size = await stat(join(folder, name)).then(
-      (stats) => stats.size,
-      () => undefined,
-    );
-    if (size === undefined) throw new CheckpointError(`${folder} is damaged: ${name} is missing.`);
-    if (size !== expected.bytes) {
-      throw new CheckpointError(
-        `${folder} is damaged: ${name} has ${size} bytes instead of ${expected.bytes}.`,
-      );
-    }
-  }
+/** When something in a folder was written last, in milliseconds since the epoch. */
+async function lastWrite(folder: string): Promise<number> {
+  const times = [
+    folder,
+    ...(await readdir(folder, { recursive: true }).catch(() => [])).map((name) => join(folder, name)),
+  ].map((path) =>
+    lstat(path).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    ),
+  );
+  return Math.max(...(await Promise.all(times)));
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

@@ -1,5 +1,4 @@
 export {
-  type Checkpoint,
   type CheckpointContent,
   CheckpointStore,
   type StoreOptions,
@@ -9,6 +8,7 @@ export {
 export { CheckpointError, SafetensorsError } from "./errors.js";
 export { type NamedTensor, SafetensorsFile, type WrittenFile, writeSafetensors } from "./safetensors-file.js";
 export type { SafetensorsHeader, TensorDescription, TensorEntry } from "./safetensors-header.js";
+export type { Checkpoint } from "./stored-checkpoint.js";
 export { TensorFiles, type WriteOptions, writeTensorFiles } from "./tensor-files.js";
 export {
   type LoadTreeOptions,

@@ -1,7 +1,8 @@
 /** Checkpoints in several files: whether all are there. */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { listTensors } from "../array/storage.js";
+import { readRegularSync } from "../files/regular.js";
 import { InvalidArgument, StorageError } from "../runtime/errors.js";
 import { CheckpointError } from "./errors.js";
 
@@ -66,7 +67,7 @@ export async function listFiles(path: string): ReturnType<typeof listTensors> {
 function refuseMissing(index: string): void {
   let map: unknown;
   try {
-    map = (JSON.parse(readFileSync(index, "utf8")) as { weight_map?: unknown } | null)?.weight_map;
+    map = (JSON.parse(readRegularSync(index)) as { weight_map?: unknown } | null)?.weight_map;
   } catch {
     // Whoever reads it says what is wrong with it.
     return;

@@ -4,10 +4,10 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
 import { rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { syncFolder } from "../files/atomic.js";
-import { isAlive, processStart } from "../files/process.js";
+import { isAlive, processPlace, processStart } from "../files/process.js";
 
 /** The draft of a folder, `.tmp-`, or one that another is taking the place of, `.old-`; by which process. */
-const unfinished = /^\.(tmp|old)-(.+)-(\d+)\.(\d+)-[0-9a-f]{12}$/;
+const unfinished = /^\.(tmp|old)-(.+?)(?:-([0-9a-f]{12}))?-(\d+)\.(\d+)-[0-9a-f]{12}$/;
 
 /**
  * Writes a folder under another name beside it and renames it when it is whole: a crash leaves the earlier one or the new one. What
@@ -43,7 +43,7 @@ export function placeOf(folder: string): string {
 }
 
 function nameBeside(folder: string, kind: "tmp" | "old"): string {
-  const owner = `${process.pid}.${processStart(process.pid) ?? "0"}`;
+  const owner = `${processPlace()}-${process.pid}.${processStart(process.pid) ?? "0"}`;
   return join(dirname(folder), `.${kind}-${basename(folder)}-${owner}-${randomBytes(6).toString("hex")}`);
 }
 
@@ -54,13 +54,15 @@ function clearUp(folder: string): void {
   }
 }
 
-/** What dead processes left of a folder. */
+/** What dead processes of this machine left of a folder; of others nobody here knows whether they live. */
 function leftovers(folder: string): { kind: string; path: string }[] {
   const parent = dirname(folder);
   if (!existsSync(parent)) return [];
   return readdirSync(parent).flatMap((entry) => {
-    const [, kind, name, pid, start] = unfinished.exec(entry) ?? [];
+    const [, kind, name, host, pid, start] = unfinished.exec(entry) ?? [];
     if (kind === undefined || name !== basename(folder)) return [];
+    // Earlier releases did not say where.
+    if (host !== undefined && host !== processPlace()) return [];
     if (isAlive(Number(pid)) && (processStart(Number(pid)) ?? "0") === start) return [];
     return [{ kind, path: join(parent, entry) }];
   });

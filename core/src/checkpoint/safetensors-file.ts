@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { crc32 } from "node:zlib";
+import { openRegular } from "../files/regular.js";
 import { SafetensorsError } from "./errors.js";
 import {
   byteLength,
@@ -130,7 +131,7 @@ export async function fileChecksum(path: string): Promise<number> {
 
 async function openToRead(path: string): Promise<FileHandle> {
   try {
-    return await open(path, "r");
+    return await openRegular(path);
   } catch (error) {
     throw new SafetensorsError(`${path} cannot be opened: ${(error as Error).message}`, undefined, {
       cause: error,

@@ -1,7 +1,8 @@
 import { existsSync, statSync } from "node:fs";
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { replaceFileSync } from "../files/atomic.js";
+import { readRegular } from "../files/regular.js";
 import { SafetensorsError } from "./errors.js";
 import { refuseLoosePieces } from "./pieces.js";
 import { type NamedTensor, SafetensorsFile, writeSafetensors } from "./safetensors-file.js";
@@ -161,7 +162,7 @@ async function locate(path: string): Promise<string> {
 async function readIndex(path: string): Promise<Map<string, string>> {
   let index: unknown;
   try {
-    index = JSON.parse(await readFile(path, "utf8"));
+    index = JSON.parse(await readRegular(path));
   } catch (error) {
     throw new SafetensorsError(`${path} is not valid JSON: ${(error as Error).message}`, undefined, {
       cause: error,

@@ -1,4 +1,6 @@
-import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
+import { hostname } from "node:os";
 
 /** Whether a process with this id runs on this machine. One that has ended, and whose parent has not heard of it yet, does not. */
 export function isAlive(pid: number): boolean {
@@ -24,5 +26,32 @@ function statOf(pid: number): string[] | undefined {
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   } catch {
     return undefined;
+  }
+}
+
+let place: string | undefined;
+
+/** The host and the namespace that process ids are of, in 12 digits: elsewhere an id says nothing about a process here. */
+export function processPlace(): string {
+  place ??= createHash("sha256")
+    .update([hostname(), textOf("/proc/sys/kernel/random/boot_id"), namespaceOf()].join("\n"))
+    .digest("hex")
+    .slice(0, 12);
+  return place;
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function namespaceOf(): string {
+  try {
+    return readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return "";
   }
 }

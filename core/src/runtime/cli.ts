@@ -2,18 +2,21 @@
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { describeRecovery } from "./activity-hub.js";
 import { RuntimeLost } from "./errors.js";
 import { logTail, readExitNote } from "./launch.js";
 import { type Place, place } from "./locate.js";
 import { Runtime } from "./runtime.js";
 import type { RuntimeStatus } from "./types.js";
+import { describeCompiling, describeRunning } from "./waiting.js";
 
 export const runtimeUsage = `aronnax runtime <command> [--devices SET] [--directory DIR]
 
   status [--json]   what runs, on which devices, and what it holds
   start             start it, if it does not run
   stop              end it; its buffers are lost
-  restart           end it and start it again
+  restart           end it and start it again; its buffers are lost
+  recover           end programs that do not end: restart it with all that can be read
   logs [-n LINES] [-f]   the end of its log; -f follows it
 
   --devices SET     cpu, cpu:8, cuda or cuda:0,1; default ARONNAX_DEVICES, else what the machine has
@@ -46,6 +49,8 @@ export async function runtimeCommand(args: string[]): Promise<number> {
     case "restart":
       await stop(where);
       return await start(where);
+    case "recover":
+      return await recover(where);
     case "logs":
       return await logs(where, Number(values.lines), values.follow === true);
     default:
@@ -93,6 +98,8 @@ function describe(found: RuntimeStatus): string {
       return `device ${device.id}: ${device.kind}, ${size(memory.buffers)} in buffers${limit}`;
     }),
     `clients: ${found.clients.length === 0 ? "none" : found.clients.join("; ")}`,
+    ...found.activity.running.map((program) => describeRunning(program)),
+    ...found.activity.compiling.map((program) => describeCompiling(program)),
     ...found.workspaces.map((w) => `workspace ${w.name}: ${w.buffers} buffers, ${size(w.bytes)}`),
   ];
   return lines.join("\n");
@@ -130,6 +137,17 @@ async function stop(where: Place): Promise<number> {
   }
   console.error(`pid ${pid} does not end`);
   return 1;
+}
+
+async function recover(where: Place): Promise<number> {
+  if (lockHolder(where) === undefined) {
+    console.log("not running");
+    return 3;
+  }
+  const runtime = new Runtime({ directory: where.directory, devices: where.devices, start: true });
+  console.log(describeRecovery(await runtime.recover()));
+  runtime.close();
+  return 0;
 }
 
 async function logs(where: Place, lines: number, follow: boolean): Promise<number> {

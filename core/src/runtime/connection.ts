@@ -24,11 +24,14 @@ export interface Link {
   listen(subscription: number, listener: (data: unknown) => void): () => void;
   /** Resolves when at most so many bytes of what was queued are still to be written. */
   drain(bytes: number): Promise<void>;
+  /** When the request that waits longest was made, by `performance.now()`; undefined where none waits. */
+  waitingSince(): number | undefined;
   fail(error: RuntimeLost): void;
   close(): void;
 }
 
 interface Pending {
+  readonly since: number;
   resolve: (reply: Reply) => void;
   reject: (error: Error) => void;
 }
@@ -64,13 +67,15 @@ export class Connection implements Link {
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Map<number, (data: unknown) => void>();
   readonly #diagnose: () => Promise<RuntimeLost>;
+  readonly #ended: (error: RuntimeLost) => void;
   #lost: RuntimeLost | undefined;
   #closing = false;
   #failure: Error | undefined;
 
-  /** `diagnose` finds out why the process at the other end is gone. */
-  constructor(diagnose: () => Promise<RuntimeLost>) {
+  /** `diagnose` finds out why the process at the other end is gone; `ended` is told before what waits fails. */
+  constructor(diagnose: () => Promise<RuntimeLost>, ended: (error: RuntimeLost) => void = () => {}) {
     this.#diagnose = diagnose;
+    this.#ended = ended;
   }
 
   /** Set once the connection has ended. */
@@ -93,7 +98,9 @@ export class Connection implements Link {
       this.#failure ??= error;
     });
     socket.on("close", () => this.#closed());
-    const answered = new Promise<Reply>((resolve, reject) => this.#pending.set(0, { resolve, reject }));
+    const answered = new Promise<Reply>((resolve, reject) =>
+      this.#pending.set(0, { since: performance.now(), resolve, reject }),
+    );
     socket.write(encodeFrame({ op: "hello", id: 0, ...hello }));
     const late = setTimeout(() => {
       this.#failure ??= new RuntimeError(`the runtime does not answer, though it listens, for ${seconds} s`, {
@@ -122,7 +129,7 @@ export class Connection implements Link {
     return new Promise<Reply>((resolve, reject) => {
       const frame = encodeFrame({ ...header, id }, payload?.byteLength ?? 0);
       if (this.#pending.size === 0) this.#socket?.ref();
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { since: performance.now(), resolve, reject });
       this.#enqueue(frame, payload);
     });
   }
@@ -149,10 +156,17 @@ export class Connection implements Link {
     if (this.#lost !== undefined) throw this.#lost;
   }
 
+  waitingSince(): number | undefined {
+    // The first that came is the first in the map.
+    for (const { since } of this.#pending.values()) return since;
+    return undefined;
+  }
+
   /** Fails everything that waits. */
   fail(error: RuntimeLost): void {
     if (this.#lost !== undefined) return;
     this.#lost = error;
+    this.#ended(error);
     this.#written();
     this.#queue = [];
     const waiting = [...this.#pending.values()];

@@ -43,16 +43,28 @@ const hello = {
 /** Exit status of a process that found another one holding the lock. */
 const alreadyRunning = 75;
 
+/** How a process ended that restarts to end a program: its supervisor's words. */
+export const restarted = "restarted to end a program";
+
+/** What a client that comes back says, and is told. */
+export interface Return {
+  /** The session that it had in the process before. */
+  resume?: string;
+  /** Told when the connection has ended, before what waits fails. */
+  ended?: (error: RuntimeLost) => void;
+}
+
 /** The connection exists at once, for frames to be queued on; `info` resolves when the runtime answers. */
-export function attach(options: LaunchOptions): Attachment {
+export function attach(options: LaunchOptions, { resume, ended }: Return = {}): Attachment {
   const nodes = options.nodes ?? nodesOf(process.env.ARONNAX_NODES);
   if (nodes !== undefined) return attachNodes(nodes, options);
   const where = place(options);
   let pid: number | undefined;
-  const connection = new Connection(() => diagnose(where, pid));
+  const connection = new Connection(() => diagnose(where, pid), ended);
+  const greeting = resume === undefined ? hello : { ...hello, resume };
   const info = (async () => {
     try {
-      const answer = (await openOrStart(connection, where, options)) as RuntimeInfo;
+      const answer = (await openOrStart(connection, where, options, greeting)) as RuntimeInfo;
       pid = answer.pid;
       return answer;
     } catch (error) {
@@ -108,13 +120,18 @@ function asLost(error: unknown): RuntimeLost {
   return new RuntimeLost(error instanceof Error ? error.message : String(error), { cause: error, fix });
 }
 
-async function openOrStart(connection: Connection, where: Place, options: LaunchOptions): Promise<unknown> {
+async function openOrStart(
+  connection: Connection,
+  where: Place,
+  options: LaunchOptions,
+  greeting: object,
+): Promise<unknown> {
   const patience = options.startTimeout ?? 120;
   const deadline = performance.now() + patience * 1000;
   let starting: Starting | undefined;
   for (;;) {
     try {
-      return await connection.open({ path: where.socket }, hello, patience);
+      return await connection.open({ path: where.socket }, greeting, patience);
     } catch (error) {
       if (!(error instanceof NobodyThere)) throw error;
     }

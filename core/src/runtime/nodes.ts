@@ -39,6 +39,11 @@ export class NodeLink implements Link {
     await Promise.all(this.#nodes.map((node) => node.drain(bytes)));
   }
 
+  waitingSince(): number | undefined {
+    const times = this.#nodes.flatMap((node) => node.waitingSince() ?? []);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
   fail(error: RuntimeLost): void {
     for (const node of this.#nodes) node.fail(error);
   }

@@ -10,6 +10,8 @@ const magic = 0x31585241;
 /** Bytes before the header: magic (4), header length (4), payload length (8). */
 const prefixLength = 16;
 const maxHeaderLength = 16 * 1024 * 1024;
+/** Of a request: what a longer one holds would keep all clients of the runtime waiting. */
+const maxRequestLength = 4 * 1024 * 1024;
 /** The largest payload: that of the protocol, or of one buffer of this Node (Node 20: 4 GiB). */
 export const maxPayloadLength = Math.min(2 ** 40, constants.MAX_LENGTH);
 /** A payload with this much still to come is read where it stays; below, the copy costs less than another system call. */
@@ -37,8 +39,8 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 /** The bytes of a frame up to its payload. @throws InvalidArgument if it is over a limit of the protocol */
 export function encodeFrame(header: object, payloadLength = 0): Buffer {
   const body = packr.pack(header);
-  if (body.length > maxHeaderLength) {
-    throw new InvalidArgument(`a request of ${body.length} bytes is over the limit of ${maxHeaderLength}`, {
+  if (body.length > maxRequestLength) {
+    throw new InvalidArgument(`a request of ${body.length} bytes is over the limit of ${maxRequestLength}`, {
       fix: "Name fewer buffers at a time.",
     });
   }

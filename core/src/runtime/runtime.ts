@@ -5,9 +5,10 @@
  * the outputs of the operation that failed and rejects the next `await` on one of them.
  */
 import { type DType, itemSize } from "../graph/dtype.js";
+import { offerActivity } from "./activity-hub.js";
 import type { Link, Reply } from "./connection.js";
 import { BufferDeleted, InvalidArgument, RuntimeLost } from "./errors.js";
-import { attach, type LaunchOptions } from "./launch.js";
+import { attach, type LaunchOptions, restarted } from "./launch.js";
 import { joinParts } from "./nodes.js";
 import { Outstanding } from "./outstanding.js";
 import { donatedArguments } from "./signature.js";
@@ -19,9 +20,12 @@ import type {
   MemoryReport,
   ProgramInfo,
   PutOptions,
+  Recovery,
+  RuntimeActivity,
   RuntimeInfo,
   Sharding,
 } from "./types.js";
+import { type WaitListener, WaitWatch } from "./waiting.js";
 import { Workspace } from "./workspace.js";
 
 export type {
@@ -38,13 +42,21 @@ let shared: Runtime | undefined;
 
 /** How a process ended that was asked to: the supervisor's words. */
 const stopped = "stopped on request";
+/** Handles that one request names at most. */
+const mostHandles = 65_536;
 
 export class Runtime {
-  /** Resolves once attached; rejects with RuntimeLost if no process can be started. */
-  readonly ready: Promise<RuntimeInfo>;
   /** Known at once, from the device set that was asked for. */
   readonly platform: "cpu" | "cuda";
-  readonly #connection: Link;
+  readonly #options: LaunchOptions;
+  #connection!: Link;
+  #ready!: Promise<RuntimeInfo>;
+  readonly #waits = new WaitWatch(
+    () => this.#connection.waitingSince(),
+    () => this.activity(),
+  );
+  /** Told when this client is back after a restart, or is not coming back. */
+  #returning: { back: (info: RuntimeInfo) => void; failed: (error: Error) => void }[] = [];
   #info: RuntimeInfo | undefined;
   #waiting: { job: (info: RuntimeInfo) => void; failed?: (error: Error) => void }[] = [];
   #failure: Error | undefined;
@@ -58,6 +70,7 @@ export class Runtime {
     if (shared === undefined || shared.lost !== undefined) {
       shared = new Runtime();
       offerTelemetry(shared);
+      offerActivity(shared);
     }
     return shared;
   }
@@ -66,10 +79,15 @@ export class Runtime {
     this.#collected = new FinalizationRegistry(({ op, handle }) => {
       if (op === "delete" || this.#outstanding.finalized(handle)) this.#release(op, handle);
     });
-    const attachment = attach(options);
+    this.#options = options;
+    this.platform = this.#join().startsWith("cpu") ? "cpu" : "cuda";
+  }
+
+  /** Attaches, as the session of the process before where one is named. @returns the device set */
+  #join(resume?: string): string {
+    const attachment = attach(this.#options, { resume, ended: (error) => this.#ended(error) });
     this.#connection = attachment.link;
-    this.platform = attachment.devices.startsWith("cpu") ? "cpu" : "cuda";
-    this.ready = attachment.info.then(
+    this.#ready = attachment.info.then(
       (info) => {
         this.#info = info;
         if (info.platform === "cuda") this.#outstanding.memory = info.devices[0]?.memoryBytes;
@@ -82,7 +100,38 @@ export class Runtime {
         throw error;
       },
     );
-    this.ready.catch(() => {});
+    this.#ready.catch(() => {});
+    return attachment.devices;
+  }
+
+  /** A process that was restarted to end a program has this client's buffers and programs under the same handles again. */
+  #ended(error: RuntimeLost): void {
+    const session = this.#info?.session;
+    if (error.exit !== restarted || session === undefined) {
+      for (const { failed } of this.#returning.splice(0)) failed(error);
+      return;
+    }
+    this.#info = undefined;
+    this.#join(session);
+    if (shared === this) offerTelemetry(this);
+    const link = this.#connection;
+    this.#ready.then(
+      (info) => {
+        if (info.lost === undefined) {
+          link.fail(
+            new RuntimeLost("the runtime was restarted, and nothing of this client was kept", {
+              exit: "restarted",
+            }),
+          );
+        } else for (const { back } of this.#returning.splice(0)) back(info);
+      },
+      () => {},
+    );
+  }
+
+  /** Resolves once attached; rejects with RuntimeLost if no process can be started. */
+  get ready(): Promise<RuntimeInfo> {
+    return this.#ready;
   }
 
   /** Why the connection ended, once it has. Every operation of this object then fails with it. */
@@ -132,6 +181,7 @@ export class Runtime {
   async get(buffer: DeviceBuffer): Promise<Uint8Array<ArrayBuffer>> {
     const header = { op: "get", buffer: this.handle(buffer) };
     this.#sendReleased();
+    this.#waits.begin();
     const replies = await this.#connection.requestAll(header);
     return (
       joinParts(buffer.shape, itemSize(buffer.dtype), replies) ?? replies[0]!.payload ?? new Uint8Array(0)
@@ -210,6 +260,56 @@ export class Runtime {
     return (await this.request({ op: "memory", ...(trim === true && { trim }) })).result as MemoryReport;
   }
 
+  /**
+   * Which programs run now and hold up what is queued behind them, and which are being compiled, for whom. Answered whatever this client
+   * waits for.
+   */
+  async activity(): Promise<RuntimeActivity> {
+    const { client } = await this.ready;
+    const { running, compiling } = (await this.#aside({ op: "running" })) as RuntimeActivity;
+    const own = <T extends { number: number }>(entry: T) => ({ ...entry, own: entry.number === client });
+    return { running: running.map(own), compiling: compiling.map(own) };
+  }
+
+  /**
+   * Ends programs that do not end. XLA cannot stop one, so the process keeps what can be read of workspaces and of all clients' buffers and
+   * starts again; buffers and programs are then there as before, but for what is listed as lost.
+   *
+   * @throws RuntimeError where it cannot be kept: the process goes on as it was
+   */
+  async recover(): Promise<Recovery> {
+    await this.ready;
+    const returned = new Promise<RuntimeInfo>((back, failed) => this.#returning.push({ back, failed }));
+    returned.catch(() => {});
+    const recovery = (await this.#aside({ op: "recover" })) as Recovery;
+    await returned;
+    return recovery;
+  }
+
+  /**
+   * Gives up the programs of this client that are not compiled yet: their `info`, and what was to be computed with them, rejects with
+   * CompileError. @returns how many they were
+   */
+  async giveUpCompiling(): Promise<number> {
+    return (await this.request({ op: "compile.give_up" })).result as number;
+  }
+
+  /** Calls `listener` every few seconds while a request of this client waits for long, with what holds it up. */
+  onWait(listener: WaitListener): () => void {
+    return this.#waits.listen(listener);
+  }
+
+  /** A request by a connection of its own, which waits for nothing that this client has queued. */
+  async #aside(header: object): Promise<unknown> {
+    const { link, info } = attach({ ...this.#options, start: false });
+    try {
+      await info;
+      return (await link.request(header)).result;
+    } finally {
+      link.close();
+    }
+  }
+
   /** A named set of buffers that outlives this client. */
   workspace(name: string): Workspace {
     return new Workspace(this, name);
@@ -239,6 +339,7 @@ export class Runtime {
   /** Sends any request of the protocol. Other parts of the client build on it; programs use the methods above. */
   request(header: object, payload?: Uint8Array): Promise<Reply> {
     this.#sendReleased();
+    this.#waits.begin();
     return this.#connection.request(header, payload);
   }
 
@@ -314,7 +415,7 @@ export class Runtime {
   #release(op: "free" | "delete", handle: number): void {
     if (this.lost !== undefined) return;
     const last = this.#released.at(-1);
-    if (last !== undefined && last.op === op) {
+    if (last !== undefined && last.op === op && last.handles.length < mostHandles) {
       last.handles.push(handle);
       return;
     }

@@ -100,6 +100,64 @@ export interface RuntimeInfo {
   log: string;
   /** Milliseconds since the epoch. */
   startedAt: number;
+  /** This client's number in the runtime. */
+  client: number;
+  /** What a later process knows this client by (`Runtime.recover`). */
+  session: string;
+  /** What of this client's was lost in a restart that kept the rest. */
+  lost?: LostBuffer[];
+}
+
+/** A program that runs on its client's thread, and holds up what is queued behind it. */
+export interface RunningProgram {
+  program: string;
+  /** The client, in words, and its number. */
+  client: string;
+  number: number;
+  /** Whether it is this client's. */
+  own: boolean;
+  /** Whether its client has gone. */
+  gone: boolean;
+  devices: number[];
+  /** Milliseconds since the epoch. */
+  since: number;
+  seconds: number;
+}
+
+/** A program that is compiled, or waits for that. */
+export interface CompilingProgram {
+  program: string;
+  client: string;
+  number: number;
+  own: boolean;
+  gone: boolean;
+  seconds: number;
+  begun: boolean;
+}
+
+/** What holds clients up, the oldest first. */
+export interface RuntimeActivity {
+  running: RunningProgram[];
+  compiling: CompilingProgram[];
+}
+
+export interface LostBuffer {
+  buffer: number | string;
+  name: string;
+  /** Why it could not be kept. */
+  reason: string;
+  /** The workspace or the client that had it. */
+  workspace?: string;
+  client?: string;
+}
+
+/** What a restart that ends a program has kept, ended and lost. */
+export interface Recovery {
+  /** Buffers that are there again, and their bytes. */
+  buffers: number;
+  bytes: number;
+  ended: { client: string; program: string }[];
+  lost: LostBuffer[];
 }
 
 export interface MemoryReport {
@@ -126,6 +184,7 @@ export interface RuntimeStatus extends RuntimeInfo {
   /** Each attached client, in words. */
   clients: string[];
   workspaces: { name: string; buffers: number; bytes: number }[];
+  activity: { running: Omit<RunningProgram, "own">[]; compiling: Omit<CompilingProgram, "own">[] };
   memory: MemoryReport;
 }
 

@@ -1,5 +1,6 @@
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +10,7 @@ import {
   CheckpointStore,
   type NamedTensor,
   SafetensorsFile,
+  TensorFiles,
   tensorsOf,
 } from "../../../core/src/checkpoint/index.js";
 import { finished, runTypeScript } from "../files/run-typescript.js";
@@ -230,6 +232,7 @@ describe("checkpoints", () => {
           process.stdout.write(step + "\\n");
         }
       })();`;
+    let litter = 0;
     for (let round = 0; round < 8; round++) {
       const child = await runTypeScript(folder, script, { arguments: [join(folder, "run")] });
       let said = "";
@@ -253,8 +256,13 @@ describe("checkpoints", () => {
         expect(Buffer.compare(await model.read(name), new Uint8Array(300_000).fill(value))).toBe(0);
       }
       await model.close();
-      expect((await readdir(join(folder, "run"))).filter((name) => name.startsWith("."))).toEqual([]);
+      // Reading left what the killed process had not finished.
+      const unfinished = (await readdir(join(folder, "run"))).filter((name) => name.startsWith("."));
+      litter += unfinished.length;
     }
+    expect(litter).toBeGreaterThan(0);
+    await new CheckpointStore(join(folder, "run"), { onWarning() {} }).save(content(100_000));
+    expect((await readdir(join(folder, "run"))).filter((name) => name.startsWith("."))).toEqual([]);
   });
 
   test("moved aside by a process that died are brought back", async () => {
@@ -269,8 +277,103 @@ describe("checkpoints", () => {
     });
     await mkdir(join(folder, ".tmp-step-000009-999999999.1-0"));
     await mkdir(join(folder, ".del-step-000001-999999999.1-0"));
-    expect((await store().latest())!.step).toBe(3);
+    const before = (await readdir(folder)).sort();
+    expect((await store().latest())!).toMatchObject({ step: 3, trainer: { step: 3 } });
+    expect((await store().open(3)).step).toBe(3);
+    expect((await readdir(folder)).sort()).toEqual(before);
+    await store().save(content(5));
     // Step 4 came back as well, but its manifest is that of step 3.
-    expect((await readdir(folder)).sort()).toEqual(["step-000003", "step-000004", "x"]);
+    expect((await readdir(folder)).sort()).toEqual(["step-000003", "step-000004", "step-000005", "x"]);
+    expect(await store().steps()).toEqual([3, 5]);
+  });
+
+  test("unfinished by a process of another host or namespace are left to it, until they are a day old", async () => {
+    const foreign = join(folder, ".tmp-step-000009-0123456789ab-1.1-0011223344556677");
+    await mkdir(foreign);
+    await writeFile(join(foreign, "model.safetensors"), "half");
+    await store().save(content(1));
+    expect((await store().latest())!.step).toBe(1);
+    expect(await readdir(foreign)).toEqual(["model.safetensors"]);
+    const old = new Date(Date.now() - 25 * 3600e3);
+    await utimes(foreign, old, old);
+    await store().save(content(2));
+    expect(await readdir(foreign)).toEqual(["model.safetensors"]);
+    await utimes(join(foreign, "model.safetensors"), old, old);
+    await utimes(foreign, old, old);
+    await store().save(content(3));
+    expect((await readdir(folder)).sort()).toEqual(["step-000001", "step-000002", "step-000003"]);
+  });
+
+  test("are found beside a process that saves and deletes, each time", async () => {
+    const script = `
+      import { CheckpointStore } from "./checkpoint/index.js";
+      const store = new CheckpointStore(process.argv[2], { keep: 2 });
+      const bytes = new Uint8Array(400000);
+      (async () => {
+        for (let step = 1; ; step++) {
+          // Each second time the step of before is replaced.
+          await store.save({ step: step >> 1, tensors: { model: [{ name: "w", dtype: "uint8", shape: [bytes.length], bytes: async () => bytes }] }, trainer: { step } });
+          if (step === 4) process.stdout.write("go");
+        }
+      })();`;
+    const child = await runTypeScript(folder, script, { arguments: [join(folder, "run")] });
+    try {
+      await once(child.stdout!, "data");
+      const reader = new CheckpointStore(join(folder, "run"), {
+        onWarning: (warning) => warnings.push(warning),
+      });
+      let last = 0;
+      for (let look = 0; look < 150; look++) {
+        const found = await reader.latest();
+        const { step } = found!.trainer as { step: number };
+        expect(step).toBeGreaterThanOrEqual(last);
+        last = step;
+      }
+      expect(warnings).toEqual([]);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  }, 120_000);
+
+  const manifests = [
+    "{}",
+    '{"version":1,"step":2,"savedAt":1,"files":{"../../../etc/passwd":{"bytes":1,"crc32":1}}}',
+    '{"version":1,"step":2,"savedAt":1,"files":null}',
+    '{"version":1,"step":2,"savedAt":1,"files":[]}',
+    '{"version":1,"step":2,"savedAt":1e400,"files":{}}',
+    '{"version":1,"step":2,"savedAt":99999999999999,"files":{"model.safetensors":null}}',
+    '{"version":1,"step":2,"savedAt":99999999999999,"files":{"sub.d":{"bytes":4096,"crc32":1}}}',
+    '{"version":1,"step":2,"savedAt":99999999999999,"files":{"trainer.json":{"bytes":1,"crc32":366298937}}}',
+    '{"version":1,"step":2,"savedAt":99999999999999,"files":{"pipe.d":{"bytes":0,"crc32":0}}}',
+  ];
+  test.each(manifests)("with the manifest %s are passed over", async (manifest) => {
+    for (const step of [1, 2]) await store().save(content(step));
+    const step = join(folder, "step-000002");
+    await mkdir(join(step, "sub.d"));
+    execFileSync("mkfifo", [join(step, "pipe.d")]);
+    // One byte that is no JSON, with its checksum.
+    await writeFile(join(step, "trainer.json"), "{");
+    await writeFile(join(step, "manifest.json"), manifest);
+    expect((await store().latest())!.step).toBe(1);
+    expect(warnings).toHaveLength(1);
+    await store().save(content(3));
+    expect((await store().latest())!.step).toBe(3);
+  });
+
+  test("whose files are pipes or devices do not hold the reader up", async () => {
+    for (const step of [1, 2]) await store().save(content(step));
+    const manifest = join(folder, "step-000002", "manifest.json");
+    await rm(manifest);
+    execFileSync("mkfifo", [manifest]);
+    expect((await store().latest())!.step).toBe(1);
+    expect(warnings[0]).toMatch(/no regular file/);
+    const pipe = join(folder, "pipe.safetensors");
+    execFileSync("mkfifo", [pipe]);
+    for (const path of [pipe, "/dev/zero"]) {
+      await expect(SafetensorsFile.open(path)).rejects.toThrow(/no regular file/);
+    }
+    const index = join(folder, "model.safetensors.index.json");
+    execFileSync("mkfifo", [index]);
+    await expect(TensorFiles.open(folder)).rejects.toThrow(/no regular file/);
   });
 });
