@@ -1,4 +1,4 @@
-"""What a call of a jitted function costs in JAX, as bench/array/dispatch.ts measures it: one line of JSON for each size."""
+"""What a call of a jitted function costs in JAX, as bench/array/dispatch.ts does: one line of JSON for each size."""
 
 import json
 import sys
