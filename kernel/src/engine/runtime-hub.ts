@@ -3,7 +3,7 @@ import { native } from "./native-timers.js";
 /** How long the runtime may take to tell what it is at, in ms. */
 const PATIENCE = 2_000;
 
-/** `globalThis[Symbol.for("aronnax.runtime")]` (docs/contracts.md §4): what a process that runs cells knows of the runtime. */
+/** `globalThis[Symbol.for("aronnax.runtime")]` (docs/contracts.md): what a process that runs cells knows of the runtime. */
 interface RuntimeHub {
   readonly version: 1;
   interrupted(): Promise<string | undefined>;
