@@ -24,6 +24,11 @@ export function setup(): void {
   process.env[MARK] = folder;
   process.env.ARONNAX_RUNTIME_DIR = join(folder, "runtime");
   process.env.ARONNAX_CACHE_DIR = cache;
+  // A run that is broken off comes to no teardown.
+  const entry = `${MARK}=${folder}`;
+  process.once("exit", () => {
+    for (const pid of folder ? processesWith(entry, true) : []) kill(pid, "SIGKILL");
+  });
   // Should the run itself be killed, its runtimes do not stay.
   process.env.ARONNAX_RUNTIME_IDLE_SECONDS = "120";
 }
@@ -39,13 +44,7 @@ export async function teardown(): Promise<void> {
 export async function endAll(entry: string): Promise<number[]> {
   const found = processesWith(entry);
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-    for (const pid of found) {
-      try {
-        process.kill(pid, signal);
-      } catch {
-        // It has ended.
-      }
-    }
+    for (const pid of found) kill(pid, signal);
     const end = performance.now() + PATIENCE;
     while (found.some((pid) => hasEntry(pid, entry)) && performance.now() < end) await sleep(20);
   }
@@ -53,7 +52,7 @@ export async function endAll(entry: string): Promise<number[]> {
 }
 
 /** Where there is no /proc, none: a runtime then ends when it has had no client for a while. */
-export function processesWith(entry: string): number[] {
+export function processesWith(entry: string, workersToo = false): number[] {
   let pids: number[];
   try {
     pids = readdirSync("/proc").map(Number).filter(Boolean);
@@ -61,7 +60,17 @@ export function processesWith(entry: string): number[] {
     return [];
   }
   // The workers of the test runner are its own children, and end by themselves.
-  return pids.filter((pid) => pid !== process.pid && hasEntry(pid, entry) && !isOurWorker(pid));
+  return pids.filter(
+    (pid) => pid !== process.pid && hasEntry(pid, entry) && (workersToo || !isOurWorker(pid)),
+  );
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended.
+  }
 }
 
 function hasEntry(pid: number, entry: string): boolean {
