@@ -263,9 +263,13 @@ def _sync(session: "Session", header: Header) -> None:
 
 
 def _memory(session: "Session", header: Header) -> None:
-    if header.get("trim") is True:
-        give_back_pages()
-    session.reply(header, session.server.memory())
+    def report() -> None:
+        if header.get("trim") is True:
+            give_back_pages()
+        session.reply(header, session.server.memory())
+
+    # While a program of the client's starts, what it took by donation is no buffer any more, and its results are none yet.
+    session.in_order(header, report)
 
 
 def _status(session: "Session", header: Header) -> None:
