@@ -268,7 +268,8 @@ def _memory(session: "Session", header: Header) -> None:
             give_back_pages()
         session.reply(header, session.server.memory())
 
-    # While a program of the client's starts, what it took by donation is no buffer any more, and its results are none yet.
+    # While a program of the client's starts, what it took by donation is no buffer any more and its results are none
+    # yet.
     session.in_order(header, report)
 
 
