@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint/index.js";
 import type { DataPosition } from "../data/batch.js";
 import { DataError } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
-import type { Module } from "../nn/module.js";
+import { isUndrawn, type Module } from "../nn/module.js";
 import { leaves } from "../transform/tree.js";
 import {
   describePartial,
@@ -146,11 +146,11 @@ export class Progress<M extends TrainableModel, F extends object> {
     };
     if (checkMemory !== false)
       await requireStateMemory(stateLike(this.division, options), plan?.stateParts ?? 1);
-    const fresh = checkpoint === undefined || resume === "partial";
-    // What is frozen and has no values is drawn; the rest only where no checkpoint has it.
-    if (this.division.undrawn(fresh)) {
-      const named = Object.entries(references).map(([name, r]) => [name, drawn(r, options)]);
-      this.division = divisionOf(this.#config, drawn(model, options), Object.fromEntries(named));
+    // What is only read and has no values is drawn once; the rest where no checkpoint has it.
+    const read = new Set(this.division.held());
+    if ([...read].some(isUndrawn)) {
+      const named = Object.entries(references).map(([name, r]) => [name, drawn(r, options, read)]);
+      this.division = divisionOf(this.#config, drawn(model, options, read), Object.fromEntries(named));
     }
     const held = heldLeaves(this.division, plan);
     if (checkpoint === undefined) {
@@ -160,20 +160,20 @@ export class Progress<M extends TrainableModel, F extends object> {
       this.held = held;
       return;
     }
-    const { read } = this.division;
+    const { read: names } = this.division;
     const loaded =
       resume === "partial"
         ? await this.#checkpoints!.loadPart(
             checkpoint,
             startingState(this.division, options),
-            read,
+            names,
             plan?.place,
           )
         : {
             ...(await this.#checkpoints!.load(
               checkpoint,
               stateLike(this.division, options),
-              read,
+              names,
               plan?.place,
             )),
             report: undefined,

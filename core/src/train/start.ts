@@ -31,17 +31,32 @@ export interface Start {
 const copy = jit((leaves: Leaves) => leaves, { name: "copy", tag: () => "parameter" });
 const copyAverage = jit((leaves: Leaves) => leaves, { name: "copy", tag: () => "optimizer" });
 
-/** The model with its undrawn leaves drawn, those of references too. */
-export function drawn<M extends Module>(model: M, { seed, plan }: Pick<StartOptions, "seed" | "plan">): M {
-  return initialize(model, seed, plan?.layout, isUndrawn);
+/** The model with some of its leaves drawn that have no values yet, and where they belong. */
+export function drawn<M extends Module>(
+  model: M,
+  { seed, plan }: Pick<StartOptions, "seed" | "plan">,
+  which: ReadonlySet<Tensor>,
+): M {
+  return initialize(model, seed, plan?.layout, (leaf) => which.has(leaf) && isUndrawn(leaf));
 }
 
 /** The state before the first update. Parameters are copies of the model's own, since a step takes them over. */
 export function startingState<M extends Module>(division: Division<M>, options: StartOptions): TrainState {
   const { precision, plan } = options;
-  const kept = (leaves: Leaves): Leaves => map((x) => asKept(x, precision), leaves);
-  const own = { ...kept(division.leaves(division.trained)), ...division.leaves(division.buffers) };
-  const placed = plan?.distribute(own) ?? (copy(own) as Leaves);
+  const all = [...division.trained, ...division.buffers];
+  const own = division.leaves(all);
+  // What is drawn here is nobody else's, and is taken as it is.
+  const fresh = division.leaves(all, drawn(division.source, options, new Set(Object.values(own))));
+  const trained = new Set(division.trained);
+  const taken: Record<string, Tensor> = {};
+  const copied: Record<string, Tensor> = {};
+  for (const [path, leaf] of Object.entries(fresh)) {
+    const kept = trained.has(path) ? asKept(leaf, precision) : leaf;
+    if (leaf !== own[path] && kept === leaf) taken[path] = leaf;
+    else copied[path] = kept;
+  }
+  const others = Object.keys(copied).length === 0 ? copied : (plan?.distribute(copied) ?? copy(copied));
+  const placed: Leaves = { ...taken, ...others };
   const part = (paths: readonly string[]): Leaves =>
     Object.fromEntries(paths.map((path) => [path, placed[path]!]));
   const parameters = part(division.trained);

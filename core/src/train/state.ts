@@ -2,7 +2,7 @@
 
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
-import { isUndrawn, type Module } from "../nn/module.js";
+import type { Module } from "../nn/module.js";
 import type { Leaves } from "../optim/groups.js";
 import type { Optimizer } from "../optim/optimizer.js";
 import { flatten } from "../transform/tree.js";
@@ -178,8 +178,8 @@ export class Division<M extends Module> {
     );
   }
 
-  /** Whether leaves have no values yet: those that are only read, or any of the model. */
-  undrawn(any: boolean): boolean {
-    return this.held().some(isUndrawn) || (any && flatten(this.#model).leaves.some(isUndrawn));
+  /** The model that was divided. */
+  get source(): M {
+    return this.#model;
   }
 }

@@ -37,6 +37,8 @@ describe("fit", () => {
     expect(trainer.model.parameterCount).toBe(count);
     expect(first!.memory_parameters).toBeGreaterThanOrEqual(4 * count);
     expect(first!.memory_optimizer).toBeGreaterThanOrEqual(8 * count);
+    // What was drawn for the training is in its state, and nowhere else.
+    expect(first!.memory_parameters).toBeLessThan(1.5 * 4 * count);
   });
 
   it("goes on from a signal's interruption to the same parameters as without one", async () => {
