@@ -15,7 +15,7 @@ import type { TrainerConfig } from "./config.js";
 import { requireStateMemory } from "./memory.js";
 import type { ParallelPlan } from "./parallel.js";
 import { resolvePrecision } from "./precision.js";
-import { drawn, heldLeaves, type StartOptions, startingState, stateLike } from "./start.js";
+import { drawnTogether, heldLeaves, type StartOptions, startingState, stateLike } from "./start.js";
 import { Division, type Held, type TrainState } from "./state.js";
 import type { TrainableModel } from "./step.js";
 
@@ -149,8 +149,10 @@ export class Progress<M extends TrainableModel, F extends object> {
     // What is only read and has no values is drawn once; the rest where no checkpoint has it.
     const read = new Set(this.division.held());
     if ([...read].some(isUndrawn)) {
-      const named = Object.entries(references).map(([name, r]) => [name, drawn(r, options, read)]);
-      this.division = divisionOf(this.#config, drawn(model, options, read), Object.fromEntries(named));
+      const all = [model, ...Object.values(references)] as const;
+      const [own, ...others] = drawnTogether(all, options, read);
+      const named = Object.keys(references).map((name, i) => [name, others[i]!]);
+      this.division = divisionOf(this.#config, own, Object.fromEntries(named));
     }
     const held = heldLeaves(this.division, plan);
     if (checkpoint === undefined) {

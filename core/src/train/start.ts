@@ -5,7 +5,7 @@ import type { Tensor } from "../array/tensor.js";
 import { initialize, isUndrawn, type Module } from "../nn/module.js";
 import type { Leaves } from "../optim/groups.js";
 import { jit } from "../transform/jit.js";
-import { map } from "../transform/tree.js";
+import { flatten, map } from "../transform/tree.js";
 import type { ParallelPlan } from "./parallel.js";
 import { asKept, type ResolvedPrecision } from "./precision.js";
 import type { Division, Held, TrainState } from "./state.js";
@@ -38,6 +38,22 @@ export function drawn<M extends Module>(
   which: ReadonlySet<Tensor>,
 ): M {
   return initialize(model, seed, plan?.layout, (leaf) => which.has(leaf) && isUndrawn(leaf));
+}
+
+/** `drawn` of several models: a Tensor that stands in more than one place is drawn once, and shared as before. */
+export function drawnTogether<T extends readonly Module[]>(
+  models: T,
+  options: Pick<StartOptions, "seed" | "plan">,
+  which: ReadonlySet<Tensor>,
+): T {
+  const known = new Map<Tensor, Tensor>();
+  return models.map((model) => {
+    const given = flatten(model).leaves;
+    const rest = new Set(given.filter((leaf) => which.has(leaf) && !known.has(leaf)));
+    const found = flatten(drawn(model, options, rest)).leaves;
+    for (const [i, leaf] of given.entries()) if (!known.has(leaf)) known.set(leaf, found[i]!);
+    return map((leaf) => known.get(leaf)!, model);
+  }) as unknown as T;
 }
 
 /** The state before the first update. Parameters are copies of the model's own, since a step takes them over. */

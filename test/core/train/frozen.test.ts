@@ -179,3 +179,34 @@ it("is drawn where it has no values yet, and keeps those that it has", async () 
   const drawn = Array.from(await (trainer.model.up as nn.Linear).weight.data(), Number);
   expect(Math.max(...drawn.map(Math.abs))).toBeGreaterThan(0);
 });
+
+it("gives a loss the references that share what has no values yet with the model, each with its own leaves", async () => {
+  const model = nn.freeze(new Adapted(), "base");
+  const trainer = new Trainer({
+    ...common(),
+    model,
+    references: { start: model, other: nn.initialize(new Adapted(), 9) },
+    data: data(),
+    steps: 2,
+    optimizer: sgd({ learningRate: 0.5 }),
+    loss: (m, batch, { references }) => {
+      const [start, other] = [references.start as Adapted, references.other as Adapted];
+      const distance = (a: nn.Linear, b: nn.Linear) => metrics.mean(a.weight.sub(b.weight).abs());
+      return {
+        loss: loss(m, batch),
+        metrics: {
+          base: distance(m.base, start.base),
+          down: distance(m.down, start.down),
+          up: distance(m.up, start.up),
+          other: metrics.mean(other.down.weight),
+        },
+      };
+    },
+  });
+  await trainer.fit();
+  const other = await nn.initialize(new Adapted(), 9).down.weight.mean().item();
+  expect(trainer.rows[0]).toMatchObject({ base: 0, down: 0, up: 0 });
+  expect(trainer.rows[0]!.other).toBeCloseTo(other, 6);
+  expect(trainer.rows[1]!.base).toBe(0);
+  expect(trainer.rows[1]!.up).toBeGreaterThan(0);
+});
