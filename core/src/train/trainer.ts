@@ -495,7 +495,9 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     const batch = readBatch(given, this.config as never, call);
     const placed = placeBatch(batch, accumulate, this.#plan);
     const { moment: before, held } = this.#at;
+    const compiled = !this.#step.has(placed);
     meter.temporaries = await this.#step.require(before.state, held, placed, batch.rows);
+    const queuedAt = performance.now();
     const [state, report] = this.#step.run(before.state, held, placed);
     const after = {
       step: before.step + 1,
@@ -514,6 +516,8 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     this.#queue.push({
       before,
       after,
+      queuedAt,
+      compiled,
       own: { ...batch.counts } as Record<string, number>,
       flops: this.#flopsOf(given, batch.counts),
       columns: this.config.data?.columns?.() ?? {},
@@ -535,6 +539,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       this.#saving = this.#save().catch((error: Error) =>
         console.error(`checkpoint of step ${step}: ${error.message}`),
       );
+      meter.skip();
     }
     await this.#tellSaved();
     return { step, row };
@@ -578,12 +583,11 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     const { step, loss } = figures;
     this.#loss = loss;
     this.#recorded = step;
-    const { own, flops, columns, after } = pending;
+    const { columns, after } = pending;
     const row = await meter.record({
+      ...pending,
       ...figures,
       counts: after.counts,
-      own,
-      flops,
       more: { ...columns, ...more },
       at,
     });
