@@ -6,7 +6,8 @@ import type { Batch, BatchSource, DataPosition, TokenFields } from "../data/batc
 import { EndOfData } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
-import { type MetricsRow, RunWriter } from "../metrics/index.js";
+import { displayIdOf, type MetricsRow, RunWriter, runReference } from "../metrics/index.js";
+import { escapeMarkup } from "../metrics/record-picture.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { readBatch } from "./batches.js";
@@ -706,14 +707,21 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     });
   }
 
-  /** A live panel in JupyterLab; elsewhere a line. */
+  /** Of the run: the kernel brings what it shows up to date when it ends. */
+  get [Symbol.for("Jupyter.displayId")](): string {
+    return displayIdOf(this.#id);
+  }
+
+  /** A live panel in JupyterLab; elsewhere, and once the run has ended, its record. */
   [Symbol.for("Jupyter.display")](): Record<string, unknown> {
     const { name, steps } = this.config;
+    const record = this.#run?.savedRecord;
     const line = `Trainer "${name}": step ${this.#at.step} of ${steps}${Number.isNaN(this.#loss) ? "" : `, loss ${this.#loss.toFixed(4)}`}`;
-    const path = `${this.config.folder ?? "runs"}/${name}/metrics.arrow`;
     return {
-      "text/plain": line,
-      "application/vnd.aronnax.run+json": { version: 1, id: this.#id, name, path },
+      "text/html": `<p>${escapeMarkup(line)}</p>`,
+      ...record,
+      "text/plain": record === undefined ? line : `${line}\n${record["text/plain"]}`,
+      ...runReference(this.#id, name, this.#folder),
     };
   }
 }

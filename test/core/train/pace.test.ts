@@ -25,18 +25,21 @@ it("measures over eight steps at least, and over a second at least", () => {
   const long = new Pace();
   // Of 2 s each, and of 1 s each from the tenth on.
   let at = 0;
-  for (let i = 0; i < 9; i++) long.add(step(at, (at += 2000)));
-  let speeds = long.add(step(at, (at += 1000)));
+  const next = (milliseconds: number): TimedStep => {
+    at += milliseconds;
+    return step(at - milliseconds, at);
+  };
+  for (let i = 0; i < 9; i++) long.add(next(2000));
+  let speeds = long.add(next(1000));
   expect(speeds).toEqual({
     stepSeconds: 15 / 8,
     perSecond: { tokens: 8000 / 15 },
     flops: 16e6 / 15,
     steps: 8,
   });
-  for (let i = 0; i < 7; i++) speeds = long.add(step(at, (at += 1000)));
+  for (let i = 0; i < 7; i++) speeds = long.add(next(1000));
   expect(speeds.stepSeconds).toBe(1);
   const short = new Pace();
-  at = 0;
   // Of 1 ms each, told of in threes.
   for (let i = 1; i <= 5000; i++) speeds = short.add(step(i - 1, 3 * Math.ceil(i / 3)));
   expect(speeds.steps).toBeGreaterThanOrEqual(1000);
