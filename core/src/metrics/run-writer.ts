@@ -116,7 +116,7 @@ export class RunWriter {
   private lastFlush = 0;
   private lastState = 0;
   /** When a record of the run that goes on is due, by `performance.now()`. */
-  private recordDue = 0;
+  private recordDue = performance.now() + flushMilliseconds;
   private timer: NodeJS.Timeout | undefined;
   private warned = false;
   private closed = false;
@@ -281,7 +281,6 @@ export class RunWriter {
     this.hub.publish({ type: "status", id: this.id, status, message });
     if (this.closed) return;
     this.flush();
-    this.recordDue = 0;
     this.writeState();
     this.tellLoggers((logger) => logger.status(status, message));
   }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { metrics } from "aronnax";
-import { afterAll, expect, it } from "vitest";
+import { afterAll, expect, it, vi } from "vitest";
 
 const root = mkdtempSync(join(tmpdir(), "aronnax-record-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -98,7 +98,13 @@ it("is in the folder while the run goes on, for when its process is gone, and at
   const kept = () => JSON.parse(readFileSync(join(root, "kept", "record.json"), "utf8"));
   run.log(row(1, 3));
   run.log(row(2, 2));
-  run.status("running");
+  const later = Date.now() + 11_000;
+  const clocks = [
+    vi.spyOn(Date, "now").mockReturnValue(later),
+    vi.spyOn(performance, "now").mockReturnValue(performance.now() + 11_000),
+  ];
+  run.flush();
+  for (const clock of clocks) clock.mockRestore();
   expect(kept().id).toBe(run.id);
   expect(kept().bundle["text/plain"]).toMatch(/^run "kept": stopped: its process is gone, step/);
   expect(run.savedRecord["text/plain"]).toMatch(/^run "kept": running, step 2 of 400/);
