@@ -113,7 +113,11 @@ it("are given while the cell runs: what is in the answer and what comes after it
 });
 
 it("answer also while a cell keeps the thread busy", async () => {
-  const request = kernel.startExecution('await new Promise((f) => setTimeout(f, 300)); console.log("spinning"); for (;;) {}', {}, "spin");
+  const request = kernel.startExecution(
+    'await new Promise((f) => setTimeout(f, 300)); console.log("spinning"); for (;;) {}',
+    {},
+    "spin",
+  );
   await kernel.until((m) => m.parent.msg_id === request && m.header.msg_type === "stream");
   const { comm } = await listen();
   const { outputs, about } = await read(comm, "spin");
