@@ -113,6 +113,17 @@ it("refuses whatever is not a file of a run that it knows", async () => {
   });
 });
 
+it("answers the same on a comm without rows", async () => {
+  kernel.send("shell", "comm_open", { comm_id: "f", target_name: "aronnax.files", data: { version: 2 } });
+  expect(dataOf(await kernel.until((m) => ofComm(m, "f")))).toEqual({ version: 2, type: "ready" });
+  kernel.send("shell", "comm_msg", {
+    comm_id: "f",
+    data: { type: "read", request: 1, run: "r1", file: "metrics.arrow", offset: 2, length: 3 },
+  });
+  const answer = await kernel.until((m) => ofComm(m, "f") && dataOf(m).type === "bytes");
+  expect([...answer.buffers[0]!]).toEqual([...content.subarray(2, 5)]);
+});
+
 it("lists the runs below its folder, whoever wrote them, and reads their files", async () => {
   const list = async (root?: unknown, from?: number) => {
     const request = ++requests;

@@ -6,6 +6,7 @@ import { contextAt } from "../language/text-context.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
 import { log } from "../log.js";
 import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
+import { FILES_TARGET } from "../metrics/files-comms.js";
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
 import type { NotebookSettings } from "../notebook-settings.js";
@@ -108,6 +109,7 @@ export class KernelServer {
       [METRICS_TARGET]: this.#metrics,
       [DEVICES_TARGET]: this.#devices,
       [CELLS_TARGET]: this.#cellOutputs,
+      [FILES_TARGET]: this.#metrics.files,
     };
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({

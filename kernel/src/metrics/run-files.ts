@@ -13,7 +13,7 @@ const WAITING = 64;
 const PAGE = 200;
 const MOST_STATE = 1 << 20;
 
-type Answer = (content: Json, buffers: Uint8Array[]) => void;
+export type Answer = (content: Json, buffers: Uint8Array[]) => void;
 
 /**
  * The runs below the kernel's folder, and ranges of the files of runs, for front ends whose server does not serve those folders. Files outside of them
