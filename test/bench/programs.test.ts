@@ -1,10 +1,11 @@
 /** The bench programs that are run by hand, bundled and run once on something tiny: so that they work when they are needed. */
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -74,3 +75,28 @@ it.each([
   },
   300_000,
 );
+
+it("record-telemetry keeps every state and sample, from before the process to after it", async () => {
+  const out = join(directory, "telemetry.jsonl.gz");
+  const options = ["--seconds", "8", "--model", "tiny", "--devices", "1", "--out", out];
+  await run("build/bench/record-telemetry.mjs", ...options);
+  const lines = gunzipSync(readFileSync(out))
+    .toString()
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const states = lines.filter(({ type }) => type === "state").map(({ state }) => state);
+  expect(states[0].running).toBe(false);
+  expect(states.at(-1)).toMatchObject({ running: false, lastExit: expect.any(String) });
+  const kept = states.findLast(({ running }) => running);
+  expect(kept.holders).toContainEqual(
+    expect.objectContaining({
+      kind: "workspace",
+      name: "kept",
+      buffers: 1,
+      devices: [{ id: 0, bytes: 16_384 }],
+    }),
+  );
+  expect(kept.programs.map(({ name }: { name: string }) => name)).toContain("product");
+  expect(lines.filter(({ type }) => type === "telemetry").length).toBeGreaterThan(3);
+}, 300_000);
