@@ -16,11 +16,11 @@ const out = join(root, "build", "bench");
 mkdirSync(out, { recursive: true });
 await build({
   entryPoints: {
-    "llama-train": join(root, "bench/llama-train.ts"),
-    runtime: join(root, "bench/runtime.ts"),
-    "training-features": join(root, "bench/training-features.ts"),
-    generate: join(root, "bench/generate.ts"),
-    "kill-resume": join(root, "bench/kill-resume.mjs"),
+    "llama-train": join(root, "bench/train/llama-train.ts"),
+    runtime: join(root, "bench/runtime/runtime.ts"),
+    "training-features": join(root, "bench/train/training-features.ts"),
+    generate: join(root, "bench/serve/generate.ts"),
+    "kill-resume": join(root, "bench/train/kill-resume.mjs"),
     checks: join(root, "bench/checks/main.ts"),
     dispatch: join(root, "bench/array/dispatch.ts"),
     garbage: join(root, "bench/array/garbage.ts"),

@@ -9,8 +9,8 @@
  */
 import { parseArgs } from "node:util";
 import { adamw, cosine, jit, llm, nn, random, Trainer, tree, vjp } from "aronnax";
-import { RandomTokens } from "../core/src/recipes/random-tokens.js";
-import { Runtime } from "../core/src/runtime/runtime.js";
+import { RandomTokens } from "../../core/src/recipes/random-tokens.js";
+import { Runtime } from "../../core/src/runtime/runtime.js";
 
 const { values } = parseArgs({
   options: {

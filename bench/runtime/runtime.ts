@@ -1,20 +1,20 @@
 /**
  * How fast the runtime process and its client are. Run from the repository after a build, with Node 24:
  *
- *     node bench/runtime.ts [--devices SET] [--quick] [--output FILE]       one device
- *     node bench/runtime.ts --matmul                                        the 8192 product alone, in turns with jax
- *     node bench/runtime.ts --gpus 2 [--devices SET] [--quick] [--output FILE] [--parts REGEXP]   several devices, with faults
+ *     node bench/runtime/runtime.ts [--devices SET] [--quick] [--output FILE]       one device
+ *     node bench/runtime/runtime.ts --matmul                                        the 8192 product alone, in turns with jax
+ *     node bench/runtime/runtime.ts --gpus 2 [--devices SET] [--quick] [--output FILE] [--parts REGEXP]   several devices, with faults
  *
- * Prints one JSON object with date, machine and versions. jax's own figures come from bench/runtime_jax.py on the same machine in the
+ * Prints one JSON object with date, machine and versions. jax's own figures come from bench/runtime/jax_figures.py on the same machine in the
  * same minutes. `--gpus 2 --devices cpu:2` rehearses the second on virtual CPU devices.
  */
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { Runtime } from "../core/dist/runtime/runtime.js";
-import { severalDevices } from "./runtime-gpus.ts";
-import { Jax } from "./runtime-jax.ts";
+import { Runtime } from "../../core/dist/runtime/runtime.js";
+import { severalDevices } from "./gpus.ts";
+import { Jax } from "./jax.ts";
 import {
   compiling,
   end,
@@ -25,7 +25,7 @@ import {
   safetensors,
   telemetry,
   transfers,
-} from "./runtime-parts.ts";
+} from "./parts.ts";
 
 const { values: options } = parseArgs({
   options: {

@@ -4,16 +4,16 @@
  */
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { DeviceBuffer, Program, Runtime } from "../core/dist/runtime/runtime.js";
-import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
-import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
-import type { RuntimeInfo, Sharding, TelemetrySample } from "../core/dist/runtime/types.js";
-import { fragmented, kill, memory, sharedGpus } from "./runtime-faults.ts";
-import { interleaved } from "./runtime-interleaved.ts";
-import { Jax } from "./runtime-jax.ts";
-import { twoNodes } from "./runtime-nodes.ts";
-import { check, end, f32, latencies, matmul, numbers, seconds, transfers } from "./runtime-parts.ts";
-import { allReduce, type Element, fill, filled, reduction, ring, spread, step } from "./runtime-programs.ts";
+import type { DeviceBuffer, Program, Runtime } from "../../core/dist/runtime/runtime.js";
+import { loadSafetensors, saveSafetensors } from "../../core/dist/runtime/safetensors.js";
+import { subscribeTelemetry } from "../../core/dist/runtime/telemetry.js";
+import type { RuntimeInfo, Sharding, TelemetrySample } from "../../core/dist/runtime/types.js";
+import { fragmented, kill, memory, sharedGpus } from "./faults.ts";
+import { interleaved } from "./interleaved.ts";
+import { Jax } from "./jax.ts";
+import { twoNodes } from "./nodes.ts";
+import { check, end, f32, latencies, matmul, numbers, seconds, transfers } from "./parts.ts";
+import { allReduce, type Element, fill, filled, reduction, ring, spread, step } from "./programs.ts";
 
 export interface Settings {
   /** Devices to use. */

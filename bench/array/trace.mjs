@@ -2,24 +2,30 @@
  * Time to trace and print programs: 10,000 operations and their derivative, and the loss and gradients of a 22-layer transformer, the
  * last side by side with JAX's trace and lowering of the same function (peers/trace_jax.py). Nothing is compiled or run.
  *
- * usage: node bench/trace.mjs [--repeats 5]      after `npx tsc -b core`
+ * usage: node bench/array/trace.mjs [--repeats 5] [--operations 10000] [--layers 22]      after `npx tsc -b core`
  */
 import { execFileSync } from "node:child_process";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { placeholder } from "../core/dist/array/bind.js";
-import { close } from "../core/dist/array/program.js";
-import { lower } from "../core/dist/graph/lowering.js";
-import * as ar from "../core/dist/index.js";
+import { placeholder } from "../../core/dist/array/bind.js";
+import { close } from "../../core/dist/array/program.js";
+import { lower } from "../../core/dist/graph/lowering.js";
+import * as ar from "../../core/dist/index.js";
 
-const { values } = parseArgs({ options: { repeats: { type: "string", default: "5" } } });
-const repeats = Number(values.repeats);
+const { values } = parseArgs({
+  options: {
+    repeats: { type: "string", default: "5" },
+    operations: { type: "string", default: "10000" },
+    layers: { type: "string", default: "22" },
+  },
+});
+const [repeats, operations, layers] = [values.repeats, values.operations, values.layers].map(Number);
 const here = path.dirname(fileURLToPath(import.meta.url));
 
 /** The sizes of a 1.1B Llama; peers/trace_jax.py has the same. */
-const size = { layers: 22, embed: 2048, heads: 32, head: 64, mlp: 5632, vocab: 32000, batch: 16, time: 2048 };
+const size = { layers, embed: 2048, heads: 32, head: 64, mlp: 5632, vocab: 32000, batch: 16, time: 2048 };
 
 const input = (dtype, ...shape) => placeholder({ shape, dtype });
 
@@ -69,7 +75,7 @@ function loss(p, tokens, targets) {
 
 function chain(x, w) {
   let y = x;
-  for (let i = 0; i < 2500; i++) y = y.matmul(w).tanh().mul(x).add(w);
+  for (let i = 0; i < operations / 4; i++) y = y.matmul(w).tanh().mul(x).add(w);
   return y;
 }
 
@@ -77,12 +83,12 @@ function chain(x, w) {
 function measure(program) {
   const times = [];
   const cpu = [];
-  let operations = 0;
+  let printed = 0;
   for (let i = 0; i < repeats; i++) {
     const [start, used] = [performance.now(), process.cpuUsage()];
     const { inputs, outputs } = program();
     const module = lower(close(outputs, inputs), { platform: "cpu" });
-    operations = module.operations;
+    printed = module.operations;
     void module.text.length;
     times.push(performance.now() - start);
     const { user, system } = process.cpuUsage(used);
@@ -94,22 +100,22 @@ function measure(program) {
     best_ms: best(times),
     first_cpu_ms: Math.round(cpu[0]),
     best_cpu_ms: best(cpu),
-    operations,
+    operations: printed,
   };
 }
 
 const square = () => [input("float32", 8, 8), input("float32", 8, 8)];
 
 const aronnax = {
-  "10000 operations": measure(() => {
+  [`${operations} operations`]: measure(() => {
     const [x, w] = square();
     return { inputs: [x, w], outputs: [chain(x, w)] };
   }),
-  "10000 operations, differentiated": measure(() => {
+  [`${operations} operations, differentiated`]: measure(() => {
     const [x, w] = square();
     return { inputs: [x, w], outputs: [ar.grad((v) => chain(v, w).sum())(x)] };
   }),
-  "22-layer transformer, loss and gradients": measure(() => {
+  [`${layers}-layer transformer, loss and gradients`]: measure(() => {
     const p = parameters();
     const [tokens, targets] = [input("int32", size.batch, size.time), input("int32", size.batch, size.time)];
     const [value, gradients] = ar.valueAndGrad(loss)(p, tokens, targets);
@@ -119,11 +125,15 @@ const aronnax = {
     };
   }),
 };
-const python = process.env.ARONNAX_PYTHON ?? path.join(here, "..", ".venv", "bin", "python");
+const python = process.env.ARONNAX_PYTHON ?? path.join(here, "..", "..", ".venv", "bin", "python");
 const peer = JSON.parse(
-  execFileSync(python, [path.join(here, "peers", "trace_jax.py"), JSON.stringify(size), String(repeats)], {
-    encoding: "utf8",
-  }),
+  execFileSync(
+    python,
+    [path.join(here, "..", "peers", "trace_jax.py"), JSON.stringify(size), String(repeats)],
+    {
+      encoding: "utf8",
+    },
+  ),
 );
 const result = {
   date: new Date().toISOString().slice(0, 10),

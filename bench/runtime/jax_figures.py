@@ -1,4 +1,4 @@
-"""jax's own figures beside those of bench/runtime.ts, from a process of its own that takes turns with the runtime.
+"""jax's own figures beside those of bench/runtime/runtime.ts, from a process of its own that takes turns with the runtime.
 
 Reads one JSON request a line, `{"do": NAME, ...arguments}`, and answers each with one line of JSON.
 """
@@ -34,7 +34,7 @@ def matmul(size: int, runs: int, turns: int) -> dict[str, Any]:
     """Floating-point operations a second of a bfloat16 product."""
 
     def make() -> tuple[Any, Any, Any]:
-        # The bits of bench/runtime.ts: the power that a product draws, and with it the clock, depends on them.
+        # The bits of bench/runtime/runtime.ts: the power that a product draws, and with it the clock, depends on them.
         bits = (0x3C00 + (np.arange(size * size, dtype=np.int64) * 40503 & 0x3FF)).astype(np.uint16)
         a = jnp.asarray(bits.view(jnp.bfloat16).reshape(size, size))
         return jax.jit(lambda a, b: a @ b), a, jnp.copy(a)

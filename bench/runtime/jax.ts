@@ -1,8 +1,8 @@
-/** jax in a process of its own, which takes turns with the runtime: bench/runtime_jax.py. */
+/** jax in a process of its own, which takes turns with the runtime: bench/runtime/jax_figures.py. */
 import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
 import { createInterface, type Interface } from "node:readline";
-import { pythonCommand } from "../core/dist/runtime/locate.js";
+import { pythonCommand } from "../../core/dist/runtime/locate.js";
 
 export class Jax {
   readonly #child: ChildProcess;
@@ -11,7 +11,7 @@ export class Jax {
 
   /** `environment` is added to that of this process. */
   constructor(environment: Record<string, string>) {
-    this.#child = spawn(pythonCommand(), [path.resolve("bench/runtime_jax.py")], {
+    this.#child = spawn(pythonCommand(), [path.resolve("bench/runtime/jax_figures.py")], {
       stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, ...environment },
     });

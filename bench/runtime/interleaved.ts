@@ -2,11 +2,11 @@
  * Thousands of short-lived buffers in one queue: programs that take their first argument over, with and without exchange between devices,
  * uploads and downloads of many sizes, frees of what is still in use. Checked to the last element against the same arithmetic here.
  */
-import { Sfc32 } from "../core/dist/data/random.js";
-import type { DeviceBuffer } from "../core/dist/runtime/runtime.js";
-import type { DeviceBench, Part } from "./runtime-gpus.ts";
-import { check, f32, numbers, seconds } from "./runtime-parts.ts";
-import { extremes, mix, ring } from "./runtime-programs.ts";
+import { Sfc32 } from "../../core/dist/data/random.js";
+import type { DeviceBuffer } from "../../core/dist/runtime/runtime.js";
+import type { DeviceBench, Part } from "./gpus.ts";
+import { check, f32, numbers, seconds } from "./parts.ts";
+import { extremes, mix, ring } from "./programs.ts";
 
 const OPERATIONS = 6000;
 const SLOTS = 12;

@@ -6,7 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import { llm, nn, tensor, type text } from "aronnax";
-import { Runtime } from "../core/src/runtime/runtime.js";
+import { Runtime } from "../../core/src/runtime/runtime.js";
 
 const { values } = parseArgs({
   options: {

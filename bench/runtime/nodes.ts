@@ -4,10 +4,10 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
-import { pythonCommand, runtimePackage } from "../core/dist/runtime/locate.js";
-import { Runtime } from "../core/dist/runtime/runtime.js";
-import { f32, seconds } from "./runtime-parts.ts";
-import { reduction, ring } from "./runtime-programs.ts";
+import { pythonCommand, runtimePackage } from "../../core/dist/runtime/locate.js";
+import { Runtime } from "../../core/dist/runtime/runtime.js";
+import { f32, seconds } from "./parts.ts";
+import { reduction, ring } from "./programs.ts";
 
 /** `set` is the device set of one process; each node gets one half of it. */
 export async function twoNodes(set: string, folder: string) {

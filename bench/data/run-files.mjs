@@ -2,7 +2,7 @@
  * Writes a run of a million rows with 14 columns as the Trainer does (a row at a time, the disk every second), reads it, and
  * resumes it; each in a process of its own, with its time and the memory that it took at most.
  *
- * usage, after the build: node bench/run-files.mjs [--rows 1000000] [--columns 14] [--out bench/results/run-files.json]
+ * usage, after the build: node bench/data/run-files.mjs [--rows 1000000] [--columns 14] [--out bench/results/run-files.json]
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -48,7 +48,7 @@ const parts = {
 };
 
 if (options.part !== undefined) {
-  const core = await import("../core/dist/metrics/index.js");
+  const core = await import("../../core/dist/metrics/index.js");
   const before = process.resourceUsage().maxRSS;
   const [started, cpu] = [performance.now(), process.cpuUsage()];
   await parts[options.part](core, options.root);

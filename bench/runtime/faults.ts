@@ -1,10 +1,10 @@
 /** What the runtime does when memory runs out, and when it is killed, with work on a GPU. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { OutOfDeviceMemory, RuntimeLost } from "../core/dist/runtime/errors.js";
-import type { DeviceBuffer } from "../core/dist/runtime/runtime.js";
-import type { DeviceBench, Part } from "./runtime-gpus.ts";
-import { check, end, f32, numbers, seconds } from "./runtime-parts.ts";
-import { product, step, throughGram } from "./runtime-programs.ts";
+import { OutOfDeviceMemory, RuntimeLost } from "../../core/dist/runtime/errors.js";
+import type { DeviceBuffer } from "../../core/dist/runtime/runtime.js";
+import type { DeviceBench, Part } from "./gpus.ts";
+import { check, end, f32, numbers, seconds } from "./parts.ts";
+import { product, step, throughGram } from "./programs.ts";
 
 /** A run for which there is no room, and one small buffer after another until there is none; the runtime lives on. */
 export async function memory(bench: DeviceBench): Promise<Part> {

@@ -1,5 +1,5 @@
 /** Programs of the runtime's benchmark, over a mesh of `n` devices with the one axis `x`. */
-import type { Sharding } from "../core/dist/runtime/types.js";
+import type { Sharding } from "../../core/dist/runtime/types.js";
 
 export type Element = "f32" | "bf16";
 

@@ -22,8 +22,8 @@ import {
   Trainer,
   type TrainerConfig,
 } from "aronnax";
-import { RandomTokens } from "../core/src/recipes/random-tokens.js";
-import { Runtime } from "../core/src/runtime/runtime.js";
+import { RandomTokens } from "../../core/src/recipes/random-tokens.js";
+import { Runtime } from "../../core/src/runtime/runtime.js";
 
 const { values } = parseArgs({
   options: {

@@ -2,7 +2,7 @@
  * Kills a training with SIGKILL at random moments, resumes it each time, and compares its end with that of a training that was left alone:
  * every byte of parameters, optimizer and averaged parameters, and every step's loss.
  *
- * usage: node bench/kill-resume.mjs [--kills 50] [--seed 1] [--fsdp 1]
+ * usage: node bench/train/kill-resume.mjs [--kills 50] [--seed 1] [--fsdp 1]
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";

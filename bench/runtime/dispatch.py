@@ -1,7 +1,7 @@
 """Where the time of an execute goes: jaxlib's call, the runtime's `Program.run` around it, `jax.jit` beside them.
 
-    python3 bench/runtime_dispatch.py --devices cuda:0,1          on a machine with two GPUs
-    .venv/bin/python bench/runtime_dispatch.py --devices cpu:4    on virtual CPU devices
+    python3 bench/runtime/dispatch.py --devices cuda:0,1          on a machine with two GPUs
+    .venv/bin/python bench/runtime/dispatch.py --devices cpu:4    on virtual CPU devices
 
 The settings that the runtime makes and jax does not are taken one at a time, each in a process of its own. Prints a
 line for each, and for each number of devices (1, 2, 4 ... all): microseconds of a run, and in brackets those that the

@@ -1,7 +1,7 @@
 /**
  * Times the kernel beside tslab 1.0.22, on the same machine and the same Node, one after the other, over the wire.
  *
- * usage, with the Node 24 of .venv: node bench/kernel.mjs [--no-peer] [--only-reruns] [--out bench/results/kernel.json]
+ * usage, with the Node 24 of .venv: node bench/kernel/kernel.mjs [--no-peer] [--only-reruns] [--reruns 300] [--out bench/results/kernel.json]
  * tslab is installed into a temporary folder first.
  */
 
@@ -14,12 +14,17 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Dealer, Subscriber } from "zeromq";
-import { WireFormat } from "../kernel/dist/protocol/wire.js";
+import { WireFormat } from "../../kernel/dist/protocol/wire.js";
 
 const { values: options } = parseArgs({
-  options: { "no-peer": { type: "boolean" }, "only-reruns": { type: "boolean" }, out: { type: "string" } },
+  options: {
+    "no-peer": { type: "boolean" },
+    "only-reruns": { type: "boolean" },
+    reruns: { type: "string", default: "300" },
+    out: { type: "string" },
+  },
 });
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const node = process.execPath;
 if (Number(process.versions.node.split(".")[0]) < 24)
   throw new Error(`run this with the Node 24 of .venv, not ${process.version}`);
@@ -231,7 +236,7 @@ async function measure(command, cwd, arrow, framework) {
   };
 }
 
-/** One cell run 300 times, in a kernel of its own each: what its name, its variable and its neighbours cost. */
+/** One cell run again and again, in a kernel of its own each: what its name, its variable and its neighbours cost. */
 async function measureReruns(command, cwd) {
   const cells = {
     declaring: { code: (i) => `const q = ${i}; q` },
@@ -248,7 +253,9 @@ async function measureReruns(command, cwd) {
     await kernel.ask("kernel_info_request", {}, { idle: false });
     await new Promise((resolve) => setTimeout(resolve, 500));
     await kernel.run(before ?? "0");
-    const times = await repeat(300, async (i) => (await kernel.run(code(i))).took).catch((error) => [error]);
+    const times = await repeat(Number(options.reruns), async (i) => (await kernel.run(code(i))).took).catch(
+      (error) => [error],
+    );
     const failed = times[0] instanceof Error ? times[0].message : undefined;
     figures[name] = failed ?? {
       first_30_p50_ms: round(median(times.slice(0, 30))),
@@ -281,7 +288,7 @@ try {
     esm,
     "import { tensor } from 'aronnax'; tensor([1, 2]).shape",
   );
-  results.aronnax.cell_run_300_times = await measureReruns(ours, join(root, "notebooks"));
+  results.aronnax.cell_run_again_and_again = await measureReruns(ours, join(root, "notebooks"));
   if (!options["no-peer"]) {
     writeFileSync(join(folder, "package.json"), '{ "private": true }');
     execFileSync(
@@ -291,7 +298,7 @@ try {
     );
     const tslab = [node, join(folder, "node_modules/tslab/bin/tslab"), "kernel"];
     results.tslab = await measure(tslab, folder, esm);
-    results.tslab.cell_run_300_times = await measureReruns(tslab, folder);
+    results.tslab.cell_run_again_and_again = await measureReruns(tslab, folder);
   }
   const report = {
     date: new Date().toISOString(),
