@@ -62,7 +62,7 @@ const outerBlock = 256;
 
 /** Parts of the blocks, float32 or with their own quantization. */
 interface Parts {
-  /** uint8, two codes each, the first in the upper half. */
+  /** uint8, two codes each, the first in the upper half: [outputs, inputs / 2], or [n / 2] where a row has an odd number. */
   readonly codes: Tensor;
   /** Largest magnitudes of the blocks, float32; of double quantization their 8-bit codes. */
   readonly absmax: Tensor;
@@ -87,7 +87,9 @@ const encode = jit(
       .map((border) => cast(greater(scaled, border), "uint8"))
       .reduce((sum, above) => add(sum, above));
     const pairs = reshape(slice(reshape(index, [-1]), [0, flat.size + (flat.size % 2)]), [-1, 2]);
-    const codes = or(shiftLeft(slice(pairs, null, 0), 4), slice(pairs, null, 1));
+    const packed = or(shiftLeft(slice(pairs, null, 0), 4), slice(pairs, null, 1));
+    const [outputs, inputs] = weight.shape as [number, number];
+    const codes = inputs % 2 === 0 ? reshape(packed, [outputs, inputs / 2]) : packed;
     if (!double) return { codes, absmax, nested: null };
     const offset = mean(absmax);
     const centred = inBlocks(sub(absmax, offset), outerBlock);
@@ -123,9 +125,8 @@ export class Nf4Weight extends QuantizedWeight {
     axes: readonly (string | null)[] = [null, null],
   ) {
     super(outputs, inputs, dtype);
-    const whole = inputs % 2 === 0;
-    const own = whole ? reshape(codes, [outputs, inputs / 2]) : codes;
-    this.codes = this.fixed("codes", own, { axes: whole ? axes : [null], weights: outputs * inputs });
+    const whole = codes.ndim === 2;
+    this.codes = this.fixed("codes", codes, { axes: whole ? axes : [null], weights: outputs * inputs });
     this.absmax = this.fixed("absmax", absmax);
     this.nestedAbsmax = nested && this.fixed("nestedAbsmax", nested.absmax);
     this.offset = nested && this.fixed("offset", nested.offset);
