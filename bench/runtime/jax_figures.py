@@ -1,4 +1,4 @@
-"""jax's own figures beside those of bench/runtime/runtime.ts, from a process of its own that takes turns with the runtime.
+"""The figures of jax beside those of bench/runtime/runtime.ts, from a process that takes turns with the runtime.
 
 Reads one JSON request a line, `{"do": NAME, ...arguments}`, and answers each with one line of JSON.
 """
