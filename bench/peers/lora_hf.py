@@ -1,7 +1,7 @@
 """The same training as bench/finetune/lora.ts with Hugging Face's transformers and PEFT: the peer.
 
-Random weights in bfloat16 made on the device, SDPA attention, fused AdamW, float32 adapters under autocast. `--mode
-qlora` needs bitsandbytes, `--mode dora` is PEFT's DoRA; `--checkpointing` recomputes activations, as most scripts do;
+Random bfloat16 weights made on the device, SDPA attention, fused AdamW, float32 adapters under autocast. `--mode qlora`
+needs bitsandbytes, `--mode dora` is PEFT's DoRA; `--checkpointing` recomputes activations, as most scripts do;
 `--compile` compiles the layers.
 """
 

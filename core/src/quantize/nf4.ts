@@ -11,6 +11,7 @@ import { searchSorted } from "../array/sorting.js";
 import type { Tensor } from "../array/tensor.js";
 import type { DType } from "../graph/dtype.js";
 import { jit } from "../transform/jit.js";
+import { barrier } from "../transform/remat.js";
 import { QuantizedWeight } from "./weight.js";
 
 /** The sixteen values, as bitsandbytes has them (`get_4bit_type("nf4")`). */
@@ -44,10 +45,10 @@ function dynamicMap(): Float32Array {
   const f = Math.fround;
   for (let i = 0; i < 7; i++) {
     const items = 2 ** i + 1;
-    // torch's linspace in float32: from both ends to the middle.
+    // torch's linspace in float32: from both ends to the middle, product and sum rounded once.
     const step = f(f(1 - f(0.1)) / (items - 1));
     const border = (k: number): number =>
-      k < Math.floor(items / 2) ? f(f(0.1) + f(step * k)) : f(1 - f(step * (items - k - 1)));
+      k < Math.floor(items / 2) ? f(f(0.1) + step * k) : f(1 - step * (items - k - 1));
     for (let k = 0; k + 1 < items; k++) {
       const middle = f(f(border(k) + border(k + 1)) / 2);
       const value = f(f(10 ** (i - 6)) * middle);
@@ -146,8 +147,10 @@ export class Nf4Weight extends QuantizedWeight {
   private magnitudes(): Tensor {
     if (this.nestedAbsmax === null) return this.absmax;
     const values = inBlocks(take(tensor(dynamicCodes), this.absmax), outerBlock);
-    const whole = reshape(mul(values, expandDims(this.nestedAbsmax, 1)), [-1]);
-    return add(slice(whole, [0, this.absmax.size]), this.offset!);
+    const product = reshape(mul(values, expandDims(this.nestedAbsmax, 1)), [-1]);
+    // Rounded before the mean is added, as bitsandbytes does; and looked up once for each block, not for each weight.
+    const [rounded] = barrier([product]) as [Tensor];
+    return add(slice(rounded, [0, this.absmax.size]), this.offset!);
   }
 
   value(dtype: DType = this.dtype): Tensor {
