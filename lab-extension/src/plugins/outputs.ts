@@ -1,10 +1,10 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { PageConfig, PathExt } from "@jupyterlab/coreutils";
+import { PathExt } from "@jupyterlab/coreutils";
 import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import type { IRenderMime } from "@jupyterlab/rendermime-interfaces";
-import type { Contents } from "@jupyterlab/services";
 import { FileSource } from "../model/fileSource.js";
+import type { RunPlaces } from "../model/runPlaces.js";
 import type { RunSource } from "../model/source.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
 import { CellInputOutput, INPUT_MIME_TYPE } from "../widgets/cellInput.js";
@@ -22,13 +22,12 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
   requires: [IRenderMimeRegistry, IViewEnvironment],
   optional: [INotebookTracker, IRunFeeds],
   activate: (
-    app: JupyterFrontEnd,
+    _: JupyterFrontEnd,
     rendermime: IRenderMimeRegistry,
     environment: ViewEnvironment,
     notebooks: INotebookTracker | null,
     feeds: IRunFeeds | null,
   ) => {
-    const { contents } = app.serviceManager;
     const factory = (lookup: RunLookup): IRenderMime.IRendererFactory => ({
       safe: true,
       mimeTypes: [RUN_MIME_TYPE],
@@ -44,7 +43,7 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
     rendermime.addFactory(factory(withoutKernel), RANK);
     // A renderer does not know its kernel: each notebook gets a factory of its own, which does.
     notebooks?.widgetAdded.connect((_, notebook) => {
-      const lookup = feeds && notebookLookup(notebook, feeds, contents);
+      const lookup = feeds && notebookLookup(notebook, feeds);
       if (lookup) {
         notebook.content.rendermime.addFactory(factory(lookup), RANK);
       }
@@ -53,35 +52,24 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
   },
 };
 
-function notebookLookup(notebook: NotebookPanel, feeds: IRunFeeds, contents: Contents.IManager): RunLookup {
+function notebookLookup(notebook: NotebookPanel, feeds: IRunFeeds): RunLookup {
   return {
     get live() {
       return feeds.of(notebook.sessionContext);
     },
     ready: notebook.sessionContext.ready,
-    stored: (path) => loadRun(contents, notebook.context.path, path),
+    stored: (path) => loadRun(feeds.places, notebook.context.path, path),
   };
 }
 
-/** A run's file by the path that the kernel knows it by: relative to the notebook, or absolute below the server's root. */
-async function loadRun(
-  contents: Contents.IManager,
-  notebookPath: string,
-  runPath: string,
-): Promise<RunSource | null> {
-  const root = PageConfig.getOption("serverRoot");
-  const below = root && runPath.startsWith(`${root}/`) ? runPath.slice(root.length + 1) : null;
-  if (below === null && runPath.startsWith("/")) {
-    return null;
+/** A run's files by the path that the kernel knows one of them by: relative to the notebook, or absolute below the server's root. */
+async function loadRun(places: RunPlaces, notebookPath: string, runPath: string): Promise<RunSource | null> {
+  const folder = runPath.endsWith(".arrow") ? PathExt.dirname(runPath) : runPath;
+  const place = await places.find(folder, notebookPath);
+  if (!place) {
+    return null; // no such folder: the output's text is what is left
   }
-  const path = below ?? PathExt.join(PathExt.dirname(notebookPath), runPath);
-  const file = path.endsWith(".arrow") ? path : PathExt.join(path, "metrics.arrow");
-  try {
-    const model = await contents.get(file, { type: "file", format: "base64", content: true });
-    const source = new FileSource(contents);
-    await source.load(file, model.content as string);
-    return source.state === "stored" ? source : null;
-  } catch {
-    return null; // no such file: the output's text is what is left
-  }
+  const source = new FileSource(place);
+  await source.refresh();
+  return source.state === "stored" ? source : null;
 }
