@@ -9,6 +9,7 @@ import { entryOfState, parseRunState, type RunState } from "./runFiles/runState.
 import type { RunPlaces } from "./runPlaces.js";
 import {
   entryOf,
+  type Remark,
   type RunEntry,
   type RunFileAccess,
   type RunSet,
@@ -102,9 +103,8 @@ export class RunCatalog implements RunSource, IDisposable {
     return this.#entries;
   }
 
-  remarkOn(id: string): string | undefined {
-    const stored = this.#stored.get(id);
-    return stored?.problem ?? stored?.damage ?? this.feed?.remarkOn(id);
+  remarkOn(id: string): Remark | undefined {
+    return this.#stored.get(id)?.remark ?? this.feed?.remarkOn(id);
   }
 
   filesOf(id: string): RunFileAccess | undefined {

@@ -47,8 +47,9 @@ export function configOf({ config }: Pick<RunEntry, "config">): ReadonlyMap<stri
   return flat;
 }
 
-/** The keys of which runs have different values, or some have none, in the order they appear. */
-export function differingKeys(entries: readonly RunEntry[]): readonly string[] {
+/** The keys of which runs have different values, or some have none, in the order they appear. Runs without a configuration tell nothing. */
+export function differingKeys(all: readonly RunEntry[]): readonly string[] {
+  const entries = all.filter((entry) => configOf(entry).size > 0);
   const first = new Map<string, { value: ConfigValue; count: number; differs: boolean }>();
   for (const entry of entries) {
     for (const [key, value] of configOf(entry)) {

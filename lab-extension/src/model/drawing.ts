@@ -88,10 +88,15 @@ export function legendOf(spec: ChartSpec, runs: readonly Run[]): LegendEntry[] {
       run.series(line.column) ? [{ run, line, colour: i, dashed: false }] : [],
     );
   }
-  const lines = spec.total ? spec.lines.filter(({ column }) => column === spec.total) : spec.lines;
+  const lines = comparedLines(spec);
   return runs.flatMap((run, colour) =>
     lines.flatMap((line, i) => (run.series(line.column) ? [{ run, line, colour, dashed: i > 0 }] : [])),
   );
+}
+
+/** What is drawn of each of several runs: of a stack its sum. */
+function comparedLines({ total, lines }: ChartSpec): readonly ChartLine[] {
+  return total === undefined ? lines : lines.filter(({ column }) => column === total);
 }
 
 /** Makes the drawings of one chart; it remembers what it derived from series from one to the next. */
@@ -251,7 +256,7 @@ export class Drawer {
   #drawGroups(groups: readonly RunGroup[], view: View, parts: Parts): void {
     const { choices, zoom, pixels, log } = view;
     groups.forEach(({ runs }, colour) => {
-      for (const [i, { column }] of this.spec.lines.entries()) {
+      for (const [i, { column }] of comparedLines(this.spec).entries()) {
         const average = groupAverage(
           runs,
           column,

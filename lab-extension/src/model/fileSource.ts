@@ -2,7 +2,7 @@ import type { IDisposable } from "@lumino/disposable";
 import { type ISignal, Signal } from "@lumino/signaling";
 import type { Run } from "./run.js";
 import type { RunPlace } from "./runFiles/runPlace.js";
-import type { RunFileAccess, RunSet, RunSource, SourceProgress, SourceState } from "./source.js";
+import type { Remark, RunFileAccess, RunSet, RunSource, SourceProgress, SourceState } from "./source.js";
 import { StoredRun } from "./storedRun.js";
 
 /** One run, from the files in its folder. */
@@ -48,8 +48,8 @@ export class FileSource implements RunSource, IDisposable {
     return this.stored.run;
   }
 
-  remarkOn(): string | undefined {
-    return this.stored.damage;
+  remarkOn(): Remark | undefined {
+    return this.stored.remark;
   }
 
   filesOf(): RunFileAccess {

@@ -11,7 +11,7 @@ import type { FileRange } from "./runFiles/rangeSource.js";
 import { KernelPlace, type RunPlace } from "./runFiles/runPlace.js";
 import { type RunState, readRunState } from "./runFiles/runState.js";
 import { RunStore } from "./runStore.js";
-import type { RunSource, SourceState } from "./source.js";
+import type { Remark, RunSource, SourceState } from "./source.js";
 import { StoredRun } from "./storedRun.js";
 
 /** What the feed needs of a session: the kernel of the moment and its signals. */
@@ -129,7 +129,7 @@ export class KernelFeed implements RunSource, IDisposable {
   }
 
   /** Why the rows before the first one of a run are not here. */
-  remarkOn(id: string): string | undefined {
+  remarkOn(id: string): Remark | undefined {
     return this.#remarks.get(id);
   }
 
@@ -317,10 +317,8 @@ export class KernelFeed implements RunSource, IDisposable {
         history !== undefined && history.id === run.id && run.fillHistory(history) && run.firstRow === 0;
       this.#remarks.delete(run.id);
       if (!isFilled) {
-        this.#remarks.set(
-          run.id,
-          stored.problem ?? "The run's files do not have the rows that the kernel no longer has.",
-        );
+        const detail = stored.problem ?? stored.damage ?? `${history?.rowCount ?? 0} of ${run.firstRow} rows`;
+        this.#remarks.set(run.id, { kind: "incomplete", detail, rows: run.rowCount });
       }
     } finally {
       stored.dispose();
@@ -477,7 +475,7 @@ export class KernelFeed implements RunSource, IDisposable {
   readonly #pending = new Map<number, Pending>();
   readonly #unsent: (Pending & { readonly data: JSONObject })[] = [];
   readonly #filling = new Set<string>();
-  readonly #remarks = new Map<string, string>();
+  readonly #remarks = new Map<string, Remark>();
   #nextRequest = 0;
   #progress: number | undefined;
   #state: SourceState = "idle";

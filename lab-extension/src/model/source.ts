@@ -58,10 +58,22 @@ export interface RunSource {
   readonly progress?: SourceProgress;
   /** Keeps the rows of these runs here, those of others may be forgotten. */
   show?(ids: readonly string[]): void;
-  /** What is to be said of a run's files: that they are damaged, that rows before are missing. */
-  remarkOn?(id: string): string | undefined;
+  /** What is to be said of a run's files. */
+  remarkOn?(id: string): Remark | undefined;
   /** The files of a run, where they are to be had. */
   filesOf?(id: string): RunFileAccess | undefined;
+}
+
+/**
+ * What is to be said of a run's files: that there are none to read (`unreadable`), that they end in the middle of something (`cut`) or are damaged,
+ * as far as they were read, or that they lack what the kernel no longer has (`incomplete`).
+ */
+export interface Remark {
+  readonly kind: "unreadable" | "cut" | "damaged" | "incomplete";
+  /** What is wrong, for somebody who looks for the cause. */
+  readonly detail: string;
+  /** Rows that could be read. */
+  readonly rows: number;
 }
 
 export interface SourceProgress {

@@ -7,6 +7,7 @@ import { openReader, type RunFilesReader } from "./runFiles/readers.js";
 import { type RunPlace, readText } from "./runFiles/runPlace.js";
 import type { ReaderEvent, StoredRun as SegmentRun } from "./runFiles/runReader.js";
 import { FIRST_SEGMENT, parseRunState, type RunState, SEGMENT_NAME } from "./runFiles/runState.js";
+import type { Remark } from "./source.js";
 
 type OpenReader = (emit: (event: ReaderEvent) => void) => RunFilesReader;
 
@@ -47,6 +48,20 @@ export class StoredRun implements IDisposable {
     return this.#damage;
   }
 
+  /** What is to be said of the files. That a run that is being written ends in the middle of a batch is nothing. */
+  get remark(): Remark | undefined {
+    const rows = this.#run?.rowCount ?? 0;
+    if (this.#problem !== undefined) {
+      return { kind: "unreadable", detail: this.#problem, rows };
+    }
+    if (this.#damage === undefined) {
+      return undefined;
+    }
+    const isCut = this.#damage.includes("the file ends inside");
+    const isWritten = this.#run?.info.status === "running" && !this.#run.info.isStale && rows > 0;
+    return isCut && isWritten ? undefined : { kind: isCut ? "cut" : "damaged", detail: this.#damage, rows };
+  }
+
   /** Of the rows, 0 to 1, while they are read. */
   get progress(): number | undefined {
     return this.#progress;
@@ -79,7 +94,9 @@ export class StoredRun implements IDisposable {
     const segments = this.file === undefined ? segmentsIn(this.#names) : [this.file];
     if (segments.length === 0) {
       this.#fail(
-        this.#names.length === 0 ? "The run's folder is not there." : `The folder has no ${FIRST_SEGMENT}.`,
+        this.#names.length === 0
+          ? `the folder ${this.place.name} is not there`
+          : `the folder ${this.place.name} has no ${FIRST_SEGMENT}`,
       );
       return;
     }
@@ -165,7 +182,7 @@ export class StoredRun implements IDisposable {
         break;
       case "failed":
         this.#progress = undefined;
-        this.#fail(`${this.file ?? this.place.name} cannot be read as a run's metrics: ${event.problem}.`);
+        this.#fail(`${this.file ?? this.place.name}: ${event.problem}`);
         this.#ended();
         return;
     }

@@ -289,8 +289,10 @@ export class CompareWidget extends ReactWidget {
     this.update();
   }
 
-  protected override render(): JSX.Element {
-    return <Compare {...this.#props} options={this.options} trans={this.trans} />;
+  protected override render(): JSX.Element | null {
+    return this.#props.entries.length === 0 ? null : (
+      <Compare {...this.#props} options={this.options} trans={this.trans} />
+    );
   }
 
   #props: Pick<CompareProps, "entries" | "shown" | "progress"> = { entries: [], shown: [], progress: {} };

@@ -95,8 +95,8 @@ export class ConfigTableWidget extends ReactWidget {
     }
   }
 
-  protected override render(): JSX.Element {
-    return <ConfigTable entries={this.#entries} trans={this.trans} />;
+  protected override render(): JSX.Element | null {
+    return this.#isShown ? <ConfigTable entries={this.#entries} trans={this.trans} /> : null;
   }
 
   #entries: readonly RunEntry[] = [];

@@ -4,10 +4,11 @@ import { csvParts } from "../export/csv.js";
 import { download } from "../export/download.js";
 import type { PictureParts } from "../export/pictures.js";
 import { chartsOf } from "../model/charts.js";
+import { formatInteger } from "../model/format.js";
 import type { Run } from "../model/run.js";
 import { groupRuns } from "../model/runQuery.js";
 import type { RunGroup } from "../model/seedAverage.js";
-import { entryOf, type RunEntry, type RunSource } from "../model/source.js";
+import { entryOf, type Remark, type RunEntry, type RunSource } from "../model/source.js";
 import { TABS, type Tab, type ViewOptions } from "../model/viewOptions.js";
 import { AlertWatch } from "./alertWatch.js";
 import { ChartGrid } from "./chartGrid.js";
@@ -274,9 +275,10 @@ export class RunView extends Panel {
   #showNotice(run: Run | undefined, chosen: string | undefined): void {
     const { trans } = this.environment;
     const source = this.#source;
-    const remark = chosen === undefined ? undefined : source?.remarkOn?.(chosen);
+    const found = source?.remarkOn?.(chosen ?? "");
+    const remark = found && remarkText(found, trans);
     const message = run
-      ? [historyText(source, run, trans), remark].filter((text) => text).join(" ")
+      ? (remark ?? historyText(source, run, trans))
       : (remark ?? (chosen !== undefined && this.runId === undefined ? "" : emptyText(source, trans)));
     this.#notice.setHidden(message === "");
     this.#notice.toggleClass("aronnax-mod-problem", remark !== undefined || source?.state === "failed");
@@ -315,6 +317,24 @@ export class RunView extends Panel {
 }
 
 type Trans = ViewEnvironment["trans"];
+
+function remarkText({ kind, detail, rows }: Remark, trans: Trans): string {
+  const count = formatInteger(rows);
+  switch (kind) {
+    case "unreadable":
+      return trans.__("This cannot be read as a run's metrics. %1.", detail);
+    case "cut":
+      return trans.__(
+        "The file ends in the middle of a batch, %1 rows before it were read. (%2)",
+        count,
+        detail,
+      );
+    case "damaged":
+      return trans.__("The file is damaged, %1 rows before that place were read. (%2)", count, detail);
+    case "incomplete":
+      return trans.__("The beginning of the run is missing: neither kernel nor files have it. (%1)", detail);
+  }
+}
 
 /** What is to be said above the charts of a run. */
 function historyText(source: RunSource | null, run: Run, trans: Trans): string {

@@ -384,8 +384,8 @@ export class SamplesWidget extends ReactWidget {
     }
   }
 
-  protected override render(): JSX.Element {
-    return <Samples runs={this.#runs} trans={this.trans} />;
+  protected override render(): JSX.Element | null {
+    return this.#runs.length === 0 ? null : <Samples runs={this.#runs} trans={this.trans} />;
   }
 
   #key = "";
