@@ -76,7 +76,7 @@ await workspace("mine").set({ a: random.normal(0, [64, 64]) });`,
   // Also while a cell keeps the kernel's thread busy.
   await lab.runCell(1);
   await panel()
-    .locator('[data-part="holders"] tr', { hasText: /workspace mine.*16\.4 kB.*1 arrays/ })
+    .locator('[data-part="holders"] tr', { hasText: /workspace mine.*16\.4 kB.*1 array/ })
     .waitFor();
   await panel().locator('[data-part="programs"] summary').click();
   expect(await panel().locator('[data-part="programs"] tr').count()).toBeGreaterThan(0);
@@ -109,8 +109,9 @@ it("shows a GPU as it was recorded, with who holds its memory, and keeps the his
   // Up to the workspace: what comes after is the end.
   const last = lines.findLastIndex((line) => line.type === "state" && line.state.running);
   await play("one", lines.slice(0, last + 1));
-  const state = (lines[last] as { state: { holders: { name: string; devices: { bytes: number }[] }[] } })
-    .state;
+  const state = (
+    lines[last] as unknown as { state: { holders: { name: string; devices: { bytes: number }[] }[] } }
+  ).state;
   const samples = lines
     .slice(0, last + 1)
     .flatMap((line) => (line.type === "telemetry" ? [line.event.sample] : []));

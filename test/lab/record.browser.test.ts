@@ -94,7 +94,7 @@ it("a training is drawn small and live in its cell, and the saved notebook has i
   expect(await output(lab).textContent()).toContain('Trainer "whole": step 0 of 1500');
   await lab.runCell(1);
   await shows(lab, "live");
-  await output(lab).locator('[data-chart="loss"] .scatterlayer .trace').first().waitFor();
+  await output(lab).locator('[data-chart="loss"] .aronnax-Chart-plot').waitFor();
   await lab.screenshot("output-live");
   expect((await output(lab).boundingBox())!.height).toBeLessThanOrEqual(320);
   await shows(lab, "record");

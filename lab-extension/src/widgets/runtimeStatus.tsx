@@ -174,7 +174,9 @@ function Holders({
                   <th scope="row">{holderName(holder, trans)}</th>
                   <td>{formatBytes(bytes)}</td>
                   <td>
-                    {holder.kind === "process" ? "" : trans.__("%1 arrays", formatInteger(holder.buffers))}
+                    {holder.kind === "process"
+                      ? ""
+                      : trans._n("%1 array", "%1 arrays", holder.buffers, formatInteger(holder.buffers))}
                   </td>
                 </tr>
               ))}
