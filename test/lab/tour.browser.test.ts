@@ -1,5 +1,5 @@
 /** The tour, worked as a newcomer does: every cell, a reload and a second tab in its midst, the kernel restarted, the runtime killed. */
-import { copyFile, readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, expect, it, vi } from "vitest";
@@ -53,7 +53,12 @@ async function indexOf(text: string): Promise<number> {
 }
 
 it("runs from its first cell to its last, over a reload, a second tab, a restart of the kernel and the end of the runtime", async () => {
-  await copyFile(tour, join(server.root, "tour.ipynb"));
+  // As it is kept, but for what the training printed: it is to be seen to come.
+  const kept = JSON.parse(await readFile(tour, "utf8")) as { cells: (Cell & { outputs?: object[] })[] };
+  for (const cell of kept.cells) {
+    if ([cell.source].flat().join("").includes("trainer.fit(")) cell.outputs = [];
+  }
+  await writeFile(join(server.root, "tour.ipynb"), JSON.stringify(kept));
   const lab = await LabPage.open(browser, server, "tour", "tour.ipynb");
   open.push(lab);
   await lab.kernelIsIdle();
@@ -108,8 +113,10 @@ it("runs from its first cell to its last, over a reload, a second tab, a restart
   open.push(second);
   for (const page of [lab, second]) {
     const printed = page.page.locator(".jp-Notebook .jp-CodeCell").nth(goesOn).locator(".jp-OutputArea");
-    await printed.getByText("status: 'finished'").waitFor({ timeout: 180_000 });
-    const steps = [...(await printed.innerText()).matchAll(/step\s+(\d+)\/1500/g)].map((found) =>
+    // What is out of sight is not drawn.
+    await page.page.locator(".jp-Notebook .jp-CodeCell").nth(goesOn).scrollIntoViewIfNeeded();
+    await eventually(() => printed.textContent()).toContain("status: 'finished'");
+    const steps = [...((await printed.textContent()) ?? "").matchAll(/step\s+(\d+)\/1500/g)].map((found) =>
       Number(found[1]),
     );
     expect(steps).toEqual([...new Set(steps)].sort((a, b) => a - b));
