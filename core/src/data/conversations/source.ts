@@ -492,7 +492,7 @@ class Reading {
     const [first] = rows;
     const longest = rows.reduce((most, { ids }) => Math.max(most, ids.length), 0);
     throw new DataError(
-      `${first!.where}: ${first!.ids.length} tokens, and a sequence of ${this.options.sequenceLength} holds one more than that ` +
+      `${first!.where}: ${first!.ids.length} tokens, where at most ${this.options.sequenceLength + 1} fit ` +
         `(${rows.length} of ${rows.length + fitting} rows are too long, the longest has ${longest}).`,
       'Pass `tooLong: "cut"` or `tooLong: "drop"`, or a larger sequenceLength.',
     );

@@ -74,9 +74,12 @@ function taughtTexts({ messages, tools }: Conversation, options: SuperviseOption
   const turns = learned.map((i) => turnOf(i));
   const changed = turns.findIndex(({ text, core }) => !whole.startsWith(text.slice(0, core)));
   if (changed < 0) {
-    const spans = turns.flatMap(({ text, spans: own }) => {
+    const spans = turns.flatMap(({ text, spans: own, core }) => {
       const same = commonLength(text, whole);
-      return own.map(([start, end]) => [start, Math.min(end, same)] as const);
+      // What only closes a conversation is not there in the midst of one.
+      return own
+        .map(([start, end]) => [start, end <= same ? end : core] as const)
+        .filter(([start, end]) => end > start);
     });
     return [{ text: whole, spans }];
   }
@@ -117,6 +120,7 @@ function markedTurn(
   tokenizer: HuggingFaceTokenizer,
   chat: ChatOptions,
 ): Render {
+  const closing = closingOf(tokenizer);
   return (index) => {
     const until = (count: number) => refusals(() => renderMarked(tokenizer, messages.slice(0, count), chat));
     const earlier = messages.slice(0, index).some(({ role }) => role === "assistant");
@@ -127,7 +131,7 @@ function markedTurn(
       throw new Malformed(
         `the template marks nothing of message ${index} as the model's own, so that no token of it is learned`,
       );
-    return { text, spans: own, core: own.at(-1)![1] };
+    return { text, spans: own, core: text.length - closing.tailOf(text).length };
   };
 }
 
@@ -140,10 +144,7 @@ function inferredTurn(
   tokenizer: HuggingFaceTokenizer,
   chat: ChatOptions,
 ): Render {
-  const specials = [...tokenizer.specialTokens.keys()].filter((token) => token !== "");
-  const escaped = specials.map((token) => token.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  const closing = specials.length === 0 ? /\s+$/ : new RegExp(`(?:\\s|${escaped.join("|")})+$`);
-  const special = specials.length === 0 ? undefined : new RegExp(escaped.join("|"));
+  const closing = closingOf(tokenizer);
   return (index) => {
     const asked = refusals(() =>
       renderChat(tokenizer, messages.slice(0, index), { ...chat, addGenerationPrompt: true }),
@@ -155,11 +156,31 @@ function inferredTurn(
       );
     }
     const start = asked.length;
-    const tail = closing.exec(text.slice(start))?.[0] ?? "";
+    const tail = closing.tailOf(text.slice(start));
     const core = text.length - tail.length;
-    const end = special?.exec(tail);
-    const stop = core + (end === null || end === undefined ? tail.length : end.index + end[0].length);
+    const stop = core + closing.endOf(tail);
     return { text, spans: [[start, stop]], core };
+  };
+}
+
+/** What may stand after the last word of a text: white space and special tokens. */
+interface Closing {
+  tailOf(text: string): string;
+  /** Where the first special token of a tail ends; its own end where it has none. */
+  endOf(tail: string): number;
+}
+
+function closingOf(tokenizer: HuggingFaceTokenizer): Closing {
+  const specials = [...tokenizer.specialTokens.keys()].filter((token) => token !== "");
+  const escaped = specials.map((token) => token.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|");
+  const tail = new RegExp(specials.length === 0 ? "\\s+$" : `(?:\\s|${escaped})+$`);
+  const special = specials.length === 0 ? undefined : new RegExp(escaped);
+  return {
+    tailOf: (text) => tail.exec(text)?.[0] ?? "",
+    endOf(text) {
+      const found = special?.exec(text);
+      return found === null || found === undefined ? text.length : found.index + found[0].length;
+    },
   };
 }
 

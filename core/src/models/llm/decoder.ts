@@ -26,6 +26,7 @@ import { flatten } from "../../transform/tree.js";
 import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
 import { configText, type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
 import type { ForwardOptions, LanguageModel, Padding, TokenBatch } from "./model.js";
+import { noisyEmbeddings, supervisedPositions } from "./supervised.js";
 
 function norm(
   config: ResolvedConfig,
@@ -264,7 +265,16 @@ export class Decoder extends Module implements LanguageModel {
   }
 
   /** Mean cross-entropy of the next token in nats, and the experts' auxiliary loss; the logits never exist for the whole batch. */
-  loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+  loss(batch: TokenBatch): Tensor {
+    return this.lossAndPositions(batch).loss;
+  }
+
+  /** `loss`, and the states and targets of the positions that it is computed of: all, or those that the batch names as `supervised`. */
+  lossAndPositions(
+    batch: TokenBatch,
+    { noise }: Pick<ForwardOptions, "noise"> = {},
+  ): { loss: Tensor; positions: ReturnType<typeof supervisedPositions> } {
+    const { inputs, targets, segments, positions: places } = batch;
     if (!(targets instanceof Tensor)) {
       throw new ArgumentError(
         `${this.family?.name ?? "decoder"}: the loss of a batch without targets`,
@@ -272,10 +282,19 @@ export class Decoder extends Module implements LanguageModel {
       );
     }
     const { logitSoftCap: softCap, experts } = this.config;
-    const output = this.lmHead ?? this.model.embedTokens;
-    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions });
-    const loss = linearCrossEntropy(hidden, output.weight, targets, { weights, softCap });
-    return balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions: places, noise });
+    const positions = supervisedPositions(hidden, batch);
+    const loss = linearCrossEntropy(positions.hidden, this.outputWeight, positions.targets, {
+      weights: positions.weights,
+      softCap,
+    });
+    const whole = balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    return { loss: whole, positions };
+  }
+
+  /** [vocabSize, hiddenSize], of the output layer. */
+  get outputWeight(): Tensor {
+    return (this.lmHead ?? this.model.embedTokens).weight;
   }
 
   /** `hidden`, and the experts' auxiliary loss before its weight, a scalar; null in models without experts. */
@@ -308,6 +327,7 @@ export class Decoder extends Module implements LanguageModel {
     const positions = options.positions ?? options.cache?.positions(time) ?? iota([time], 0);
     const around = { ...options, ...this.tables(positions) };
     let x = embedTokens.forward(tokens);
+    if (options.noise !== undefined) x = noisyEmbeddings(x, options.noise, options.segments);
     const { fixedToken } = options;
     if (fixedToken !== undefined) x = where(equal(expandDims(tokens, -1), fixedToken), stopGradient(x), x);
     if (config.embeddingScale !== 1) x = mul(x, config.embeddingScale);

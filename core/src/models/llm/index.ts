@@ -42,4 +42,5 @@ export const configs = {
   ...phi3Configs,
   ...gpt2Configs,
 };
+export { type SupervisedOptions, supervised } from "./supervised.js";
 export { type ResizeOptions, resizeVocabulary } from "./vocabulary.js";

@@ -1,6 +1,7 @@
 /** What every language model here offers. */
 import type { Tensor } from "../../array/tensor.js";
 import type { KeyValueCache } from "../../nn/cache.js";
+import type { EmbeddingNoise } from "./supervised.js";
 
 export interface ForwardOptions {
   /** Of the tokens before these; their keys and values are added to it, its position is not moved. */
@@ -11,6 +12,8 @@ export interface ForwardOptions {
   positions?: Tensor;
   /** Tokens that fill up the texts: no token sees them. Not with a cache, whose `keyStart` says it. */
   padding?: Padding;
+  /** Noise on the embeddings (NEFTune). */
+  noise?: EmbeddingNoise;
   /** A token whose embedding is not learned where it is read (torch's `padding_idx`). */
   fixedToken?: number;
 }
@@ -32,6 +35,10 @@ export interface TokenBatch {
   readonly weights?: Tensor;
   readonly segments?: Tensor;
   readonly positions?: Tensor;
+  /**
+   * Integer [batch, capacity]: the places of the targets that count, -1 for none. Logits are computed for those only; without it for all.
+   */
+  readonly supervised?: Tensor;
 }
 
 /** A model of the next token. */
