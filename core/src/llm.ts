@@ -1,3 +1,5 @@
 /** Language models, and the recipes that train them: `llm`. */
 export * from "./models/llm/index.js";
+export { type ContrastiveOptions, contrastive } from "./recipes/contrastive.js";
+export { type DistillationOptions, distillation } from "./recipes/distillation.js";
 export * as recipes from "./recipes/llm.js";

@@ -1,4 +1,5 @@
 export type { ChatFields, SequenceSize } from "./layout.js";
+export { type PairFields, type PairsOptions, pairs } from "./pairs.js";
 export { ChatPreview } from "./preview.js";
 export type { ChatInput } from "./records.js";
 export { ChatReport, type LeftOut } from "./report.js";

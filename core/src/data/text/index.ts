@@ -18,6 +18,9 @@ export {
   type ConversationRecord,
   chat,
   type LeftOut,
+  type PairFields,
+  type PairsOptions,
+  pairs,
   type SequenceSize,
   type TaughtMessage,
 } from "../conversations/index.js";

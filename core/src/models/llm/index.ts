@@ -8,6 +8,7 @@ import { qwen2Configs, qwen3Configs, qwen3MoeConfigs } from "./qwen.js";
 export type { DecoderConfig, ExpertConfig } from "./config.js";
 export { Decoder, type Decoder as Llama, type DecoderOptions } from "./decoder.js";
 export type { TokenProbability } from "./decoding.js";
+export { type EmbedOptions, embed, type Pooling } from "./embed.js";
 export { type Gemma2Config, type Gemma3Config, gemma2, gemma3 } from "./gemma.js";
 
 export {
