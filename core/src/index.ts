@@ -188,6 +188,8 @@ export {
   sgd,
   warmupStableDecay,
 } from "./optim/index.js";
+export * as peft from "./peft/index.js";
+export * as quantize from "./quantize/index.js";
 export { recoverRuntime, runtimeInfo } from "./runtime/info.js";
 export type { DeviceInfo, RuntimeInfo } from "./runtime/types.js";
 export {

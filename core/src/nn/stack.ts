@@ -72,7 +72,13 @@ export function applyLayers<L, S>(
       flatten(layers.slice(i * period, (i + 1) * period)),
     );
     const [first] = groups as [(typeof groups)[number]];
-    for (const [i, { paths }] of groups.entries()) {
+    for (const [i, { paths, key }] of groups.entries()) {
+      if (paths.join() === first.paths.join() && key !== first.key) {
+        throw new ArgumentError(
+          `layers ${i * period} to ${(i + 1) * period - 1} have other settings than the first ${period}`,
+          'layers in a loop must be alike: use layers: "unrolled"',
+        );
+      }
       if (paths.join() !== first.paths.join()) {
         throw new ArgumentError(
           `layers ${i * period} to ${(i + 1) * period - 1} have other parameters than the first ${period}`,

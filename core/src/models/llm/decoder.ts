@@ -24,7 +24,15 @@ import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stac
 import { checkpointName } from "../../transform/remat.js";
 import { flatten } from "../../transform/tree.js";
 import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
-import { configText, type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
+import {
+  configText,
+  type Family,
+  type Json,
+  resolved,
+  type Stored,
+  storedAs,
+  writeConfig,
+} from "./family.js";
 import type { ForwardOptions, LanguageModel, Padding, TokenBatch } from "./model.js";
 import { noisyEmbeddings, supervisedPositions } from "./supervised.js";
 
@@ -284,7 +292,7 @@ export class Decoder extends Module implements LanguageModel {
     const { logitSoftCap: softCap, experts } = this.config;
     const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions: places, noise });
     const positions = supervisedPositions(hidden, batch);
-    const loss = linearCrossEntropy(positions.hidden, this.outputWeight, positions.targets, {
+    const loss = linearCrossEntropy(positions.hidden, this.outputLayer, positions.targets, {
       weights: positions.weights,
       softCap,
     });
@@ -292,9 +300,9 @@ export class Decoder extends Module implements LanguageModel {
     return { loss: whole, positions };
   }
 
-  /** [vocabSize, hiddenSize], of the output layer. */
-  get outputWeight(): Tensor {
-    return (this.lmHead ?? this.model.embedTokens).weight;
+  /** What makes logits of states: a layer, or the embedding whose table is the output layer's too. */
+  get outputLayer(): Linear | Embedding {
+    return this.lmHead ?? this.model.embedTokens;
   }
 
   /** `hidden`, and the experts' auxiliary loss before its weight, a scalar; null in models without experts. */
@@ -381,6 +389,22 @@ export class Decoder extends Module implements LanguageModel {
     const { layers, keyValueHeads: heads, headDim } = this.config;
     const { dtype } = this.model.embedTokens.weight;
     return new KeyValueCache({ layers, batch, length, heads, headDim, dtype, keyStart });
+  }
+
+  /** Where the parameter at a path lies in checkpoints of its family. */
+  storedAs(path: string, shape: readonly number[]): Stored {
+    return this.family === null
+      ? { names: [parameterName(path)], stacked: false, transposed: false }
+      : storedAs(this.family, path, shape);
+  }
+
+  /** The name that transformers gives the module at a path. */
+  moduleName(path: string): string {
+    const { family } = this;
+    const name = parameterName(path);
+    // Its experts and their router are called otherwise in checkpoints than in the model.
+    if (family === null || /\.mlp\.(experts|gate)$/.test(name)) return name;
+    return (family.rename?.(`${name}.weight`) ?? `${name}.weight`).replace(/\.weight$/, "");
   }
 
   /**

@@ -117,7 +117,7 @@ export function supervised<M extends Module>(
     if (!wanted) return { loss, metrics };
     const { hidden, targets } = positions;
     const counts = notEqual(targets, -100);
-    const likeliest = linearArgmax(hidden, decoder.outputWeight);
+    const likeliest = linearArgmax(hidden, decoder.outputLayer);
     const right = cast(equal(likeliest, targets), "float32");
     metrics.accuracy = mean(right, cast(counts, "float32"));
     return { loss, metrics };
