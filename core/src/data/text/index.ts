@@ -26,6 +26,7 @@ export {
 } from "../conversations/index.js";
 export { DataError } from "../errors.js";
 export { permutation, Sfc32 } from "../random.js";
+export { type AddTokensOptions, addTokens } from "./added-tokens.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";

@@ -44,4 +44,4 @@ export const configs = {
   ...gpt2Configs,
 };
 export { type SupervisedOptions, supervised } from "./supervised.js";
-export { type ResizeOptions, resizeVocabulary } from "./vocabulary.js";
+export { addTokens, type NewTokens, type ResizeOptions, resizeVocabulary } from "./vocabulary.js";

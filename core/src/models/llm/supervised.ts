@@ -110,6 +110,11 @@ export function supervised<M extends Module>(
     );
   return (model, batch, { key, training }) => {
     const decoder = model as unknown as Decoder;
+    if (typeof decoder.lossAndPositions !== "function")
+      throw new ArgumentError(
+        `llm.supervised: a ${model.constructor.name} is no language model of this library`,
+        "leave the loss out: the model's own is taken, and -100 among the targets do not count",
+      );
     const noise = training && neftune > 0 && key !== undefined ? { key, alpha: neftune } : undefined;
     const wanted = accuracy === "always" || (accuracy === "validation" && !training);
     const { loss, positions } = decoder.lossAndPositions(batch, { noise });
