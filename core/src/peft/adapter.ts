@@ -6,12 +6,15 @@ import { Module, redeclare } from "../nn/module.js";
 /** Methods that change layers, as PEFT's `peft_type` names them; the last two have no such type. */
 export type LayerMethod = "LORA" | "IA3" | "BOTTLENECK";
 
+/** Those that give a language model something to begin every text with. */
+export type PromptMethod = "PROMPT_TUNING" | "P_TUNING" | "PREFIX_TUNING";
+
 export type Forward = (this: Module, ...args: unknown[]) => unknown;
 
 /** A change of what one layer computes. */
 export abstract class Adapter extends Module {
   /** The method it is of; "AUXILIARY" for what comes beside one: whole modules, rows of a table. */
-  abstract readonly method: LayerMethod | "AUXILIARY";
+  abstract readonly method: LayerMethod | PromptMethod | "AUXILIARY";
 
   /** What the layer is given in place of its input. */
   before(x: Tensor): Tensor {
@@ -31,6 +34,9 @@ export abstract class Adapter extends Module {
   after(y: unknown, _x: Tensor, _layer: Module, _share: number): unknown {
     return y;
   }
+
+  /** What every text begins with, of an adapter of a whole language model. */
+  lead?(): unknown;
 
   /** What comes in place of the logits of an output layer that shares a table: `attend` of the states. */
   attended(y: Tensor, _states: Tensor): Tensor {
@@ -105,6 +111,14 @@ function prototypeOf(layer: Module): object {
       },
     }),
   });
+  if ("lead" in base) {
+    Object.defineProperty(adapted, "lead", {
+      get(this: AdaptedLayer) {
+        const leads = this.active.flatMap((name) => this.adapters[name]?.lead?.() ?? []);
+        return leads.at(-1);
+      },
+    });
+  }
   classes.set(base, adapted);
   adaptedClasses.add(adapted);
   return adapted;

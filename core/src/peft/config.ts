@@ -5,33 +5,16 @@ import type { Activation } from "../nn/mlp.js";
 import type { Module } from "../nn/module.js";
 import { TokenRows, WholeModule } from "./auxiliary.js";
 import { Bottleneck, type BottleneckOptions } from "./bottleneck.js";
+import { checkConfig, common, empty, everywhere, type Json, type Rule } from "./fields.js";
 import { type Ia3Options, Scaling } from "./ia3.js";
 import type { LoraOptions } from "./lora.js";
 import { LowRank } from "./low-rank.js";
 import { adaptedLayers } from "./model.js";
 import { LowRankParameters } from "./parameters.js";
+import { writePrompt } from "./prompt-config.js";
+import { PromptAdapter, type PromptableModel } from "./prompts.js";
 import { isNamed, moduleName, modulesOf, type NamedModel, type Target, type Targets } from "./targets.js";
 import { trainedBiases } from "./tensors.js";
-
-export type Json = Record<string, unknown>;
-
-/** The fields that every method has. */
-export function common(method: string, model: Module): Json {
-  return {
-    auto_mapping: null,
-    base_model_name_or_path: baseOf(model),
-    inference_mode: true,
-    peft_type: method,
-    revision: null,
-    task_type: (model as { family?: unknown }).family === undefined ? null : "CAUSAL_LM",
-  };
-}
-
-/** The folder or name of the model that was adapted, as its configuration says; PEFT opens it by that. */
-function baseOf(model: Module): string | null {
-  const { source } = model as { source?: Json | null };
-  return typeof source?._name_or_path === "string" ? source._name_or_path : null;
-}
 
 interface Changed<A> extends Target {
   readonly adapter: A;
@@ -65,6 +48,8 @@ function mostly(values: readonly (readonly [name: string, value: number])[]): [m
 
 /** The configuration of an adapter. */
 export function writeConfig(model: Module, name: string): Json {
+  const [prompt] = changedBy(model, name, PromptAdapter);
+  if (prompt !== undefined) return writePrompt(model as PromptableModel, prompt.adapter);
   const whole = changedBy(model, name, WholeModule);
   const modulesToSave = whole.length === 0 ? null : shortest(model, whole);
   const scalings = changedBy(model, name, Scaling);
@@ -160,26 +145,6 @@ function isTurned(model: Module, layers: readonly Target[]): boolean {
   });
 }
 
-/** How a field of a configuration counts here. */
-type Rule = "read" | "ignored" | ((value: unknown) => boolean);
-
-const empty = (value: unknown): boolean =>
-  value === null ||
-  value === undefined ||
-  value === false ||
-  (typeof value === "object" && Object.keys(value as object).length === 0);
-
-const everywhere: Readonly<Record<string, Rule>> = {
-  auto_mapping: "ignored",
-  base_model_name_or_path: "ignored",
-  inference_mode: "ignored",
-  peft_type: "read",
-  peft_version: "ignored",
-  revision: "ignored",
-  task_type: "ignored",
-  modules_to_save: "read",
-};
-
 const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   LORA: {
     ...everywhere,
@@ -220,18 +185,6 @@ const rules: Readonly<Record<string, Readonly<Record<string, Rule>>>> = {
   },
   BOTTLENECK: { ...everywhere, activation: "read", bottleneck_size: "read", target_modules: "read" },
 };
-
-/** @throws CheckpointError for what would be computed otherwise here */
-export function checkConfig(path: string, json: Json, known: Readonly<Record<string, Rule>>): void {
-  for (const [field, value] of Object.entries(json)) {
-    const rule = known[field] ?? empty;
-    if (typeof rule === "string" || rule(value)) continue;
-    throw new CheckpointError(
-      `${path}: ${field} is ${JSON.stringify(value)}, which cannot be computed here`,
-      "merge the adapter in Python (merge_and_unload), and load the merged model",
-    );
-  }
-}
 
 function field<T>(json: Json, name: string): T | undefined {
   return (json[name] ?? undefined) as T | undefined;

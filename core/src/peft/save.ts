@@ -17,10 +17,12 @@ import { scope } from "../transform/scope.js";
 import { flatten } from "../transform/tree.js";
 import { bitfit } from "./bitfit.js";
 import { houlsby } from "./bottleneck.js";
-import { common, type Json, readBottleneck, readIa3, readLora, writeConfig } from "./config.js";
+import { readBottleneck, readIa3, readLora, writeConfig } from "./config.js";
+import { common, type Json } from "./fields.js";
 import { ia3 } from "./ia3.js";
 import { loraOf } from "./lora.js";
 import { adaptedLayers, adapterNames, requireAdapter } from "./model.js";
+import { readPrompt } from "./prompt-config.js";
 import type { NamedModel } from "./targets.js";
 import { type Entry, entriesOf, trainedBiases } from "./tensors.js";
 
@@ -57,7 +59,9 @@ export async function save(model: Module, folder: string, options: AdapterSaveOp
   // The scope below would free the model's own leaves, were they computed in it.
   materialize(entries.map(({ path }) => leafAt.get(path)!));
   await scope(async () => {
-    const tensors = new Map(entries.map(({ key, path, toFile }) => [key, toFile(leafAt.get(path)!)]));
+    const tensors = new Map(
+      entries.map(({ key, path, toFile, value }) => [key, value?.() ?? toFile(leafAt.get(path)!)]),
+    );
     await saveTensors(join(folder, weightsFile), tensors, { metadata: { format: "pt" } });
   });
   replaceFileSync(join(folder, configFile), `${JSON.stringify(sorted(json), null, 2)}\n`);
@@ -81,6 +85,9 @@ const methods: Readonly<Record<string, Attach>> = {
   IA3: (model, path, json, name) => ia3(model, readIa3(path, json, name)),
   BOTTLENECK: (model, path, json, name) => houlsby(model, readBottleneck(path, json, name)),
   BITFIT: (model) => bitfit(model),
+  PROMPT_TUNING: (model, path, json, name) => readPrompt(path, json, model, name),
+  P_TUNING: (model, path, json, name) => readPrompt(path, json, model, name),
+  PREFIX_TUNING: (model, path, json, name) => readPrompt(path, json, model, name),
 };
 
 /** Kinds of adapters that can be opened, as `peft_type` names them. */

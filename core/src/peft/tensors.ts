@@ -9,6 +9,8 @@ import { Scaling } from "./ia3.js";
 import { LowRank } from "./low-rank.js";
 import { adaptedLayers } from "./model.js";
 import { LowRankParameters } from "./parameters.js";
+import { Prompt } from "./prompt-tuning.js";
+import { PromptAdapter } from "./prompts.js";
 import { moduleName, modulesOf, type NamedModel, type Target } from "./targets.js";
 
 /** A tensor of a file and where it is in the model. */
@@ -23,6 +25,8 @@ export interface Entry {
   /** The leaf as the file has it, and back. */
   toFile(leaf: Tensor): Tensor;
   fromFile(stored: Tensor): Tensor;
+  /** What is saved, where it is not a leaf. */
+  readonly value?: () => Tensor;
 }
 
 const prefix = "base_model.model.";
@@ -57,6 +61,7 @@ export function entriesOf(model: Module, name: string): Entry[] {
     else if (adapter instanceof LowRankParameters)
       found.push(...parameterEntries(adapter, at, moduleName(model, join(path, adapter.within))));
     else if (adapter instanceof Scaling) found.push(scalingEntry(adapter, at, of));
+    else if (adapter instanceof PromptAdapter) found.push(promptEntry(adapter, at));
     else if (adapter instanceof TokenRows)
       found.push(entry(of("token_adapter.trainable_tokens_delta"), `${at}.rows`, adapter.rows));
     else if (adapter instanceof WholeModule) found.push(...wholeEntries(model, adapter, at, path));
@@ -87,6 +92,15 @@ function lowRankEntries(adapter: LowRank, at: string, of: (suffix: string) => st
   const shaped = (x: Tensor): Tensor =>
     space === 0 ? x : reshape(x, [1, -1, ...new Array<number>(space).fill(1)]);
   return [...found, entry(of("lora_magnitude_vector"), `${at}.magnitude`, magnitude, shaped)];
+}
+
+/** What is learnt by itself, or what an encoder makes: the encoder is not saved. */
+function promptEntry(adapter: PromptAdapter, at: string): Entry {
+  const field = adapter instanceof Prompt ? "embeddings" : "embedding";
+  const leaf = (adapter as unknown as Record<string, Tensor>)[field]!;
+  const found = entry("prompt_embeddings", `${at}.${field}`, leaf);
+  const parameter = "prompt_encoder.default.embedding.weight";
+  return { ...found, parameter, shape: adapter.value().shape, value: () => adapter.value() };
 }
 
 /** Each parameter's wrapper stands around those of the parameters before it. */

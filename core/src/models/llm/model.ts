@@ -12,10 +12,22 @@ export interface ForwardOptions {
   positions?: Tensor;
   /** Tokens that fill up the texts: no token sees them. Not with a cache, whose `keyStart` says it. */
   padding?: Padding;
+  /** What comes before the first tokens, with its own positions before theirs. Not with a cache, which holds it. */
+  lead?: Lead;
+  /** Gives the states of the lead's `states` too, before those of the tokens. Default false. */
+  withLead?: boolean;
   /** Noise on the embeddings (NEFTune). */
   noise?: EmbeddingNoise;
   /** A token whose embedding is not learned where it is read (torch's `padding_idx`). */
   fixedToken?: number;
+}
+
+/** What every text begins with that is no token: states in place of embeddings, or keys and values that all layers' tokens see. */
+export interface Lead {
+  /** [count, hiddenSize]. */
+  readonly states?: Tensor;
+  /** By layer, keys and values [count, keyHeads, headDim] each: as attention sees them, without rotation. */
+  readonly keyValues?: readonly { readonly keys: Tensor; readonly values: Tensor }[];
 }
 
 export interface Padding {
