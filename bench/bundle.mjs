@@ -1,6 +1,6 @@
 /**
  * Bundles the benchmark programs into single files, with a stripped and packed Node 24 beside them, for a GPU machine that has Python with
- * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, node.xz}.
+ * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, finetune-packed.mjs, node.xz}.
  *
  * usage: node bench/bundle.mjs [--no-node]
  * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
@@ -27,6 +27,7 @@ await build({
     random: join(root, "bench/array/random.ts"),
     loader: join(root, "bench/data/loader.ts"),
     "any-model": join(root, "bench/train/any-model.ts"),
+    "finetune-packed": join(root, "bench/finetune/packed.ts"),
   },
   outdir: out,
   outExtension: { ".js": ".mjs" },

@@ -31,6 +31,11 @@ const passages = (whole: string): string[] => {
 };
 
 const tokenizer = await text.trainBpe([...chapters, ...speeches], { vocabSize: 1024 });
+/** How the notebook writes conversations: the base model has seen none. */
+tokenizer.config.chat_template =
+  "{% for message in messages %}[{{ message.role }}]\n{{ message.content }}" +
+  "{% if message.role == 'assistant' %}<|endoftext|>{% else %}{{ '\n' }}{% endif %}{% endfor %}" +
+  "{% if add_generation_prompt %}[assistant]\n{% endif %}";
 const documents = [...chapters, ...speeches].flatMap((whole) => [whole, ...passages(whole)]);
 const trainer = new Trainer({
   name: "finetune-base",
