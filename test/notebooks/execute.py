@@ -13,8 +13,8 @@ from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 
 
-def execute(notebook: Path, result: Path, seconds: int) -> None:
-    """Runs all cells, those after an error too, so that the result shows every error at once."""
+def execute(notebook: Path, result: Path, seconds: int) -> nbformat.NotebookNode:
+    """Runs all cells, those after an error too, so that the result shows every error at once; returns the notebook."""
     node = nbformat.read(notebook, as_version=4)
     resources = {"metadata": {"path": str(notebook.parent)}}
     client = NotebookClient(node, timeout=seconds, allow_errors=True, coalesce_streams=True, resources=resources)
@@ -27,6 +27,7 @@ def execute(notebook: Path, result: Path, seconds: int) -> None:
             client.execute_cell(cell, index)
     # What the kernel says of itself is set by `NotebookClient.execute` alone.
     nbformat.write(node, result)
+    return node
 
 
 if __name__ == "__main__":

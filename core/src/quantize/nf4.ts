@@ -11,6 +11,7 @@ import { searchSorted } from "../array/sorting.js";
 import type { Tensor } from "../array/tensor.js";
 import type { DType } from "../graph/dtype.js";
 import { jit } from "../transform/jit.js";
+import { barrier } from "../transform/remat.js";
 import { QuantizedWeight } from "./weight.js";
 
 /** The sixteen values, as bitsandbytes has them (`get_4bit_type("nf4")`). */
@@ -44,10 +45,10 @@ function dynamicMap(): Float32Array {
   const f = Math.fround;
   for (let i = 0; i < 7; i++) {
     const items = 2 ** i + 1;
-    // torch's linspace in float32: from both ends to the middle.
+    // torch's linspace in float32: from both ends to the middle, product and sum rounded once.
     const step = f(f(1 - f(0.1)) / (items - 1));
     const border = (k: number): number =>
-      k < Math.floor(items / 2) ? f(f(0.1) + f(step * k)) : f(1 - f(step * (items - k - 1)));
+      k < Math.floor(items / 2) ? f(f(0.1) + step * k) : f(1 - step * (items - k - 1));
     for (let k = 0; k + 1 < items; k++) {
       const middle = f(f(border(k) + border(k + 1)) / 2);
       const value = f(f(10 ** (i - 6)) * middle);
@@ -62,7 +63,7 @@ const outerBlock = 256;
 
 /** Parts of the blocks, float32 or with their own quantization. */
 interface Parts {
-  /** uint8, two codes each, the first in the upper half. */
+  /** uint8, two codes each, the first in the upper half: [outputs, inputs / 2], or [n / 2] where a row has an odd number. */
   readonly codes: Tensor;
   /** Largest magnitudes of the blocks, float32; of double quantization their 8-bit codes. */
   readonly absmax: Tensor;
@@ -87,7 +88,9 @@ const encode = jit(
       .map((border) => cast(greater(scaled, border), "uint8"))
       .reduce((sum, above) => add(sum, above));
     const pairs = reshape(slice(reshape(index, [-1]), [0, flat.size + (flat.size % 2)]), [-1, 2]);
-    const codes = or(shiftLeft(slice(pairs, null, 0), 4), slice(pairs, null, 1));
+    const packed = or(shiftLeft(slice(pairs, null, 0), 4), slice(pairs, null, 1));
+    const [outputs, inputs] = weight.shape as [number, number];
+    const codes = inputs % 2 === 0 ? reshape(packed, [outputs, inputs / 2]) : packed;
     if (!double) return { codes, absmax, nested: null };
     const offset = mean(absmax);
     const centred = inBlocks(sub(absmax, offset), outerBlock);
@@ -123,9 +126,8 @@ export class Nf4Weight extends QuantizedWeight {
     axes: readonly (string | null)[] = [null, null],
   ) {
     super(outputs, inputs, dtype);
-    const whole = inputs % 2 === 0;
-    const own = whole ? reshape(codes, [outputs, inputs / 2]) : codes;
-    this.codes = this.fixed("codes", own, { axes: whole ? axes : [null], weights: outputs * inputs });
+    const whole = codes.ndim === 2;
+    this.codes = this.fixed("codes", codes, { axes: whole ? axes : [null], weights: outputs * inputs });
     this.absmax = this.fixed("absmax", absmax);
     this.nestedAbsmax = nested && this.fixed("nestedAbsmax", nested.absmax);
     this.offset = nested && this.fixed("offset", nested.offset);
@@ -145,8 +147,10 @@ export class Nf4Weight extends QuantizedWeight {
   private magnitudes(): Tensor {
     if (this.nestedAbsmax === null) return this.absmax;
     const values = inBlocks(take(tensor(dynamicCodes), this.absmax), outerBlock);
-    const whole = reshape(mul(values, expandDims(this.nestedAbsmax, 1)), [-1]);
-    return add(slice(whole, [0, this.absmax.size]), this.offset!);
+    const product = reshape(mul(values, expandDims(this.nestedAbsmax, 1)), [-1]);
+    // Rounded before the mean is added, as bitsandbytes does; and looked up once for each block, not for each weight.
+    const [rounded] = barrier([product]) as [Tensor];
+    return add(slice(rounded, [0, this.absmax.size]), this.offset!);
   }
 
   value(dtype: DType = this.dtype): Tensor {

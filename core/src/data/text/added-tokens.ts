@@ -1,5 +1,6 @@
 import { DataError } from "../errors.js";
-import { type AddedToken, HuggingFaceTokenizer } from "./tokenizer.js";
+import type { AddedToken } from "./huggingface/added-tokens.js";
+import { HuggingFaceTokenizer } from "./tokenizer.js";
 
 export interface AddTokensOptions {
   /** Tokens that are no text, such as the marks of a chat template: left out by `skipSpecialTokens`. Default false. */
