@@ -2,7 +2,7 @@
  * Full fine-tuning on packed conversations beside pretraining, of one model in one run: tokens/s, the places that are filled up, and what the compiled step
  * needs beside its arguments, with logits for the learned tokens only and for all. A line of JSON for each, and one with the ratios.
  *
- * usage: finetune-packed [--model llama1b] [--batch 8] [--time 2048] [--steps 30] [--precision bf16] [--answer 0.3]
+ * usage: finetune-packed [--model llama1b] [--batch 8] [--time 2048] [--steps 30] [--precision bf16] [--answer 0.3] [--vocabulary N]
  *
  * `--answer` is the share of a conversation's characters that the assistant says.
  */
@@ -19,11 +19,13 @@ const { values } = parseArgs({
     time: { type: "string", default: "2048" },
     steps: { type: "string", default: "30" },
     precision: { type: "string", default: "bf16" },
+    vocabulary: { type: "string" },
     answer: { type: "string", default: "0.3" },
   },
 });
 const [batchSize, sequenceLength, steps] = [Number(values.batch), Number(values.time), Number(values.steps)];
-const config = llm.configs[values.model as keyof typeof llm.configs] as llm.LlamaConfig;
+const published = llm.configs[values.model as keyof typeof llm.configs] as llm.LlamaConfig;
+const config = { ...published, vocabSize: Number(values.vocabulary ?? published.vocabSize) };
 
 const tokenizer = text.byteTokenizer();
 tokenizer.config.chat_template =

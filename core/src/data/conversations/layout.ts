@@ -162,7 +162,10 @@ export interface ChatFields {
   /** Of packed sequences. */
   readonly segments?: Int32Array;
   readonly positions?: Int32Array;
-  /** [batchSize, capacity]: the places of the targets that count, ascending, and -1 for none; absent where nearly all places could count. */
+  /**
+   * [batchSize, capacity]: the places of all targets that count, and of others so that there are as many in each row; each once, ascending. Absent where
+   * nearly all places could count.
+   */
   readonly supervised?: Int32Array;
 }
 
@@ -177,11 +180,11 @@ export function batchOfSequences(
   const targets = new Int32Array(size).fill(-100);
   const segments = new Int32Array(size);
   const positions = new Int32Array(size);
-  const supervised = new Int32Array(sequences.length * capacity).fill(-1);
+  const supervised = new Int32Array(sequences.length * capacity);
   let [tokens, learned] = [0, 0];
   for (const [r, { rows }] of sequences.entries()) {
     let at = r * length;
-    let place = r * capacity;
+    let counting = 0;
     for (const [i, row] of rows.entries()) {
       const count = row.ids.length - 1;
       inputs.set(row.ids.subarray(0, count), at);
@@ -190,12 +193,17 @@ export function batchOfSequences(
       for (const [start, end] of row.spans)
         for (let k = Math.max(1, start); k < end; k++) {
           targets[at + k - 1] = row.ids[k]!;
-          supervised[place++] = at + k - 1 - r * length;
-          learned++;
+          counting++;
         }
       at += count;
       tokens += count;
     }
+    learned += counting;
+    // Others fill the row up, not one place again and again: their gradients, which are 0, would all be added there.
+    let others = capacity - counting;
+    let place = r * capacity;
+    for (let i = 0; i < length; i++)
+      if (targets[r * length + i] !== -100 || others-- > 0) supervised[place++] = i;
   }
   return {
     batchSize: sequences.length,

@@ -48,7 +48,8 @@ export interface TokenBatch {
   readonly segments?: Tensor;
   readonly positions?: Tensor;
   /**
-   * Integer [batch, capacity]: the places of the targets that count, -1 for none. Logits are computed for those only; without it for all.
+   * Integer [batch, capacity]: the places of all targets that count, and of others so that there are as many in each row; each once. Logits are
+   * computed for those only; without it for all.
    */
   readonly supervised?: Tensor;
 }

@@ -1,16 +1,6 @@
 /** Learning from conversations: the loss over the tokens that count, for which alone there are logits. */
 import { sum } from "../../array/broadcast.js";
-import {
-  add,
-  cast,
-  equal,
-  greaterEqual,
-  maximum,
-  mul,
-  notEqual,
-  rsqrt,
-  where,
-} from "../../array/elementwise.js";
+import { add, cast, equal, mul, notEqual, rsqrt } from "../../array/elementwise.js";
 import { gather } from "../../array/indexing.js";
 import { type Key, uniform } from "../../array/random.js";
 import { expandDims } from "../../array/shaping.js";
@@ -41,7 +31,7 @@ export function supervisedPositions(
   { targets, weights, supervised }: Pick<TokenBatch, "targets" | "weights" | "supervised">,
 ): Positions {
   if (supervised === undefined) return { hidden, targets, ...(weights !== undefined && { weights }) };
-  const places = expandDims(maximum(supervised, 0), -1);
+  const places = expandDims(supervised, -1);
   const common = {
     operandBatchingDims: [0],
     startIndicesBatchingDims: [0],
@@ -51,7 +41,7 @@ export function supervisedPositions(
   const pick = (x: Tensor): Tensor => gather(x, places, { ...common, offsetDims: [], sliceSizes: [1, 1] });
   return {
     hidden: gather(hidden, places, { ...common, offsetDims: [2], sliceSizes: [1, 1, hidden.shape[2]!] }),
-    targets: where(greaterEqual(supervised, 0), pick(targets), -100),
+    targets: pick(targets),
     ...(weights !== undefined && { weights: pick(weights) }),
   };
 }
