@@ -1,7 +1,8 @@
 /** What all methods share: layers that compute something else by parameters of their own, beside weights that stay as they are. */
-import type { Tensor } from "../array/tensor.js";
+import { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Module, redeclare } from "../nn/module.js";
+import { checkpointName } from "../transform/remat.js";
 
 /** Methods that change layers, as PEFT's `peft_type` names them; the last two have no such type. */
 export type LayerMethod = "LORA" | "IA3" | "BOTTLENECK";
@@ -80,7 +81,8 @@ function run(layer: AdaptedLayer, forward: Forward, [first, ...rest]: readonly u
     forward,
   );
   const y = compute.call(layer, x, ...rest);
-  return chosen.reduce((after, { adapter, share }) => adapter.after(after, x, layer, share), y);
+  const result = chosen.reduce((after, { adapter, share }) => adapter.after(after, x, layer, share), y);
+  return result instanceof Tensor && chosen.length > 0 ? checkpointName(result, "linear") : result;
 }
 
 /** The prototype of the adapted layers of a class. */

@@ -31,9 +31,10 @@ function toFp8(x: Tensor, type: Fp8): { codes: Tensor; scale: Tensor } {
   return { codes: cast(clip(mul(wide, up), -limit, limit), type), scale: div(1, up) };
 }
 
-/** The operand of a product as XLA's rewriter for cuBLASLt looks for it: converted, then times a scalar. */
-function operand(codes: Tensor, scale: Tensor, dtype: DType): Tensor {
-  return mul(cast(codes, dtype), cast(scale, dtype));
+/** The product of codes, and then the scales: what XLA's rewriter makes a product of FP8 by cuBLASLt of. */
+function scaled(x: Tensor, w: Tensor, scale: Tensor, dtype: DType): Tensor {
+  const y = dotGeneral(x, w, { contract: [[x.ndim - 1], [1]], batch: [[], []] }, { dtype });
+  return mul(y, cast(scale, dtype));
 }
 
 const encode = jit(
@@ -82,18 +83,11 @@ export class Fp8Weight extends QuantizedWeight {
 
   override plainProduct(x: Tensor): Tensor {
     const given = toFp8(x, "float8_e4m3fn");
-    return dotGeneral(operand(given.codes, given.scale, x.dtype), operand(this.codes, this.scale, x.dtype), {
-      contract: [[x.ndim - 1], [1]],
-      batch: [[], []],
-    });
+    return scaled(given.codes, this.codes, mul(given.scale, this.scale), x.dtype);
   }
 
   override transposedProduct(y: Tensor): Tensor {
     const given = toFp8(y, "float8_e5m2");
-    const codes = this.turned ?? transpose(this.codes);
-    return dotGeneral(operand(given.codes, given.scale, y.dtype), operand(codes, this.scale, y.dtype), {
-      contract: [[y.ndim - 1], [1]],
-      batch: [[], []],
-    });
+    return scaled(given.codes, this.turned ?? transpose(this.codes), mul(given.scale, this.scale), y.dtype);
   }
 }

@@ -4,6 +4,7 @@ import type { Tensor } from "../array/tensor.js";
 import { ArgumentError, ShapeError } from "../graph/errors.js";
 import type { Linear } from "../nn/layers.js";
 import { declare, Module } from "../nn/module.js";
+import { checkpointName } from "../transform/remat.js";
 import { Fp8Weight } from "./fp8.js";
 import { Int8Weight } from "./int8.js";
 import { Nf4Weight } from "./nf4.js";
@@ -73,6 +74,6 @@ export class QuantizedLinear extends Module {
       );
     }
     const y = this.quantized.product(x);
-    return this.bias === null ? y : add(y, this.bias);
+    return checkpointName(this.bias === null ? y : add(y, this.bias), "linear");
   }
 }

@@ -118,6 +118,9 @@ export class Nf4Weight extends QuantizedWeight {
   absmax: Tensor;
   nestedAbsmax: Tensor | null;
   offset: Tensor | null;
+  /** The two values of each byte, float32 [256, 2]; and those of 8-bit magnitudes, float32 [256]. */
+  pairs: Tensor;
+  dynamic: Tensor | null;
 
   constructor(
     { codes, absmax, nested }: Parts,
@@ -131,6 +134,8 @@ export class Nf4Weight extends QuantizedWeight {
     this.absmax = this.fixed("absmax", absmax);
     this.nestedAbsmax = nested && this.fixed("nestedAbsmax", nested.absmax);
     this.offset = nested && this.fixed("offset", nested.offset);
+    this.pairs = this.fixed("pairs", tensor(pairCodes, { shape: [256, 2] }));
+    this.dynamic = nested && this.fixed("dynamic", tensor(dynamicCodes));
   }
 
   /** A matrix quantized. */
@@ -146,7 +151,7 @@ export class Nf4Weight extends QuantizedWeight {
   /** The blocks' largest magnitudes, float32. */
   private magnitudes(): Tensor {
     if (this.nestedAbsmax === null) return this.absmax;
-    const values = inBlocks(take(tensor(dynamicCodes), this.absmax), outerBlock);
+    const values = inBlocks(take(this.dynamic!, this.absmax), outerBlock);
     const product = reshape(mul(values, expandDims(this.nestedAbsmax, 1)), [-1]);
     // Rounded before the mean is added, as bitsandbytes does; and looked up once for each block, not for each weight.
     const [rounded] = barrier([product]) as [Tensor];
@@ -155,7 +160,7 @@ export class Nf4Weight extends QuantizedWeight {
 
   value(dtype: DType = this.dtype): Tensor {
     // Both values of a byte stand side by side in one table.
-    const values = reshape(take(tensor(pairCodes, { shape: [256, 2] }), reshape(this.codes, [-1])), [-1]);
+    const values = reshape(take(this.pairs, reshape(this.codes, [-1])), [-1]);
     const n = this.outputs * this.inputs;
     const scaled = mul(inBlocks(values, block), expandDims(this.magnitudes(), 1));
     return cast(reshape(slice(reshape(scaled, [-1]), [0, n]), [this.outputs, this.inputs]), dtype);
