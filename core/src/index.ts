@@ -163,6 +163,7 @@ export {
 export * as checkpoint from "./checkpoint/index.js";
 export * as data from "./data/index.js";
 export * as text from "./data/text/index.js";
+export * as evaluation from "./evaluate/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
 export * as llm from "./llm.js";

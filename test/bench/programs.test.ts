@@ -62,6 +62,21 @@ it.each([
   [["generate", "--model", "tiny", "--batches", "1", "--calls", "1,4", "--prompt", "8", "--tokens", "8"]],
   [
     [
+      "finetune-packed",
+      "--model",
+      "tiny",
+      "--batch",
+      "2",
+      "--time",
+      "64",
+      "--steps",
+      "4",
+      "--precision",
+      "float32",
+    ],
+  ],
+  [
+    [
       "lora",
       "--model",
       "tiny",
@@ -77,6 +92,7 @@ it.each([
       "4",
     ],
   ],
+  [["make-base", "--steps", "2", "--texts", "1", "--output", join(directory, "base")]],
   [["garbage", "--calls", "3"]],
   [["dispatch", "--parameters", "2", "--calls", "3"]],
   [["random", "--only", "vmap"]],
