@@ -45,9 +45,11 @@ interface Compilation {
   readonly program: Program;
 }
 let compilations: Compilation[] = [];
-const flags = Object.fromEntries(
-  values.flags.split(",").flatMap((each) => (each === "" ? [] : [each.split("=")])),
-);
+const flags: Record<string, string | boolean> = {};
+for (const each of values.flags.split(",").filter((text) => text !== "")) {
+  const [name, value] = each.split("=") as [string, string];
+  flags[name] = value === "true" ? true : value === "false" ? false : value;
+}
 const { compile } = Runtime.prototype;
 Runtime.prototype.compile = function (request) {
   const options = {
