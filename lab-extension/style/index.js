@@ -1,2 +1,1 @@
-import "./base.css";
-import "./output.css";
+import "./index.css";

@@ -9,6 +9,7 @@ import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "
 import { FILES_TARGET } from "../metrics/files-comms.js";
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
+import { RUNTIME_TARGET, RuntimeComms } from "../metrics/runtime-comms.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
@@ -48,6 +49,8 @@ export interface ServerSetup {
 
 /** How many finished cells are remembered for what they print later. */
 const PARENTS = 10_000;
+/** So long after a sample of the cells' own runtime those of its watcher are left out, in ms. */
+const OWN_TELEMETRY = 3_000;
 
 /** The protocol of the kernel: what each request means, and what the main thread's answers become on the wire. */
 export class KernelServer {
@@ -65,6 +68,8 @@ export class KernelServer {
   /** Comm targets that the kernel itself answers, from this thread. */
   readonly #served: Record<string, ServedComms>;
   readonly #cellOutputs: CellOutputs;
+  readonly #runtime: RuntimeComms;
+  #heardTelemetry = Number.NEGATIVE_INFINITY;
   readonly #comms = new Map<string, string>();
   readonly #subshells = new Set<string>();
   readonly #debugger = new CellDebugger(
@@ -105,11 +110,17 @@ export class KernelServer {
     this.#metrics = new MetricsComms(send);
     this.#devices = new DevicesComms(send, (wanted) => this.#tell({ type: "telemetry", wanted }));
     this.#cellOutputs = new CellOutputs(send);
+    this.#runtime = new RuntimeComms(send, (event) => {
+      // What the cells' own runtime says of itself comes first: it may be one of several nodes.
+      const heard = performance.now() - this.#heardTelemetry < OWN_TELEMETRY;
+      if (!heard && isDevicesEvent(event)) this.#devices.publish(event);
+    });
     this.#served = {
       [METRICS_TARGET]: this.#metrics,
       [DEVICES_TARGET]: this.#devices,
       [CELLS_TARGET]: this.#cellOutputs,
       [FILES_TARGET]: this.#metrics.files,
+      [RUNTIME_TARGET]: this.#runtime,
     };
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
@@ -427,7 +438,9 @@ export class KernelServer {
         if (isMetricsEvent(message.event)) this.#metrics.publish(message.event);
         return;
       case "telemetry":
-        if (isDevicesEvent(message.event)) this.#devices.publish(message.event);
+        if (!isDevicesEvent(message.event)) return;
+        this.#heardTelemetry = performance.now();
+        this.#devices.publish(message.event);
         return;
       case "broadcast":
         this.#publish(message.messageType, parent, message.content, message.metadata, message.buffers);
@@ -500,6 +513,7 @@ export class KernelServer {
   }
 
   async #close(): Promise<void> {
+    this.#runtime.end();
     this.#debugger.close();
     this.#interrupter.close();
     this.#heap.close();

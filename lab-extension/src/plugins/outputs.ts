@@ -1,13 +1,13 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { PageConfig, PathExt } from "@jupyterlab/coreutils";
+import { PathExt } from "@jupyterlab/coreutils";
 import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { IRenderMimeRegistry } from "@jupyterlab/rendermime";
 import type { IRenderMime } from "@jupyterlab/rendermime-interfaces";
-import type { Contents } from "@jupyterlab/services";
 import type { CommandRegistry } from "@lumino/commands";
 import type { PartialJSONObject } from "@lumino/coreutils";
 import type { Widget } from "@lumino/widgets";
 import { FileSource } from "../model/fileSource.js";
+import type { RunPlaces } from "../model/runPlaces.js";
 import { RunStates } from "../model/runStates.js";
 import type { RunSource } from "../model/source.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
@@ -26,13 +26,12 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
   requires: [IRenderMimeRegistry, IViewEnvironment],
   optional: [INotebookTracker, IRunFeeds],
   activate: (
-    app: JupyterFrontEnd,
+    { commands }: JupyterFrontEnd,
     rendermime: IRenderMimeRegistry,
     environment: ViewEnvironment,
     notebooks: INotebookTracker | null,
     feeds: IRunFeeds | null,
   ) => {
-    const { contents } = app.serviceManager;
     const factory = (lookup: RunLookup): IRenderMime.IRendererFactory => ({
       safe: true,
       mimeTypes: [RUN_MIME_TYPE],
@@ -56,7 +55,7 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
     rendermime.addFactory(factory(withoutKernel), RANK);
     // A renderer does not know its kernel: each notebook gets a factory of its own, which does.
     notebooks?.widgetAdded.connect((_, notebook) => {
-      const lookup = feeds && notebookLookup(notebook, feeds, contents, app.commands);
+      const lookup = feeds && notebookLookup(notebook, feeds, commands);
       if (lookup) {
         notebook.content.rendermime.addFactory(factory(lookup), RANK);
       }
@@ -65,12 +64,7 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
   },
 };
 
-function notebookLookup(
-  notebook: NotebookPanel,
-  feeds: IRunFeeds,
-  contents: Contents.IManager,
-  commands: CommandRegistry,
-): RunLookup {
+function notebookLookup(notebook: NotebookPanel, feeds: IRunFeeds, commands: CommandRegistry): RunLookup {
   let states: RunStates | undefined;
   notebook.disposed.connect(() => states?.dispose());
   return {
@@ -78,8 +72,8 @@ function notebookLookup(
       return feeds.of(notebook.sessionContext);
     },
     ready: notebook.sessionContext.ready,
-    stored: (path) => loadRun(contents, notebook.context.path, path),
-    record: (path, run) => loadRecord(contents, notebook.context.path, path, run),
+    stored: (path) => loadRun(feeds.places, notebook.context.path, path),
+    record: (path, run) => loadRecord(feeds.places, notebook.context.path, path, run),
     isGone: (path, run) => {
       states ??= new RunStates(notebook.sessionContext);
       return states.isGone(path, run);
@@ -90,6 +84,7 @@ function notebookLookup(
 }
 
 const OPEN_RUNS = "aronnax:open-runs";
+const RECORD = "record.json";
 
 async function drawHtml(rendermime: IRenderMimeRegistry, html: string, trusted: boolean): Promise<Widget> {
   const renderer = rendermime.createRenderer("text/html");
@@ -97,54 +92,39 @@ async function drawHtml(rendermime: IRenderMimeRegistry, html: string, trusted: 
   return renderer;
 }
 
-/** A run's file by the path that the kernel knows it by: relative to the notebook, or absolute below the server's root. */
-function serverPath(notebookPath: string, runPath: string): string | null {
-  const root = PageConfig.getOption("serverRoot");
-  const below = root && runPath.startsWith(`${root}/`) ? runPath.slice(root.length + 1) : null;
-  if (below === null && runPath.startsWith("/")) {
-    return null;
-  }
-  return below ?? PathExt.join(PathExt.dirname(notebookPath), runPath);
+function folderOf(runPath: string): string {
+  return runPath.endsWith(".arrow") ? PathExt.dirname(runPath) : runPath;
 }
 
-async function loadRun(
-  contents: Contents.IManager,
-  notebookPath: string,
-  runPath: string,
-): Promise<RunSource | null> {
-  const path = serverPath(notebookPath, runPath);
-  if (path === null) {
-    return null;
+/** A run's files by the path that the kernel knows one of them by: relative to the notebook, or absolute below the server's root. */
+async function loadRun(places: RunPlaces, notebookPath: string, runPath: string): Promise<RunSource | null> {
+  const place = await places.find(folderOf(runPath), notebookPath);
+  if (!place) {
+    return null; // no such folder: the output's text is what is left
   }
-  const file = path.endsWith(".arrow") ? path : PathExt.join(path, "metrics.arrow");
-  try {
-    const model = await contents.get(file, { type: "file", format: "base64", content: true });
-    const source = new FileSource(contents);
-    await source.load(file, model.content as string);
-    return source.state === "stored" ? source : null;
-  } catch {
-    return null; // no such file: the output's text is what is left
-  }
+  const source = new FileSource(place);
+  await source.refresh();
+  return source.state === "stored" ? source : null;
 }
 
 /** The `record.json` beside a run's files, if it is of this run. */
 async function loadRecord(
-  contents: Contents.IManager,
+  places: RunPlaces,
   notebookPath: string,
   runPath: string,
   run: string,
 ): Promise<PartialJSONObject | null> {
-  const path = serverPath(notebookPath, runPath);
-  if (path === null) {
+  const place = await places.find(folderOf(runPath), notebookPath);
+  // Of an earlier version there is none, and asking for it would be an error in the browser's console.
+  if (!place || !(await places.names(place.path))?.includes(RECORD)) {
     return null;
   }
-  const folder = path.endsWith(".arrow") ? PathExt.dirname(path) : path;
   try {
-    const file = PathExt.join(folder, "record.json");
-    const { content } = await contents.get(file, { type: "file", format: "text", content: true });
+    const path = PathExt.join(place.path, RECORD);
+    const { content } = await places.contents.get(path, { type: "file", format: "text", content: true });
     const { id, bundle } = JSON.parse(content as string) as { id?: unknown; bundle?: unknown };
     return id === run && typeof bundle === "object" ? (bundle as PartialJSONObject) : null;
   } catch {
-    return null; // of an earlier version, or moved away
+    return null; // moved away meanwhile
   }
 }

@@ -206,8 +206,8 @@ export class RunOutput extends Panel implements IRenderMime.IRenderer {
   #stored: RunSource | null | undefined;
 }
 
-/** How long the kernel's own update may take to come. */
-const UPDATE_MS = 1500;
+/** How long the kernel's own update may take to come, and longer than a listing of the folder is taken for true. */
+const UPDATE_MS = 3500;
 
 /** A text of a MIME bundle, which may be kept as its lines. */
 function textOf(part: unknown): string {
