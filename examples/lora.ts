@@ -1,22 +1,6 @@
 /** LoRA (Hu et al. 2022): a frozen network learns another task by products of thin matrices beside its own. */
-import { adamw, data, metrics, nn, relu, type Tensor, Trainer } from "aronnax";
+import { adamw, data, metrics, nn, peft, relu, type Tensor, Trainer } from "aronnax";
 import { digits } from "./digits.ts";
-
-class Lora extends nn.Module {
-  base: nn.Linear;
-  down: nn.Linear;
-  up: nn.Linear;
-  constructor(base: nn.Linear, rank = 4) {
-    super();
-    const [outputs, inputs] = base.weight.shape as [number, number];
-    this.base = base;
-    this.down = new nn.Linear(inputs, rank, { init: nn.kaimingUniform() });
-    this.up = new nn.Linear(rank, outputs, { init: nn.constantInit(0) });
-  }
-  forward(x: Tensor): Tensor {
-    return this.base.forward(x).add(this.up.forward(this.down.forward(x)));
-  }
-}
 
 class Classifier extends nn.Module {
   layers = nn.sequential(
@@ -46,10 +30,8 @@ const trainerOf = (name: string, model: Classifier, image: (x: Tensor) => Tensor
 export async function run() {
   const pretraining = trainerOf("lora-base", new Classifier(), (x) => x);
   await pretraining.fit();
-  const base = nn.freeze(pretraining.model);
-  const adapted = nn.replace(base, "layers.*", (layer) =>
-    layer instanceof nn.Linear ? new Lora(layer) : layer,
-  );
+  const base = pretraining.model;
+  const adapted = peft.lora(base, { rank: 4, alpha: 4, targetModules: "all-linear" });
   const trainer = trainerOf("lora", adapted, (x) => x.flip(-1));
   const before = (await trainer.evaluate())!.valid_accuracy!;
   await trainer.fit();

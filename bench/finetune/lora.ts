@@ -3,7 +3,7 @@
  * attaching and compiling took, the device's memory. The peer is bench/peers/lora_hf.py (Hugging Face + PEFT).
  *
  * usage: lora [--mode lora,dora,fp8,fp8both,int8,qlora,full] [--model llama3_8b] [--batch 4] [--time 4096] [--steps 12] [--rank 16] [--targets all-linear]
- *   [--layers unrolled|scan] [--remat none] [--hlo FOLDER] [--no-cache]
+ *   [--layers unrolled|scan] [--remat none] [--hlo FOLDER] [--flags xla_gpu_enable_triton_gemm=false,...] [--no-cache]
  *
  * Peak memory is the process's highest so far: start a process for each mode to compare it. `--hlo` keeps what XLA made of each step.
  */
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     layers: { type: "string", default: "unrolled" },
     remat: { type: "string", default: "none" },
     hlo: { type: "string" },
+    flags: { type: "string", default: "" },
     "no-cache": { type: "boolean", default: false },
   },
 });
@@ -44,12 +45,17 @@ interface Compilation {
   readonly program: Program;
 }
 let compilations: Compilation[] = [];
+const flags = Object.fromEntries(
+  values.flags.split(",").flatMap((each) => (each === "" ? [] : [each.split("=")])),
+);
 const { compile } = Runtime.prototype;
 Runtime.prototype.compile = function (request) {
-  const program = compile.call(this, {
-    ...request,
-    ...(values["no-cache"] && { options: { ...request.options, noCache: true } }),
-  });
+  const options = {
+    ...request.options,
+    flags: { ...request.options?.flags, ...flags },
+    ...(values["no-cache"] && { noCache: true }),
+  };
+  const program = compile.call(this, { ...request, options });
   program.info.then(
     ({ name, compileSeconds: seconds }) => compilations.push({ name, seconds, program }),
     () => {},
@@ -124,7 +130,9 @@ async function measure(mode: string): Promise<void> {
   });
   await trainer.fit();
   const rows = trainer.rows.filter((row) => row.loss !== undefined);
-  const timed = rows.slice(Math.min(4, rows.length >> 1)).map((row) => row.step_seconds!);
+  // The rows' own seconds are means over some steps.
+  const each = rows.slice(1).map((row, i) => row.time! - rows[i]!.time!);
+  const timed = each.slice(Math.min(2, each.length >> 1));
   const median = [...timed].sort((a, b) => a - b)[timed.length >> 1]!;
   const { devices } = await runtime.memory();
   const [first] = rows;
@@ -143,7 +151,7 @@ async function measure(mode: string): Promise<void> {
       steps: timed.length,
       stepMilliseconds: median * 1000,
       fastestMilliseconds: Math.min(...timed) * 1000,
-      allMilliseconds: rows.map((row) => Math.round(row.step_seconds! * 1000)),
+      allMilliseconds: each.map((seconds) => Math.round(seconds * 1000)),
       tokensPerSecond: (batchSize * sequenceLength) / median,
       mfu: rows.at(-1)!.mfu ?? null,
       attachSeconds,

@@ -506,7 +506,7 @@ export class Decoder extends Module implements LanguageModel {
 
   /**
    * Floating-point operations a trained token costs (forward and backward), at sequences of `time`: 6 a weight that it is multiplied by (of
-   * experts, those it passes through), and the attention to the keys that it sees.
+   * experts, those it passes through), 4 where the weight is frozen, and the attention to the keys that it sees.
    */
   flopsPerToken(time: number): number {
     const {
@@ -531,7 +531,11 @@ export class Decoder extends Module implements LanguageModel {
     const within = Math.min(window, time);
     const keys = { full: time / 2, sliding: within - (within * within) / (2 * time) };
     const attended = layerTypes.reduce((sum, type) => sum + keys[type], 0);
-    return 6 * weights + 12 * heads * headDim * attended;
+    // Of weights that are not trained there is no gradient: two operations less.
+    const { kinds, leaves } = flatten(this);
+    const trained = leaves.reduce((n, leaf, i) => n + (kinds[i] === "parameter" ? leaf.size : 0), 0);
+    const frozen = kinds.includes("frozen") || kinds.includes("fixed") ? Math.max(0, weights - trained) : 0;
+    return 6 * weights - 2 * frozen + 12 * heads * headDim * attended;
   }
 }
 
