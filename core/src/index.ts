@@ -163,6 +163,7 @@ export {
 export * as checkpoint from "./checkpoint/index.js";
 export * as data from "./data/index.js";
 export * as text from "./data/text/index.js";
+export * as evaluation from "./evaluate/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
 export * as llm from "./llm.js";
@@ -187,6 +188,8 @@ export {
   sgd,
   warmupStableDecay,
 } from "./optim/index.js";
+export * as peft from "./peft/index.js";
+export * as quantize from "./quantize/index.js";
 export { recoverRuntime, runtimeInfo } from "./runtime/info.js";
 export type { DeviceInfo, RuntimeInfo } from "./runtime/types.js";
 export {

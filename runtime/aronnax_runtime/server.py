@@ -30,6 +30,7 @@ from .logs import begin_log
 from .nvml import Nvml
 from .operations import start_compiling
 from .profiling import Profiler
+from .reclaim import Reclaim
 from .recovery import Kept, keep, restore
 from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED, EXIT_UNREACHABLE
@@ -139,6 +140,7 @@ class Server:
         self._driver_version = self.nvml.driver_version() if self.nvml is not None else None
         self.compiler = compiler
         self.runs = Runs()
+        self.reclaim = Reclaim()
         self.most_clients = _MAX_CLIENTS
         self._base = base
         self._kept: dict[str, Kept] = {}
@@ -412,6 +414,11 @@ class Server:
         if self.nvml is not None:
             described["links"] = self.nvml.links(self.backend.local.index(device))
         return described
+
+    def sessions(self) -> list[Session]:
+        """Those of the clients that are attached."""
+        with self._lock:
+            return [session for session in self._sessions if not session.gone]
 
     def _buffers(self) -> list[Buffer]:
         """All buffers, each once."""

@@ -24,6 +24,8 @@ export interface AttentionOptions {
   segments?: Tensor;
   /** Integer [batch]: keys before it are padding, which no query sees. */
   keyStart?: Tensor;
+  /** With `keyStart`: so many keys before the padding, which every query sees. Default 0. */
+  lead?: number;
   /** bool [batch, keys], [batch, queries, keys] or [batch, heads, queries, keys], sizes of 1 for all alike: a query sees only keys of true. */
   mask?: Tensor;
   /** Is added to the scaled scores: [batch, heads, queries, keys], sizes of 1 for all alike. */
@@ -46,13 +48,14 @@ export interface AttentionOptions {
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   check(q, k, v, options);
-  const { causal = true, offset, window, softCap, segments, keyStart, mask, bias } = options;
+  const { causal = true, offset, window, softCap, segments, keyStart, lead = 0, mask, bias } = options;
   const [queries, keys, headDim] = [q.shape[1]!, k.shape[1]!, q.shape[3]!];
   const scale = options.scale ?? 1 / Math.sqrt(headDim);
   // The fused causal mask counts from the first key, so it is for equal lengths.
   const square = offset === undefined && (!causal || queries === keys);
   if (
     square &&
+    lead === 0 &&
     softCap === undefined &&
     mask === undefined &&
     bias === undefined &&
@@ -66,6 +69,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     window,
     softCap,
     keyStart,
+    lead,
     mask: mask && expandMask(mask),
     bias,
     offset: offset ?? keys - queries,

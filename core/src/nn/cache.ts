@@ -1,7 +1,7 @@
 /** Keys and values of tokens that a decoder has seen, so that the next token costs one position. */
 import { zeros } from "../array/broadcast.js";
 import { iota, scalar } from "../array/creation.js";
-import { add, maximum, sub } from "../array/elementwise.js";
+import { add, less, maximum, sub, where } from "../array/elementwise.js";
 import { dynamicUpdateSlice } from "../array/indexing.js";
 import { expandDims } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
@@ -19,6 +19,8 @@ export interface CacheShape {
   readonly dtype?: DType;
   /** Integer [batch]: the number of padding tokens that each row begins with; none by default. */
   readonly keyStart?: Tensor;
+  /** Positions before all texts and their padding, which every query sees. Default 0. */
+  readonly lead?: number;
 }
 
 /**
@@ -33,8 +35,10 @@ export class KeyValueCache extends Module {
   position: Tensor;
   /** Texts of different lengths end together: int32 [batch], the padding before each, which no query sees and no position counts. */
   keyStart: Tensor | null;
+  /** Positions before the padding. */
+  readonly lead: number;
 
-  constructor({ layers, batch, length, heads, headDim, dtype = "float32", keyStart }: CacheShape) {
+  constructor({ layers, batch, length, heads, headDim, dtype = "float32", keyStart, lead = 0 }: CacheShape) {
     super();
     if (keyStart !== undefined && keyStart.shape.join() !== `${batch}`)
       throw new ShapeError(`cache: keyStart [${keyStart.shape.join(", ")}] for ${batch} rows`);
@@ -43,12 +47,15 @@ export class KeyValueCache extends Module {
     this.values = Array.from({ length: layers }, empty);
     this.position = scalar(0, "int32");
     this.keyStart = keyStart ?? null;
+    this.lead = lead;
   }
 
   /** Positions within their texts of `time` further tokens: int32 [time], or [batch, time] where there is padding (counted as 0). */
   positions(time: number): Tensor {
     const counted = add(iota([time], 0), this.position);
-    return this.keyStart === null ? counted : maximum(sub(counted, expandDims(this.keyStart, 1)), 0);
+    if (this.keyStart === null) return counted;
+    const ofTexts = maximum(sub(counted, expandDims(this.keyStart, 1)), this.lead);
+    return this.lead === 0 ? ofTexts : where(less(counted, this.lead), counted, ofTexts);
   }
 
   /** Writes a layer's keys and values [batch, time, heads, headDim] at `position`; returns all that the layer holds. */

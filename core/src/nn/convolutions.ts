@@ -53,7 +53,7 @@ function checkSignal(what: string, x: Tensor, channels: number, rank: number): v
   );
 }
 
-class Conv extends Module {
+export class Conv extends Module {
   weight: Tensor;
   bias: Tensor | null;
   readonly options: Omit<ConvolutionOptions, "layout" | "precision">;

@@ -18,7 +18,7 @@ export {
   MultiheadCrossAttention,
   type MultiheadCrossAttentionOptions,
 } from "./cross-attention.js";
-export { dropout } from "./dropout.js";
+export { Dropout, dropout, withKeys } from "./dropout.js";
 export { ExpertMlp, type ExpertOptions, type RouterStatistics, routerBalance } from "./experts.js";
 export {
   constantInit,
@@ -41,6 +41,7 @@ export {
   type CrossEntropyOptions,
   crossEntropy,
   type LinearCrossEntropyOptions,
+  linearArgmax,
   linearCrossEntropy,
 } from "./losses.js";
 export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";

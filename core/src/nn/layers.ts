@@ -5,6 +5,7 @@ import { take } from "../array/indexing.js";
 import { mean, variance } from "../array/reductions.js";
 import type { Tensor } from "../array/tensor.js";
 import { ShapeError } from "../graph/errors.js";
+import { checkpointName } from "../transform/remat.js";
 import { constantInit, type Initializer } from "./initializers.js";
 import { Module } from "./module.js";
 
@@ -39,7 +40,7 @@ export class Linear extends Module {
       );
     }
     const y = dotGeneral(x, this.weight, { contract: [[x.ndim - 1], [1]], batch: [[], []] });
-    return this.bias === null ? y : add(y, this.bias);
+    return checkpointName(this.bias === null ? y : add(y, this.bias), "linear");
   }
 }
 

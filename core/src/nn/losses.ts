@@ -3,18 +3,33 @@
 import { broadcastTo, ones, sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { add, cast, div, equal, exp, mul, neg, square, sub, tanh, where } from "../array/elementwise.js";
+import {
+  add,
+  cast,
+  div,
+  equal,
+  exp,
+  mul,
+  neg,
+  square,
+  stopGradient,
+  sub,
+  tanh,
+  where,
+} from "../array/elementwise.js";
 import { INTEGERS } from "../array/given.js";
 import { limits } from "../array/hostdata.js";
-import { wide } from "../array/indexing.js";
-import { logsumexp, mean } from "../array/reductions.js";
+import { slice, wide } from "../array/indexing.js";
+import { argmax, logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
 import { softplus } from "../array/smooth.js";
 import { Tensor } from "../array/tensor.js";
 import { isInteger } from "../graph/dtype.js";
 import { ArgumentError, DTypeError, ShapeError } from "../graph/errors.js";
 import { customVjp } from "../transform/custom.js";
+import { remat } from "../transform/remat.js";
 import { scan } from "../transform/scan.js";
+import { Embedding, Linear } from "./layers.js";
 
 export interface CrossEntropyOptions {
   /** [...], the share of each position; default 1 each. */
@@ -105,16 +120,17 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
  * gradient is computed beside its loss, so that its logits are computed once (as in Hsu et al. 2024, "Liger Kernel", section 3.2).
  *
  * @param hidden - [..., time, features]
- * @param weight - [classes, features]
+ * @param output - the weight, [classes, features], or the layer that makes logits of states
  * @param targets - integer [..., time]
  */
 export function linearCrossEntropy(
   hidden: Tensor,
-  weight: Tensor,
+  output: Tensor | OutputLayer,
   targets: Tensor,
   options: LinearCrossEntropyOptions = {},
 ): Tensor {
   const { weights, chunk, softCap, logitBytes = 2 ** 29, ignoreIndex, labelSmoothing } = options;
+  const weight = output instanceof Tensor ? output : output.weight;
   const [classes, features] = weight.shape as [number, number];
   const fits = hidden.ndim === targets.ndim + 1 && targets.shape.every((d, i) => d === hidden.shape[i]);
   if (!fits || targets.ndim === 0 || weight.ndim !== 2 || hidden.shape.at(-1) !== features) {
@@ -142,11 +158,94 @@ export function linearCrossEntropy(
     return moveAxis(reshape(whole, [rows, chunks, size, ...tail]), 1, 0);
   };
   const { shares, total } = sharesOf(targets, weights, ignoreIndex);
-  const summed = summedLosses(softCap, smoothing);
-  return div(
-    summed(weight, { hidden: cut(hidden, [features]), targets: cut(targets, []), shares: cut(shares, []) }),
-    total,
+  const parts = { hidden: cut(hidden, [features]), targets: cut(targets, []), shares: cut(shares, []) };
+  const summed = isPlain(output)
+    ? summedLosses(softCap, smoothing)(weight, parts)
+    : summedByLayer(output, softCap, smoothing)(parts);
+  return div(summed, total);
+}
+
+/** A `Linear`, or an `Embedding` whose table is the output layer's too, and whatever computes in their place. */
+export interface OutputLayer {
+  readonly weight: Tensor;
+  forward(x: Tensor): Tensor;
+  /** Makes the logits, where there is such a function. */
+  attend?(x: Tensor): Tensor;
+}
+
+/** Whether logits are products with the weight, and nothing else. */
+function isPlain(output: Tensor | OutputLayer): boolean {
+  if (output instanceof Tensor) return true;
+  const prototype: unknown = Object.getPrototypeOf(output);
+  return (
+    (prototype === Linear.prototype && (output as Linear).bias === null) || prototype === Embedding.prototype
   );
+}
+
+/** The weighted sum of the losses of chunks, whose logits a layer makes, once more for the derivative. */
+function summedByLayer(output: Tensor | OutputLayer, softCap: number | undefined, smoothing: number) {
+  const layer = output as OutputLayer;
+  const one = remat(({ hidden, targets, shares }: Chunk): Tensor => {
+    const raw = cast(layer.attend?.(hidden) ?? layer.forward(hidden), "float32");
+    const logits = softCap === undefined ? raw : mul(tanh(div(raw, softCap)), softCap);
+    const losses = surprises(logits, logsumexp(logits, -1), isTarget(logits, targets), smoothing);
+    return sum(mul(losses, shares));
+  });
+  return (chunks: Chunk): Tensor => {
+    const step = (so: Tensor, x: Chunk) => [add(so, one(x)), null] as readonly [Tensor, null];
+    return scan(step, zeros([]), chunks)[0];
+  };
+}
+
+/**
+ * The likeliest class at each position, of the logits that `output` makes of `hidden`, int32 [..., time]: as in `linearCrossEntropy` the logits exist for one chunk of positions
+ * at a time. No gradient goes through it.
+ *
+ * @param hidden - [..., time, features]
+ * @param output - the weight, [classes, features], or the layer that makes logits of states
+ */
+export function linearArgmax(
+  hidden: Tensor,
+  output: Tensor | OutputLayer,
+  { chunk, logitBytes = 2 ** 29 }: Pick<LinearCrossEntropyOptions, "chunk" | "logitBytes"> = {},
+): Tensor {
+  const lead = hidden.shape.slice(0, -1);
+  const weight = output instanceof Tensor ? output : output.weight;
+  const [classes, features] = weight.shape as [number, number];
+  if (lead.length === 0 || weight.ndim !== 2 || hidden.shape.at(-1) !== features) {
+    throw new ShapeError(
+      `linearArgmax: hidden [${hidden.shape.join(", ")}], weight [${weight.shape.join(", ")}]`,
+      "hidden is [..., time, features], weight [classes, features]",
+    );
+  }
+  const time = lead.at(-1)!;
+  const rows = lead.slice(0, -1).reduce((n, d) => n * d, 1);
+  const wanted = chunk ?? Math.max(1, Math.floor(logitBytes / (4 * classes * rows)));
+  const chunks = Math.ceil(time / wanted);
+  const size = Math.ceil(time / chunks);
+  const flat = reshape(stopGradient(hidden), [rows, time, features]);
+  const whole =
+    chunks * size === time
+      ? flat
+      : pad(flat, [
+          [0, 0],
+          [0, chunks * size - time],
+          [0, 0],
+        ]);
+  const along = { contract: [[2], [1]], batch: [[], []] } as const;
+  const logitsOf = (x: Tensor): Tensor =>
+    output instanceof Tensor || isPlain(output)
+      ? dotGeneral(x, weight, along, { dtype: "float32" })
+      : (output.attend?.(x) ?? output.forward(x));
+  const [, likeliest] = scan(
+    (done: Tensor, x: Tensor) => {
+      return [done, argmax(stopGradient(logitsOf(x)), -1)] as const;
+    },
+    zeros([]),
+    moveAxis(reshape(whole, [rows, chunks, size, features]), 1, 0),
+  ) as unknown as [Tensor, Tensor];
+  const joined = reshape(moveAxis(likeliest, 0, 1), [rows, chunks * size]);
+  return reshape(chunks * size === time ? joined : slice(joined, null, [0, time]), lead);
 }
 
 type Chunk = { hidden: Tensor; targets: Tensor; shares: Tensor };

@@ -22,12 +22,19 @@ export interface ParameterSpec {
   /** Logical axes, one a dimension, that sharding rules map to mesh axes. */
   readonly axes: readonly (string | null)[];
   readonly dtype: DType;
+  /** Of "fixed" ones: the number of weights that it stands for. */
+  readonly weights?: number;
 }
 
 export interface ParameterOptions {
   init?: Initializer;
   axes?: readonly (string | null)[];
   dtype?: DType;
+}
+
+export interface FixedOptions {
+  axes?: readonly (string | null)[];
+  weights?: number;
 }
 
 export interface BufferOptions extends ParameterOptions {
@@ -90,6 +97,22 @@ export abstract class Module {
     setBuffer(this, name, value);
   }
 
+  /**
+   * Declares what will be stored in the field `name` to be kept as it is: not trained, drawn or converted to another type, but placed by its axes.
+   *
+   * @param options.weights - the number of weights that it stands for, which `parameterCount` counts
+   */
+  protected fixed(
+    name: string,
+    value: Tensor,
+    { axes = value.shape.map(() => null), weights = 0 }: FixedOptions = {},
+  ): Tensor {
+    const { shape, dtype } = value;
+    const init = (): Tensor => value;
+    this[specs][name] = { kind: "fixed", shape: [...shape], init, axes, dtype, weights };
+    return value;
+  }
+
   /** What a field is. */
   [fieldKind](name: string): FieldKind {
     return this[specs][name]?.kind ?? "constant";
@@ -100,13 +123,14 @@ export abstract class Module {
     return this[specs];
   }
 
-  /** Number of parameters, in elements; of those that are trained and frozen ones, not of buffers. */
+  /** Number of parameters, in elements; of those that are trained, frozen or quantized, not of buffers. */
   get parameterCount(): number {
-    const { leaves, kinds } = flatten(this);
-    return leaves.reduce(
-      (n, leaf, i) => n + (kinds[i] === "parameter" || kinds[i] === "frozen" ? leaf.size : 0),
-      0,
-    );
+    const { leaves, kinds, paths } = flatten(this);
+    const declared = kinds.includes("fixed") ? parameterSpecs(this) : undefined;
+    return leaves.reduce((n, leaf, i) => {
+      if (kinds[i] === "fixed") return n + (declared!.get(paths[i]!)?.weights ?? 0);
+      return n + (kinds[i] === "parameter" || kinds[i] === "frozen" ? leaf.size : 0);
+    }, 0);
   }
 
   toString(): string {
@@ -162,6 +186,15 @@ export function redeclare(module: Module, kinds: Readonly<Record<string, Paramet
   const own = { ...module[specs] };
   for (const [name, kind] of Object.entries(kinds)) own[name] = { ...own[name]!, kind };
   Object.defineProperty(module, specs, { value: own, enumerable: false, configurable: true });
+}
+
+/** Declares a field of a module that was not made by its class's constructor, as `this.parameter` does. */
+export function declare(module: Module, name: string, spec: ParameterSpec): void {
+  Object.defineProperty(module, specs, {
+    value: { ...module[specs], [name]: spec },
+    enumerable: false,
+    configurable: true,
+  });
 }
 
 /** The specification of every parameter and buffer of a tree of Modules, by path. */
@@ -221,8 +254,8 @@ export function initialize<M extends Module>(
   const base = typeof seed === "number" ? makeKey(seed) : seed;
   return mapNamed((leaf, path) => {
     const spec = declaredSpecs.get(path);
-    if (spec === undefined || !draws(leaf)) return leaf;
-    return drawing(spec, layout?.get(path))(base, tensor(Uint32Array.of(hash(path)), { shape: [] }));
+    if (spec === undefined || spec.kind === "fixed" || !draws(leaf)) return leaf;
+    return drawing(spec, layout?.get(path))(base, tensor(Uint32Array.of(hashName(path)), { shape: [] }));
   }, model);
 }
 
@@ -234,16 +267,16 @@ export function parameterLayout(root: unknown, mesh: Mesh, rules: Rules = defaul
 }
 
 /** FNV-1a, 32 bits. */
-function hash(text: string): number {
+export function hashName(text: string): number {
   let h = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(text)) h = Math.imul(h ^ byte, 0x01000193);
   return h >>> 0;
 }
 
-/** The tree with its floating-point Tensors converted, but for buffers, whose types say how exactly they are kept. */
+/** The tree with its floating-point Tensors converted, but for buffers and quantized weights, whose types say how exactly they are kept. */
 export function castTree<T>(tree: T, dtype: DType): T {
   const flat = flatten(tree);
-  const keeps = (i: number): boolean => flat.kinds[i] === "buffer" || flat.kinds[i] === "cotangent";
+  const keeps = (i: number): boolean => ["buffer", "cotangent", "fixed"].includes(flat.kinds[i]!);
   return flat.rebuild(
     flat.leaves.map((leaf, i) => (isFloat(leaf.dtype) && !keeps(i) ? leaf.astype(dtype) : leaf)),
   ) as T;

@@ -8,6 +8,7 @@ import {
   equal,
   greater,
   greaterEqual,
+  less,
   lessEqual,
   mul,
   sub,
@@ -15,7 +16,7 @@ import {
   where,
 } from "../array/elementwise.js";
 import { slice } from "../array/indexing.js";
-import { logicalAnd } from "../array/numpy.js";
+import { logicalAnd, logicalOr } from "../array/numpy.js";
 import { softmax } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape, swapAxes, transpose } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
@@ -32,6 +33,8 @@ export interface Visibility {
   readonly offset?: Tensor | number;
   /** Integer [batch]: keys before it are padding. */
   readonly keyStart?: Tensor;
+  /** With `keyStart`: so many keys before the padding, which are seen. Default 0. */
+  readonly lead?: number;
   /** Integer [batch, queries] and [batch, keys]: only keys of equal number. */
   readonly segments?: readonly [queries: Tensor, keys: Tensor];
 }
@@ -48,7 +51,7 @@ export interface ScoreOptions extends Visibility {
 
 /** bool [1 or batch, queries, keys]; undefined where every query sees every key. */
 export function visibleKeys(queries: number, keys: number, what: Visibility): Tensor | undefined {
-  const { causal, window, offset = 0, keyStart, segments } = what;
+  const { causal, window, offset = 0, keyStart, lead = 0, segments } = what;
   const shape = [1, queries, keys];
   const key = iota(shape, 2);
   const perRow = (x: Tensor): Tensor => (x.ndim === 0 ? x : reshape(x, [-1, 1, 1]));
@@ -56,7 +59,10 @@ export function visibleKeys(queries: number, keys: number, what: Visibility): Te
   const conditions: Tensor[] = [];
   if (causal) conditions.push(lessEqual(key, query));
   if (window !== undefined) conditions.push(greater(key, sub(query, window)));
-  if (keyStart !== undefined) conditions.push(greaterEqual(key, perRow(keyStart)));
+  if (keyStart !== undefined) {
+    const begun = greaterEqual(key, perRow(lead === 0 ? keyStart : add(keyStart, lead)));
+    conditions.push(lead === 0 ? begun : logicalOr(begun, less(key, lead)));
+  }
   if (segments !== undefined) conditions.push(equal(expandDims(segments[0], 2), expandDims(segments[1], 1)));
   return conditions.length === 0 ? undefined : conditions.reduce(logicalAnd);
 }

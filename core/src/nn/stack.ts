@@ -11,9 +11,17 @@ import { flatten } from "../transform/tree.js";
 
 /**
  * What the derivative computes again instead of keeping it: nothing ("none"); everything inside a layer ("full"); all but the results of
- * matrix products ("dots") or of those with weights ("dotsWithoutBatch"); all but values of given names.
+ * matrix products ("dots") or of those with weights ("dotsWithoutBatch"); all but the results of linear layers and of attention ("elementwise":
+ * norms and nonlinearities, and what adapters add up, at the least memory that needs no product of weights again); all but values of given
+ * names.
  */
-export type Recompute = "none" | "full" | "dots" | "dotsWithoutBatch" | { readonly names: readonly string[] };
+export type Recompute =
+  | "none"
+  | "full"
+  | "dots"
+  | "dotsWithoutBatch"
+  | "elementwise"
+  | { readonly names: readonly string[] };
 
 export interface LayerOptions {
   /**
@@ -27,6 +35,7 @@ export interface LayerOptions {
 
 function policyOf(recompute: Recompute): RematPolicy {
   if (recompute === "none") return "everything";
+  if (recompute === "elementwise") return { names: ["linear", "attention"] };
   return recompute === "full" ? "nothing" : recompute;
 }
 
@@ -36,7 +45,7 @@ export function checkLayerOptions(where: string, options: LayerOptions): void {
   const { layers = "unrolled", remat: recompute = "none" } = options;
   if (layers !== "unrolled" && layers !== "scan")
     throw new ArgumentError(`${where}: layers is "${String(layers)}"`, 'give "unrolled" or "scan"');
-  const known = ["none", "full", "dots", "dotsWithoutBatch"];
+  const known = ["none", "full", "dots", "dotsWithoutBatch", "elementwise"];
   const names = typeof recompute === "object" ? (recompute as { names?: unknown } | null)?.names : undefined;
   if (!known.includes(recompute as string) && !Array.isArray(names))
     throw new ArgumentError(
@@ -72,7 +81,13 @@ export function applyLayers<L, S>(
       flatten(layers.slice(i * period, (i + 1) * period)),
     );
     const [first] = groups as [(typeof groups)[number]];
-    for (const [i, { paths }] of groups.entries()) {
+    for (const [i, { paths, key }] of groups.entries()) {
+      if (paths.join() === first.paths.join() && key !== first.key) {
+        throw new ArgumentError(
+          `layers ${i * period} to ${(i + 1) * period - 1} have other settings than the first ${period}`,
+          'layers in a loop must be alike: use layers: "unrolled"',
+        );
+      }
       if (paths.join() !== first.paths.join()) {
         throw new ArgumentError(
           `layers ${i * period} to ${(i + 1) * period - 1} have other parameters than the first ${period}`,

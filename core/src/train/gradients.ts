@@ -8,6 +8,7 @@ import { reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
 import { combined, type Measure, quotient } from "../metrics/measures.js";
+import { withKeys } from "../nn/dropout.js";
 import type { Module } from "../nn/module.js";
 import type { Leaves } from "../optim/groups.js";
 import { withUpdates } from "../transform/buffers.js";
@@ -72,16 +73,17 @@ export function gradientsOf(problem: Problem, batch: PlacedBatch, key: Key): Fou
     : cached(problem, coupling as CoupledLoss<Module, DeviceFields, unknown>, batch, key);
 }
 
-/** Runs `f` on the model with its buffers live: its result, the buffers it left, and what blocks returned. */
+/** Runs `f` on the model with its buffers live, and keys for its dropout: its result, the buffers it left, and what blocks returned. */
 function run<R>(
   { model, leaves, activations }: Problem,
   given: Leaves,
+  key: Key,
   cotangents: readonly string[],
   buffers: Leaves,
   f: (model: Module) => R,
 ): { result: R; buffers: Leaves; activations: Leaves } {
   const forward = Object.keys(buffers).filter((path) => !cotangents.includes(path));
-  const [[result, noted], after] = withUpdates(model(given), (live): [R, Leaves] =>
+  const [[result, noted], after] = withUpdates(withKeys(model(given), key), (live): [R, Leaves] =>
     activations ? observing(live, f) : [f(live), {}],
   );
   return { result, buffers: leaves(forward, after), activations: noted };
@@ -100,7 +102,7 @@ function sourcesOf({ parameters, buffers, cotangents }: Problem, now: Leaves = b
 function lossOf(problem: Problem, buffers: Leaves) {
   return (sources: Sources, fields: DeviceFields, key: Key): [Tensor, Beside] => {
     const given = { ...buffers, ...sources.parameters, ...sources.cotangents };
-    const { result, ...beside } = run(problem, given, problem.cotangents, buffers, (live) =>
+    const { result, ...beside } = run(problem, given, key, problem.cotangents, buffers, (live) =>
       measured(problem.loss(live, fields, problem.context(key)), fields),
     );
     return [
@@ -211,7 +213,7 @@ function cached(
     piece: Readonly<Record<string, Tensor>>,
     index: Tensor,
   ) =>
-    run(problem, { ...buffers, ...parameters }, [], buffers, (live) =>
+    run(problem, { ...buffers, ...parameters }, foldIn(key, index), [], buffers, (live) =>
       embed(live, assemble(piece), problem.context(foldIn(key, index))),
     );
   // The first time for the values only; buffers are as the second time will find them.

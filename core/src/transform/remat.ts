@@ -40,6 +40,14 @@ const barrierPrimitive: Op<Record<string, never>> = {
     ),
 };
 
+/**
+ * The values, none of which is used before all are there, and nothing of which is computed together with what the same operations computed of them
+ * before: what is made of them behind the barrier is made again.
+ */
+export function barrier(values: readonly Tensor[]): Tensor[] {
+  return values.length === 0 ? [] : [...bindAll(barrierPrimitive, [...values], {})];
+}
+
 const namePrimitive: Op<{ name: string }> = {
   name: "checkpoint_name",
   fusion: "element",

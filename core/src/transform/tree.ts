@@ -16,9 +16,9 @@ export const fieldKind: unique symbol = Symbol.for("aronnax.field-kind");
 
 /**
  * A parameter, trained or (frozen) not; a buffer, whose new values come from the function or, "cotangent", from its derivative; or neither, a
- * Tensor that stays as it is.
+ * Tensor that stays as it is, "fixed" in its element type too, as quantized weights.
  */
-export type FieldKind = "parameter" | "frozen" | "buffer" | "cotangent" | "constant";
+export type FieldKind = "parameter" | "frozen" | "buffer" | "cotangent" | "constant" | "fixed";
 
 interface TreeNode {
   readonly [treeNode]: true;

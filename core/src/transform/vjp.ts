@@ -122,7 +122,7 @@ function run<A extends unknown[], R>(
     );
   }
   // Buffers and frozen parameters have no gradient; a buffer may take its new value from its cotangent.
-  const isLeftOut = flat.kinds.map((kind) => kind === "buffer" || kind === "cotangent" || kind === "frozen");
+  const isLeftOut = flat.kinds.map((kind) => kind !== "parameter" && kind !== "constant");
   for (const [i, leaf] of flat.leaves.entries()) {
     if (!differentiable(leaf) && !isLeftOut[i] && flat.kinds[i] !== "constant") {
       const path = flat.paths[i];

@@ -112,6 +112,7 @@ function compute(
   const positions = given && broadcastTo(given, [batch, time]);
   const { hidden, balance } = model.hiddenAndBalance(tokens!, {
     fixedToken,
+    withLead: true,
     ...(positions !== undefined && { positions }),
     ...(packed && { segments: textsOf(positions!) }),
     ...(padded && { padding: { mask: mask!, blind } }),
@@ -119,9 +120,19 @@ function compute(
   const logits = model.logits(hidden);
   const outputs = { logits, ...(routed && { aux_loss: balance! }) };
   if (labels === undefined) return { outputs };
+  // Of what comes before the tokens the last position has the first token's label.
+  const before = hidden.shape[1]! - time;
+  const whole = pad(
+    labels,
+    [
+      [0, 0],
+      [before, 0],
+    ],
+    ignored,
+  );
   // The label of a token is the next one; the last has none.
   const next = pad(
-    slice(labels, null, [1]),
+    slice(whole, null, [1]),
     [
       [0, 0],
       [0, 1],

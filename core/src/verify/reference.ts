@@ -3,9 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { decode, type TypedArray } from "../array/hostdata.js";
 import { CheckpointError } from "../checkpoint/errors.js";
+import { readObject } from "../checkpoint/read-object.js";
 import { TensorFiles } from "../checkpoint/tensor-files.js";
 import { type DType, isDType } from "../graph/dtype.js";
-import { readObject } from "./registry.js";
 import type { HostArray } from "./verifiable.js";
 
 export type ReferenceLoss = "the model's own" | "sum over outputs of mean(output**2)";

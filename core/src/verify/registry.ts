@@ -1,8 +1,10 @@
 /** The architectures and adapters that can be opened, of every domain: a domain registers by an entry here. */
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CheckpointError } from "../checkpoint/errors.js";
+import { readObject } from "../checkpoint/read-object.js";
 import { families } from "../models/llm/pretrained.js";
+import { adapterTypes } from "../peft/save.js";
+import { openAdapter } from "./adapters.js";
 import { openLanguageModel } from "./language-models.js";
 import type { Adapter, Architecture } from "./verifiable.js";
 
@@ -14,8 +16,8 @@ export const architectures: readonly Architecture[] = [
   })),
 ];
 
-/** None yet: LoRA and the like come with fine-tuning. */
-export const adapters: readonly Adapter[] = [];
+/** Those of PEFT, and what is kept in its form. */
+export const adapters: readonly Adapter[] = adapterTypes.map((name) => ({ name, open: openAdapter }));
 
 /** @throws CheckpointError with the list of what is there */
 export function architectureOf(folder: string): Architecture {
@@ -41,22 +43,6 @@ export function adapterOf(folder: string): Adapter {
   if (found !== undefined) return found;
   throw new CheckpointError(
     `${path}: the adapter is ${String(type ?? "not named")}`,
-    adapters.length === 0
-      ? "no adapter can be opened yet: merge it in Python (merge_and_unload) and verify the merged model"
-      : `those that can be opened: ${adapters.map(({ name }) => name).join(", ")}`,
+    `those that can be opened: ${adapters.map(({ name: known }) => known).join(", ")}; of others merge_and_unload in Python, and verify the merged model`,
   );
-}
-
-/** A file that holds a JSON object. */
-export function readObject(path: string, fix: string): Record<string, unknown> {
-  if (!existsSync(path)) throw new CheckpointError(`there is no ${path}`, fix);
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    throw new CheckpointError(`${path} cannot be read: ${(error as Error).message}`, fix, { cause: error });
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw new CheckpointError(`${path} holds no JSON object`, fix);
 }

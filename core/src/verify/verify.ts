@@ -1,5 +1,7 @@
 /** Does a checkpoint compute here what it computed where it was made? */
 import "../array/methods.js";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { sum } from "../array/broadcast.js";
 import { fromBytes } from "../array/creation.js";
 import { add, square } from "../array/elementwise.js";
@@ -77,7 +79,9 @@ export async function verify(folder: string, options: VerifyOptions = {}): Promi
     throw new ArgumentError(`verify: the tolerance is ${tolerance}`, "give a positive number, such as 1e-5");
   const architecture = architectureOf(folder);
   const over = adapter === undefined ? undefined : adapterOf(adapter);
-  await using reference = await Reference.open(folder);
+  // What the adapted model computed lies beside the adapter; it may lie beside the base too.
+  const beside = adapter !== undefined && existsSync(join(adapter, "reference.safetensors"));
+  await using reference = await Reference.open(beside ? adapter : folder);
   const base = await architecture.open(folder);
   const opened = over === undefined ? base : await over.open(adapter!, base);
   refuseInputs(reference, opened.inputs);

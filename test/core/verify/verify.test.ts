@@ -301,8 +301,8 @@ describe("what cannot be compared is named", () => {
     await expect(verify(join(fixtures, "llama"), { adapter })).rejects.toThrow(
       /there is no .*adapter_config.json/,
     );
-    writeFileSync(join(adapter, "adapter_config.json"), JSON.stringify({ peft_type: "LORA" }));
-    await expect(verify(join(fixtures, "llama"), { adapter })).rejects.toThrow(/the adapter is LORA/);
+    writeFileSync(join(adapter, "adapter_config.json"), JSON.stringify({ peft_type: "VBLORA" }));
+    await expect(verify(join(fixtures, "llama"), { adapter })).rejects.toThrow(/the adapter is VBLORA/);
   });
 
   it("as options", async () => {

@@ -2,10 +2,11 @@
  * The decoder that all language models here are: pre-normalized blocks of attention and feed-forward layers. A family (llama.ts, gemma.ts,
  * ...) is a choice of its parts. Fields are named as in Hugging Face's Llama checkpoints, in camel case.
  */
-import { broadcastTo, onesLike, zeros } from "../../array/broadcast.js";
+import { broadcastTo, ones, onesLike, zeros } from "../../array/broadcast.js";
 import { iota } from "../../array/creation.js";
 import { add, cast, div, equal, mul, notEqual, stopGradient, tanh, where } from "../../array/elementwise.js";
-import { split } from "../../array/joining.js";
+import { slice } from "../../array/indexing.js";
+import { concatenate, split } from "../../array/joining.js";
 import { any, mean } from "../../array/reductions.js";
 import { expandDims, reshape } from "../../array/shaping.js";
 import { Tensor } from "../../array/tensor.js";
@@ -21,11 +22,21 @@ import { Module, checkpointName as parameterName } from "../../nn/module.js";
 import { applyRotary, type RotaryTables, rotaryTables } from "../../nn/rotary.js";
 import { plainAttention, type ScoreOptions, visibleKeys } from "../../nn/scores.js";
 import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stack.js";
+import { jit } from "../../transform/jit.js";
 import { checkpointName } from "../../transform/remat.js";
 import { flatten } from "../../transform/tree.js";
 import { type DecoderConfig, hasExperts, type ResolvedConfig, resolve, rotaryFeatures } from "./config.js";
-import { configText, type Family, type Json, resolved, storedAs, writeConfig } from "./family.js";
-import type { ForwardOptions, LanguageModel, Padding, TokenBatch } from "./model.js";
+import {
+  configText,
+  type Family,
+  type Json,
+  resolved,
+  type Stored,
+  storedAs,
+  writeConfig,
+} from "./family.js";
+import type { ForwardOptions, LanguageModel, Lead, Padding, TokenBatch } from "./model.js";
+import { noisyEmbeddings, supervisedPositions } from "./supervised.js";
 
 function norm(
   config: ResolvedConfig,
@@ -44,10 +55,13 @@ function residual({ initStd, layers }: ResolvedConfig): Initializer {
 }
 
 /** What a layer computes with beside its input. */
-interface Surroundings extends ForwardOptions {
+interface Surroundings extends Omit<ForwardOptions, "lead"> {
   readonly full: RotaryTables | null;
   readonly sliding: RotaryTables | null;
 }
+
+/** Keys and values [count, keyHeads, headDim] that come before those of the tokens. */
+type KeysAndValues = NonNullable<Lead["keyValues"]>[number];
 
 class Attention extends Module {
   qProj: Linear | null;
@@ -77,7 +91,14 @@ class Attention extends Module {
     this.kNorm = qkNorm ? norm(config, headDim, null) : null;
   }
 
-  forward(x: Tensor, config: ResolvedConfig, index: number, around: Surroundings): Tensor {
+  /** @param lead - keys and values before those of `x` */
+  forward(
+    x: Tensor,
+    config: ResolvedConfig,
+    index: number,
+    around: Surroundings,
+    lead: KeysAndValues | null,
+  ): Tensor {
     const { headDim, heads, keyValueHeads, attentionScale: scale, attentionSoftCap: softCap } = config;
     const [batch, time] = x.shape as [number, number];
     const sliding = config.layerTypes[index] === "sliding";
@@ -93,8 +114,13 @@ class Attention extends Module {
         ? [this.qProj!.forward(x), this.kProj!.forward(x), this.vProj!.forward(x)]
         : split(this.qkvProj.forward(x), sizes, -1)
     ) as [Tensor, Tensor, Tensor];
-    const [q, k] = [place(rawQ, this.qNorm), place(rawK, this.kNorm)];
-    const v = reshape(rawV, [batch, time, -1, headDim]);
+    const behind = (own: Tensor, before: Tensor | undefined): Tensor =>
+      before === undefined
+        ? own
+        : concatenate([broadcastTo(cast(before, own.dtype), [batch, ...before.shape]), own], 1);
+    const q = place(rawQ, this.qNorm);
+    const k = behind(place(rawK, this.kNorm), lead?.keys);
+    const v = behind(reshape(rawV, [batch, time, -1, headDim]), lead?.values);
     const { cache, segments } = around;
     const options = { scale, softCap, segments, window: sliding ? config.window : undefined };
     const mixed =
@@ -106,6 +132,7 @@ class Attention extends Module {
             ...options,
             offset: cache.position,
             keyStart: cache.keyStart ?? undefined,
+            lead: cache.lead,
           });
     return this.oProj.forward(checkpointName(reshape(mixed, [batch, time, -1]), "attention"));
   }
@@ -119,12 +146,16 @@ function paddedAttention(
   { segments, ...options }: Omit<ScoreOptions, "segments"> & { segments?: Tensor },
   { mask, blind }: Padding,
 ): Tensor {
-  const there = cast(notEqual(mask, 0), "int32");
-  const own = segments === undefined ? onesLike(there) : add(segments, 1);
-  const visibility = { ...options, segments: [own, mul(own, there)] as const };
-  const mixed = plainAttention(q, k, v, visibility);
   const [batch, time, heads, headDim] = q.shape as [number, number, number, number];
-  const sees = expandDims(any(visibleKeys(time, time, visibility)!, -1), [2, 3]);
+  const [keys, before] = [k.shape[1]!, k.shape[1]! - time];
+  const given = cast(notEqual(mask, 0), "int32");
+  // What comes before the tokens is no padding.
+  const there = before === 0 ? given : concatenate([ones([batch, before], { dtype: "int32" }), given], 1);
+  const own = segments === undefined ? onesLike(there) : add(segments, 1);
+  const queries = before === 0 ? own : slice(own, null, [before]);
+  const visibility = { ...options, offset: before, segments: [queries, mul(own, there)] as const };
+  const mixed = plainAttention(q, k, v, visibility);
+  const sees = expandDims(any(visibleKeys(time, keys, visibility)!, -1), [2, 3]);
   if (blind === "zero") return where(sees, mixed, 0);
   const keyHeads = v.shape[2]!;
   const average = expandDims(mean(v, 1, { keepDims: true }), 3);
@@ -174,8 +205,9 @@ class Block extends Module {
     config: ResolvedConfig,
     index: number,
     around: Surroundings,
+    lead: KeysAndValues | null,
   ): [x: Tensor, statistics: RouterStatistics | null] {
-    const mixed = this.selfAttn.forward(this.inputLayernorm.forward(x), config, index, around);
+    const mixed = this.selfAttn.forward(this.inputLayernorm.forward(x), config, index, around, lead);
     const attended = add(x, config.postNorms ? this.postAttentionLayernorm.forward(mixed) : mixed);
     const before = this.preFeedforwardLayernorm ?? this.postAttentionLayernorm;
     const given = before.forward(attended);
@@ -214,6 +246,18 @@ export interface DecoderOptions extends LayerOptions {
   source?: Json;
   /** The `generation_config.json` beside it, which is saved again as it is. */
   generation?: string;
+}
+
+/** A layer, and the keys and values that its tokens see before their own. */
+interface Led {
+  readonly block: Block;
+  readonly led: KeysAndValues | null;
+}
+
+/** A mask of padding for what is computed, of which so many positions come before the tokens. */
+function withoutPadding({ mask, blind }: Padding, before: number): Padding {
+  const there = ones([mask.shape[0]!, before], { dtype: mask.dtype });
+  return { mask: concatenate([there, mask], 1), blind };
 }
 
 interface State {
@@ -264,7 +308,16 @@ export class Decoder extends Module implements LanguageModel {
   }
 
   /** Mean cross-entropy of the next token in nats, and the experts' auxiliary loss; the logits never exist for the whole batch. */
-  loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+  loss(batch: TokenBatch): Tensor {
+    return this.lossAndPositions(batch).loss;
+  }
+
+  /** `loss`, and the states and targets of the positions that it is computed of: all, or those that the batch names as `supervised`. */
+  lossAndPositions(
+    batch: TokenBatch,
+    { noise }: Pick<ForwardOptions, "noise"> = {},
+  ): { loss: Tensor; positions: ReturnType<typeof supervisedPositions> } {
+    const { inputs, targets, segments, positions: places } = batch;
     if (!(targets instanceof Tensor)) {
       throw new ArgumentError(
         `${this.family?.name ?? "decoder"}: the loss of a batch without targets`,
@@ -272,10 +325,19 @@ export class Decoder extends Module implements LanguageModel {
       );
     }
     const { logitSoftCap: softCap, experts } = this.config;
-    const output = this.lmHead ?? this.model.embedTokens;
-    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions });
-    const loss = linearCrossEntropy(hidden, output.weight, targets, { weights, softCap });
-    return balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions: places, noise });
+    const positions = supervisedPositions(hidden, batch);
+    const loss = linearCrossEntropy(positions.hidden, this.outputLayer, positions.targets, {
+      weights: positions.weights,
+      softCap,
+    });
+    const whole = balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    return { loss: whole, positions };
+  }
+
+  /** What makes logits of states: a layer, or the embedding whose table is the output layer's too. */
+  get outputLayer(): Linear | Embedding {
+    return this.lmHead ?? this.model.embedTokens;
   }
 
   /** `hidden`, and the experts' auxiliary loss before its weight, a scalar; null in models without experts. */
@@ -283,8 +345,15 @@ export class Decoder extends Module implements LanguageModel {
     const { x: hidden, statistics } = this.run(tokens, options);
     if (statistics === null) return { hidden, balance: null };
     const { experts, layers } = this.config;
-    const chosen = tokens.size * (layers - (experts?.denseLayers?.length ?? 0));
+    const { states } = options.lead ?? this.lead ?? {};
+    const read = tokens.size + tokens.shape[0]! * (states?.shape[0] ?? 0);
+    const chosen = read * (layers - (experts?.denseLayers?.length ?? 0));
     return { hidden, balance: routerBalance(statistics, chosen) };
+  }
+
+  /** What every text begins with: nothing, in a model that was not adapted by a prompt. */
+  get lead(): Lead | undefined {
+    return undefined;
   }
 
   private run(tokens: Tensor, options: ForwardOptions): State {
@@ -297,7 +366,16 @@ export class Decoder extends Module implements LanguageModel {
         "give integers [batch, time]",
       );
     }
-    const time = tokens.shape[1]!;
+    const { states, keyValues } = options.lead ?? (options.cache === undefined ? this.lead : undefined) ?? {};
+    const before = states?.shape[0] ?? 0;
+    const earlier = before + (keyValues?.[0]?.keys.shape[0] ?? 0);
+    if (earlier > 0 && options.segments !== undefined) {
+      throw new ArgumentError(
+        `${this.family?.name ?? "decoder"}: packed texts, and a model that begins each with a prompt or prefix`,
+        "give each text a row of its own, filled up with padding",
+      );
+    }
+    const time = earlier + tokens.shape[1]!;
     const counted = options.positions === undefined && options.cache === undefined;
     if (embedPositions !== null && counted && time > config.maxPositions!) {
       throw new ArgumentError(
@@ -305,20 +383,26 @@ export class Decoder extends Module implements LanguageModel {
         "give shorter texts",
       );
     }
-    const positions = options.positions ?? options.cache?.positions(time) ?? iota([time], 0);
-    const around = { ...options, ...this.tables(positions) };
+    const positions = this.positions(tokens.shape[1]!, before, earlier, options);
+    const padding = options.padding && before > 0 ? withoutPadding(options.padding, before) : options.padding;
+    const around = { ...options, padding, ...this.tables(positions) };
     let x = embedTokens.forward(tokens);
+    if (options.noise !== undefined) x = noisyEmbeddings(x, options.noise, options.segments);
     const { fixedToken } = options;
     if (fixedToken !== undefined) x = where(equal(expandDims(tokens, -1), fixedToken), stopGradient(x), x);
     if (config.embeddingScale !== 1) x = mul(x, config.embeddingScale);
+    if (states !== undefined) {
+      const led = broadcastTo(cast(states, x.dtype), [x.shape[0]!, ...states.shape]);
+      x = x.shape[1] === 0 ? led : concatenate([led, x], 1);
+    }
     if (embedPositions !== null) x = add(x, embedPositions.forward(positions));
     const none = (): Tensor => zeros([config.experts!.count]);
-    const before: State = {
+    const start: State = {
       x,
       statistics: config.experts === undefined ? null : { chosen: none(), probability: none() },
     };
-    const apply = (layer: Block, state: State, index: number): State => {
-      const [next, statistics] = layer.forward(state.x, config, index, around);
+    const apply = ({ block, led }: Led, state: State, index: number): State => {
+      const [next, statistics] = block.forward(state.x, config, index, around, led);
       if (statistics === null || state.statistics === null) return { ...state, x: next };
       const { chosen, probability } = state.statistics;
       return {
@@ -331,8 +415,28 @@ export class Decoder extends Module implements LanguageModel {
     };
     // A cache has a place for each layer, so its layers are unrolled.
     const how = options.cache === undefined ? { ...this.execution, period: period(config) } : {};
-    const after = applyLayers(layers, before, apply, how);
-    return { ...after, x: last.forward(after.x) };
+    const pairs = layers.map((block, i): Led => ({ block, led: keyValues?.[i] ?? null }));
+    const after = applyLayers(pairs, start, apply, how);
+    const kept = before === 0 || options.withLead === true ? after.x : slice(after.x, null, [before]);
+    return { ...after, x: last.forward(kept) };
+  }
+
+  /** Of what is computed: `before` positions of the lead, then the tokens', which come after `earlier` ones. */
+  private positions(
+    time: number,
+    before: number,
+    earlier: number,
+    { positions, cache }: ForwardOptions,
+  ): Tensor {
+    const first = iota([before + time], 0);
+    const from = earlier - before;
+    if (positions === undefined)
+      return cache?.positions(before + time) ?? (from === 0 ? first : add(first, from));
+    if (earlier === 0) return positions;
+    const given = add(positions, earlier);
+    if (before === 0) return given;
+    const led = iota([before], 0, { dtype: given.dtype });
+    return concatenate([broadcastTo(led, [...given.shape.slice(0, -1), before]), given], -1);
   }
 
   private tables(positions: Tensor): Pick<Surroundings, "full" | "sliding"> {
@@ -360,7 +464,27 @@ export class Decoder extends Module implements LanguageModel {
   newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache {
     const { layers, keyValueHeads: heads, headDim } = this.config;
     const { dtype } = this.model.embedTokens.weight;
-    return new KeyValueCache({ layers, batch, length, heads, headDim, dtype, keyStart });
+    const shape = { layers, batch, heads, headDim, dtype, keyStart };
+    const { lead } = this;
+    if (lead === undefined) return new KeyValueCache({ ...shape, length });
+    const earlier = (lead.states ?? lead.keyValues![0]!.keys).shape[0]!;
+    return filled(this, new KeyValueCache({ ...shape, length: earlier + length, lead: earlier }));
+  }
+
+  /** Where the parameter at a path lies in checkpoints of its family. */
+  storedAs(path: string, shape: readonly number[]): Stored {
+    return this.family === null
+      ? { names: [parameterName(path)], stacked: false, transposed: false }
+      : storedAs(this.family, path, shape);
+  }
+
+  /** The name that transformers gives the module at a path. */
+  moduleName(path: string): string {
+    const { family } = this;
+    const name = parameterName(path);
+    // Its experts and their router are called otherwise in checkpoints than in the model.
+    if (family === null || /\.mlp\.(experts|gate)$/.test(name)) return name;
+    return (family.rename?.(`${name}.weight`) ?? `${name}.weight`).replace(/\.weight$/, "");
   }
 
   /**
@@ -430,3 +554,22 @@ function period(config: ResolvedConfig): number {
   for (let p = 1; p < kinds.length; p++) if (kinds.every((kind, i) => kind === kinds[i % p])) return p;
   return kinds.length;
 }
+
+/** A cache with what a model's texts begin with. */
+const filled = jit(
+  (model: Decoder, cache: KeyValueCache): KeyValueCache => {
+    const { states, keyValues } = model.lead!;
+    const batch = cache.keys[0]!.shape[0]!;
+    if (states !== undefined) {
+      model.hidden(zeros([batch, 0], { dtype: "int32" }), { cache, lead: { states }, withLead: true });
+    } else {
+      for (const [layer, { keys, values }] of keyValues!.entries()) {
+        const each = (x: Tensor): Tensor => broadcastTo(x, [batch, ...x.shape]);
+        cache.append(layer, each(keys), each(values));
+      }
+    }
+    cache.advance(cache.lead);
+    return cache;
+  },
+  { name: "fill_cache", manyTraces: true, tag: () => "cache" },
+);
