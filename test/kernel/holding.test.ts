@@ -25,7 +25,10 @@ await started.data();`;
 
 it("says after the interrupt what holds the device and what to do; the other goes on, and that brings all back", async () => {
   const id = first.startExecution(ENDLESS);
-  await first.until((m) => m.parent.msg_id === id && String(m.content.text ?? "").includes("started"), 60_000);
+  await first.until(
+    (m) => m.parent.msg_id === id && String(m.content.text ?? "").includes("started"),
+    60_000,
+  );
   await new Promise((resolve) => setTimeout(resolve, 1000));
   const other = await second.execute(
     'import { ones } from "aronnax"; await ones([5]).sum().item()',

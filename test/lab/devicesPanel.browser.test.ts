@@ -99,7 +99,10 @@ await workspace("mine").set({ a: random.normal(0, [64, 64]) });`,
     .waitFor();
   await panel().locator('[data-action="start"]').click();
   await line.waitFor();
-  await panel().locator('[data-action="stop"]').click();
+  // By the palette, as without a mouse.
+  await lab.page.keyboard.press("Control+Shift+c");
+  await lab.page.locator(".lm-CommandPalette-input").fill("Stop the Runtime");
+  await lab.page.keyboard.press("Enter");
   await panel().locator('[data-runtime="absent"]', { hasText: "stopped on request" }).waitFor();
   expect(lab.errors).toEqual([]);
 });

@@ -5,6 +5,8 @@ import { ServerPlace } from "./runFiles/runPlace.js";
 
 /** How long a listing of a folder is taken for true. */
 const LISTING_MS = 3_000;
+/** The same, where it has not what is looked for. */
+const MISSING_MS = 100;
 
 /**
  * Finds the folders of runs on the server. A kernel tells a path of its own machine, which the server need not serve; whether it does is seen in
@@ -62,12 +64,18 @@ export class RunPlaces {
     if (!(await this.#isFolder(parent))) {
       return false;
     }
-    return (await this.#list(parent))?.includes(PathExt.basename(path)) ?? false;
+    const name = PathExt.basename(path);
+    // What was not there a moment ago may be now.
+    return (
+      ((await this.#list(parent))?.includes(name) ||
+        (await this.#list(parent, MISSING_MS))?.includes(name)) ??
+      false
+    );
   }
 
-  #list(path: string): Promise<readonly string[] | undefined> {
+  #list(path: string, age = LISTING_MS): Promise<readonly string[] | undefined> {
     const known = this.#listings.get(path);
-    if (known && Date.now() - known.at < LISTING_MS) {
+    if (known && Date.now() - known.at < age) {
       return known.names;
     }
     const names = this.contents

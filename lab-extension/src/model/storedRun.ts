@@ -106,17 +106,17 @@ export class StoredRun implements IDisposable {
     if (this.#isDisposed) {
       return;
     }
-    if (this.#run && this.#state && this.#segmentId !== undefined && this.#state.id !== this.#segmentId) {
-      // Another run of this name has taken the place.
-      this.#take({ type: "reset" });
-    }
+    const read = this.#segmentId;
+    const { id, parent } = this.#state ?? {};
+    // Another run of this name has taken the place; one that was resumed goes on in further segments.
+    const anew = read !== undefined && id !== undefined && id !== read && parent?.id !== read;
     const end = new Promise<void>((resolve) => {
       this.#ended = resolve;
     });
     const files = await Promise.all(
       segments.map(async (name) => ({ name, place: await this.place.file(name) })),
     );
-    this.#reader.read(files);
+    this.#reader.read(files, anew);
     await end;
     await this.#readBeside();
     this.#changed.emit();
@@ -154,12 +154,17 @@ export class StoredRun implements IDisposable {
     }
     switch (event.type) {
       case "reset":
-        this.#run = undefined;
+        // What was read stays on display until the first of the new rows.
+        this.#isVoid = true;
         this.#segmentId = undefined;
         return;
       case "segment":
         this.#segment = event.run;
         this.#segmentId = event.run.id;
+        if (this.#isVoid) {
+          this.#isVoid = false;
+          this.#run = undefined;
+        }
         this.#run ??= new Run(this.#infoOf());
         this.#run.truncate(event.firstRow);
         this.#run.reserve(event.columns, event.firstRow + event.rows);
@@ -233,6 +238,7 @@ export class StoredRun implements IDisposable {
   #damage: string | undefined;
   #progress: number | undefined;
   #isDisposed = false;
+  #isVoid = false;
   #ended: () => void = () => undefined;
   readonly #reader: RunFilesReader;
   readonly #media: MediaIndex;

@@ -4,7 +4,7 @@ import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { devicesIcon } from "../icon.js";
 import type { RuntimeAction } from "../model/runtimeLink.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
-import { DevicesPanel } from "../widgets/devicesPanel.js";
+import { DevicesSidebar } from "../widgets/devicesSidebar.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
 
 export namespace DevicesCommandIDs {
@@ -30,7 +30,7 @@ export const devicesPlugin: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
   ) => {
     const { trans } = environment;
-    const panel = new DevicesPanel(environment, (context) => feeds.devicesOf(context));
+    const panel = new DevicesSidebar(environment, (context) => feeds.devicesOf(context));
     panel.id = "aronnax-devices";
     panel.title.icon = devicesIcon;
     panel.title.caption = trans.__("Devices");

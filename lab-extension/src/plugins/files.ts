@@ -7,23 +7,18 @@ import {
   type DocumentRegistry,
   DocumentWidget,
 } from "@jupyterlab/docregistry";
-import { Poll } from "@lumino/polling";
 import { Signal } from "@lumino/signaling";
+import { Panel } from "@lumino/widgets";
 import { runsIcon } from "../icon.js";
-import { FileSource } from "../model/fileSource.js";
-import { ServerPlace } from "../model/runFiles/runPlace.js";
 import { FIRST_SEGMENT } from "../model/runFiles/runState.js";
-import { ViewOptions } from "../model/viewOptions.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
-import { RunView } from "../widgets/runView.js";
 
 const FILE_TYPE = "aronnax-run";
 const MODEL = "aronnax-run";
-const REFRESH_MS = 2000;
 const FACTORY = "Training run";
 
-type RunDocument = DocumentWidget<RunView, DocumentRegistry.IModel>;
+type RunDocument = DocumentWidget<Panel, DocumentRegistry.IModel>;
 
 /** A file that the view reads itself, by ranges: JupyterLab would load all of it as one text. */
 class RunModelFactory extends Base64ModelFactory {
@@ -97,35 +92,12 @@ class RunDocumentFactory extends ABCWidgetFactory<RunDocument, DocumentRegistry.
   }
 
   protected createNewWidget(context: DocumentRegistry.IContext<DocumentRegistry.IModel>): RunDocument {
-    const content = new RunView(this.environment, new ViewOptions());
-    let source: FileSource | undefined;
-    const open = () => {
-      source?.dispose();
-      const { contents, settings } = this.feeds.places;
-      const place = new ServerPlace(contents, settings, PathExt.dirname(context.path));
-      const name = PathExt.basename(context.path);
-      // The first of a run's files stands for all of them.
-      source = new FileSource(place, name === FIRST_SEGMENT ? undefined : name);
-      content.source = source;
-      return source.refresh();
-    };
-    void context.ready.then(open);
-    context.pathChanged.connect(() => void open());
-    // The run may still be going, in another notebook or without one.
-    const poll = new Poll({
-      auto: true,
-      factory: async () => {
-        const isRunning = source?.run?.info.status === "running";
-        if ((isRunning || source?.state === "failed") && content.isVisible && !context.isDisposed) {
-          await source?.refresh();
-        }
-      },
-      frequency: { interval: REFRESH_MS, backoff: true, max: 10 * REFRESH_MS },
-      standby: "when-hidden",
-    });
-    content.disposed.connect(() => {
-      poll.dispose();
-      source?.dispose();
+    const content = new Panel();
+    content.addClass("aronnax-RunFile");
+    void import("../widgets/runFileView.js").then(({ RunFileView }) => {
+      if (!content.isDisposed) {
+        content.addWidget(new RunFileView(context, this.feeds.places, this.environment));
+      }
     });
     const widget = new DocumentWidget({ content, context });
     // All runs have a file of this name: the tab has the run's. A document whose title is changed renames its file, which this must not.

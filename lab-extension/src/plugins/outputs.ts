@@ -7,13 +7,15 @@ import type { CommandRegistry } from "@lumino/commands";
 import type { PartialJSONObject } from "@lumino/coreutils";
 import type { Widget } from "@lumino/widgets";
 import { FileSource } from "../model/fileSource.js";
+import { RUN_MIME_TYPE } from "../model/mimeTypes.js";
 import type { RunPlaces } from "../model/runPlaces.js";
 import { RunStates } from "../model/runStates.js";
 import type { RunSource } from "../model/source.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
 import { CellInputOutput, INPUT_MIME_TYPE } from "../widgets/cellInput.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
-import { RUN_MIME_TYPE, type RunLookup, RunOutput } from "../widgets/runOutput.js";
+import { LazyRenderer } from "../widgets/lazyRenderer.js";
+import type { RunLookup } from "../widgets/runOutput.js";
 
 // Before text/html (50), which the run brings along for front ends without this extension.
 const RANK = 10;
@@ -35,7 +37,11 @@ export const outputsPlugin: JupyterFrontEndPlugin<void> = {
     const factory = (lookup: RunLookup): IRenderMime.IRendererFactory => ({
       safe: true,
       mimeTypes: [RUN_MIME_TYPE],
-      createRenderer: () => new RunOutput(lookup, environment),
+      createRenderer: () =>
+        new LazyRenderer(async () => {
+          const { RunOutput } = await import("../widgets/runOutput.js");
+          return new RunOutput(lookup, environment);
+        }),
     });
     const inputFactory = (notebook: NotebookPanel | null): IRenderMime.IRendererFactory => ({
       safe: true,

@@ -11,13 +11,12 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { INotebookTracker } from "@jupyterlab/notebook";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import type { ReadonlyPartialJSONObject } from "@lumino/coreutils";
+import { EXPORTS, type ExportKind, exportLabel } from "../export/kinds.js";
 import { runsIcon } from "../icon.js";
-import { RunCatalog } from "../model/catalog.js";
 import { DEFAULT_CHOICES, readChoices, type ViewChoices, ViewOptions } from "../model/viewOptions.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
-import { EXPORTS, type ExportKind, exportLabel } from "../widgets/controls.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
-import { type PanelPlace, RunPanel } from "../widgets/runPanel.js";
+import type { PanelPlace, RunPanel } from "../widgets/runPanel.js";
 import { SETTINGS_ID } from "./services.js";
 
 export namespace CommandIDs {
@@ -70,10 +69,20 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
       registered.changed.connect(read);
     });
 
-    const follow = (panel: RunPanel) => {
+    // The views and what they read with are loaded with the first panel, not with JupyterLab.
+    const loadViews = async () => {
+      const [{ RunPanel: Panel }, { RunCatalog: Catalog }] = await Promise.all([
+        import("../widgets/runPanel.js"),
+        import("../model/catalog.js"),
+      ]);
+      return { Panel, Catalog };
+    };
+
+    const follow = async (panel: RunPanel) => {
+      const { Catalog } = await loadViews();
       const { place } = panel;
       if ("folder" in place) {
-        panel.showCatalog(new RunCatalog(feeds.places, place.folder));
+        panel.showCatalog(new Catalog(feeds.places, place.folder));
         return;
       }
       const notebook = notebooks?.find(({ context }) => context.path === place.notebook);
@@ -82,7 +91,7 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
         const root = PathExt.join(PathExt.dirname(context.path), RUNS);
         panel.follow(
           context,
-          () => new RunCatalog(feeds.places, root, feeds.of(sessionContext), RUNS),
+          () => new Catalog(feeds.places, root, feeds.of(sessionContext), RUNS),
           () => feeds.devicesOf(sessionContext),
         );
       }
@@ -90,13 +99,14 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
     notebooks?.widgetAdded.connect(() => {
       tracker.forEach(({ content }) => {
         if ("notebook" in content.place) {
-          follow(content);
+          void follow(content);
         }
       });
     });
 
     const show = async (place: PanelPlace, view: unknown, tab?: "compare") => {
       await loaded?.catch(() => undefined);
+      const { Panel } = await loadViews();
       const key = JSON.stringify(place);
       const before = tracker.find(({ content }) => JSON.stringify(content.place) === key);
       if (before) {
@@ -107,7 +117,7 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
         return before;
       }
       const choices = readChoices(view, defaults);
-      const panel = new RunPanel(place, environment, new ViewOptions(tab ? { ...choices, tab } : choices));
+      const panel = new Panel(place, environment, new ViewOptions(tab ? { ...choices, tab } : choices));
       const widget = new MainAreaWidget({ content: panel });
       widget.id = `aronnax-runs-${"notebook" in place ? place.notebook : `folder-${place.folder}`}`;
       widget.title.icon = runsIcon;
@@ -133,7 +143,7 @@ export const panelPlugin: JupyterFrontEndPlugin<void> = {
         commands.notifyCommandChanged();
       });
       await tracker.add(widget);
-      follow(panel);
+      await follow(panel);
       const ref =
         "notebook" in place
           ? notebooks?.find(({ context }) => context.path === place.notebook)?.id

@@ -1,6 +1,7 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import { downloadIcon, HTMLSelect, ReactWidget } from "@jupyterlab/ui-components";
 import { useEffect, useId, useRef } from "react";
+import { EXPORTS, type ExportKind, exportLabel } from "../export/kinds.js";
 import { keysOf } from "../model/config.js";
 import { axisTitle } from "../model/format.js";
 import type { Run } from "../model/run.js";
@@ -9,24 +10,6 @@ import { TABS, type Tab, type ViewOptions, X_AXES } from "../model/viewOptions.j
 
 /** The slider is linear in how far the average looks back, which is what the eye sees: 0, 1, 2, 5 ... steps. */
 const SMOOTHING = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995];
-
-export const EXPORTS = ["csv", "parquet", "png", "svg", "report"] as const;
-export type ExportKind = (typeof EXPORTS)[number];
-
-export function exportLabel(kind: ExportKind, trans: TranslationBundle): string {
-  switch (kind) {
-    case "csv":
-      return trans.__("Metrics as CSV");
-    case "parquet":
-      return trans.__("Metrics as Parquet");
-    case "png":
-      return trans.__("Charts as PNG");
-    case "svg":
-      return trans.__("Charts as SVG");
-    case "report":
-      return trans.__("Report, one HTML file");
-  }
-}
 
 function tabLabel(tab: Tab, trans: TranslationBundle): string {
   switch (tab) {

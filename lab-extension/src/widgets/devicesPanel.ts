@@ -13,6 +13,9 @@ import { DeviceCardsWidget } from "./deviceCards.js";
 import type { ViewEnvironment } from "./environment.js";
 import { RuntimeContentWidget, RuntimeStatusWidget } from "./runtimeStatus.js";
 
+/** How long an action waits to hear of the runtime. */
+const STATE_MS = 5_000;
+
 /**
  * The runtime of a notebook's kernel in the sidebar: its state, its devices with an hour of their figures, who holds their memory, and the
  * programs. While it is not visible, nothing is sampled for it.
@@ -49,9 +52,20 @@ export class DevicesPanel extends Panel {
     return this.#context;
   }
 
-  /** Does something about the runtime, as the buttons do. */
-  act(action: RuntimeAction): Promise<void> {
-    return this.#status.act(action);
+  /** Does something about the runtime, as the buttons do, once its state is known. */
+  async act(action: RuntimeAction): Promise<void> {
+    const link = this.#link;
+    if (link && !link.state) {
+      await new Promise<void>((resolve) => {
+        const settled = () => {
+          link.changed.disconnect(settled);
+          resolve();
+        };
+        link.changed.connect(settled);
+        setTimeout(settled, STATE_MS);
+      });
+    }
+    await this.#status.act(action);
   }
 
   /** Tells the kernel that the page goes away. */

@@ -1,12 +1,11 @@
 import type { IRenderMime } from "@jupyterlab/rendermime-interfaces";
 import type { PartialJSONObject } from "@lumino/coreutils";
 import { Panel, Widget } from "@lumino/widgets";
+import { RUN_MIME_TYPE } from "../model/mimeTypes.js";
 import type { RunSource } from "../model/source.js";
 import { ViewOptions } from "../model/viewOptions.js";
 import type { ViewEnvironment } from "./environment.js";
 import { RunView } from "./runView.js";
-
-export const RUN_MIME_TYPE = "application/vnd.aronnax.run+json";
 
 /** Where an output finds its run. */
 export interface RunLookup {

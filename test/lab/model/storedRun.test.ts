@@ -126,6 +126,30 @@ describe("a stored run", () => {
     expect(stored.names).toContain("earlier");
   });
 
+  it("goes on with a run that was resumed while it was read, and takes a file that was replaced whole", async () => {
+    const hub = createMetricsHub();
+    const first = new RunWriter({ name: "going-on", root, hub });
+    for (const row of trainingRows(60)) first.log(row);
+    first.flush();
+    const stored = await read(first.folder);
+    first.close("interrupted");
+    const second = new RunWriter({ name: "going-on", root, hub, resumeAfterStep: 50 });
+    await stored.refresh();
+    expect(stored.run!.rowCount).toBe(50);
+    for (const row of trainingRows(40, { from: 50 })) second.log(row);
+    second.close();
+    await stored.refresh();
+    expect(Array.from(stored.run!.series("step")!.values)).toEqual(
+      Array.from({ length: 90 }, (_, i) => i + 1),
+    );
+
+    const folder = folderOf(arrowStream(trainingRows(40), info));
+    const whole = await read(folder);
+    writeFileSync(join(folder, "metrics.arrow"), arrowStream(trainingRows(90), info));
+    await whole.refresh();
+    expect(whole.run!.rowCount).toBe(90);
+  });
+
   it("reads files of version 1", async () => {
     const folder = new URL("../../fixtures/run-files/version-1", import.meta.url).pathname;
     const { run } = await read(folder);

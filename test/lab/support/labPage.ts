@@ -6,6 +6,9 @@ import type { Browser } from "./browser.js";
 import { DebugTraffic } from "./debugTraffic.js";
 import type { LabServer } from "./lab.js";
 
+/** A panel of a notebook or folder, or an opened file. */
+const PANEL = ".jp-MainAreaWidget > .aronnax-RunView, .aronnax-RunFile > .aronnax-RunView";
+
 /** A tab with JupyterLab, worked as a user does. */
 export class LabPage {
   /** Opens a notebook or file. `workspace` keeps the layout, so that a second tab or a reload finds it again. */
@@ -27,7 +30,7 @@ export class LabPage {
 
   /** The panel with the runs. */
   get panel(): Locator {
-    return this.page.locator(".jp-MainAreaWidget > .aronnax-RunView");
+    return this.page.locator(PANEL);
   }
 
   chart(id: string): Locator {
@@ -116,7 +119,7 @@ export class LabPage {
 
   /** Waits until a chart's line has as many points. */
   async hasPoints(chart: string, count: number, timeout?: number): Promise<void> {
-    const selector = `.jp-MainAreaWidget > .aronnax-RunView [data-chart="${chart}"] .aronnax-Chart-plot`;
+    const selector = `:is(${PANEL}) [data-chart="${chart}"] .aronnax-Chart-plot`;
     await this.page.waitForFunction(
       ([query, least]) => {
         const plot = document.querySelector(query) as PlotElement | null;

@@ -92,6 +92,11 @@ export class MetricsStream {
     return this.#damage;
   }
 
+  /** Its end mark was read: what a run writes has none, so that the file is one that is replaced whole. */
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
   /** Bytes of the messages that were read. */
   get position(): number {
     return this.#at;
@@ -107,6 +112,7 @@ export class MetricsStream {
     try {
       message = await readMessage(this.source, this.#at);
       if (message === undefined) {
+        this.#isEnded = true;
         return undefined;
       }
       const batch = await readBatch(message, this.columns, this.source);
@@ -123,6 +129,7 @@ export class MetricsStream {
 
   /** Bytes of the messages so far. */
   #at: number;
+  #isEnded = false;
   #damage: string | undefined;
 }
 

@@ -35,10 +35,12 @@ export class RangeSource implements ByteSource {
 
   /** Looks how far the file has grown. @returns false where it is shorter than `position` now: it is another file. */
   async refresh(position: number): Promise<boolean> {
-    const { bytes, size } = await this.fetchRange(position, CHUNK);
+    // A byte before: a range beyond the end is an error in a browser's console.
+    const start = Math.max(0, position - 1);
+    const { bytes, size } = await this.fetchRange(start, CHUNK);
     this.#chunks.clear();
     this.#size = size;
-    this.#tail = { start: position, bytes };
+    this.#tail = { start, bytes };
     return size >= position;
   }
 

@@ -9,8 +9,12 @@ export type FilePlace =
 
 /** Reads the files of one run off the page's thread. */
 export interface RunFilesReader {
-  /** Reads what is new in these files, the run's segments in their order; events tell. */
-  read(files: readonly { readonly name: string; readonly place: FilePlace }[]): void;
+  /**
+   * Reads what is new in these files, the run's segments in their order; events tell.
+   *
+   * @param anew - another run has taken the place of the one that was read.
+   */
+  read(files: readonly { readonly name: string; readonly place: FilePlace }[], anew?: boolean): void;
   close(): void;
 }
 
@@ -20,6 +24,7 @@ export type ToWorker =
       readonly type: "read";
       readonly reader: number;
       readonly names: readonly string[];
+      readonly anew: boolean;
       readonly addresses: readonly (readonly [string, FileAddress])[];
     }
   | { readonly type: "close"; readonly reader: number }
@@ -65,17 +70,17 @@ class WorkerReaders {
       client.local = localReader(emit);
     }
     return {
-      read: (files) => {
+      read: (files, anew = false) => {
         client.files = files;
         client.places = new Map(files.map(({ name, place }) => [name, place]));
         if (client.local) {
-          client.local.read(files);
+          client.local.read(files, anew);
           return;
         }
         const addresses = files.flatMap(({ name, place }) =>
           "address" in place ? [[name, place.address] as const] : [],
         );
-        this.#post({ type: "read", reader: id, names: files.map(({ name }) => name), addresses });
+        this.#post({ type: "read", reader: id, names: files.map(({ name }) => name), anew, addresses });
       },
       close: () => {
         this.#clients.delete(id);
@@ -152,9 +157,12 @@ export function localReader(emit: (event: ReaderEvent) => void): RunFilesReader 
   };
   const reader = new RunReader(fetcher, emit);
   return {
-    read: (files) => {
+    read: (files, anew) => {
       places = new Map(files.map(({ name, place }) => [name, place]));
-      void reader.read(files.map(({ name }) => name));
+      void reader.read(
+        files.map(({ name }) => name),
+        anew,
+      );
     },
     close: () => reader.close(),
   };

@@ -59,9 +59,14 @@ export class RunReader {
     private readonly emit: (event: ReaderEvent) => void,
   ) {}
 
-  /** Reads what is new. Calls follow each other; one that comes while another waits is that one. */
-  read(names: readonly string[]): Promise<void> {
+  /**
+   * Reads what is new. Calls follow each other; one that comes while another waits is that one.
+   *
+   * @param anew - another run has taken the place of the one that was read.
+   */
+  read(names: readonly string[], anew = false): Promise<void> {
     this.#names = names;
+    this.#anew ||= anew;
     this.#next ??= this.#last
       .then(() => {
         this.#next = undefined;
@@ -84,19 +89,24 @@ export class RunReader {
 
   async #read(names: readonly string[]): Promise<void> {
     const known = this.#segments.map(({ name }) => name);
-    if (known.some((name, i) => name !== names[i])) {
+    if (this.#anew || known.some((name, i) => name !== names[i])) {
+      this.#anew = false;
       this.#forget();
     }
     this.#damage = undefined;
     const last = this.#segments.at(-1);
     if (last) {
       // A segment without rows may have been replaced by one with more columns.
+      const { size } = last.source;
       if (last.rows === 0) {
         this.#segments.pop();
-      } else if (await last.source.refresh(last.stream.position)) {
-        await this.#drain(last);
-      } else {
+      } else if (
+        !(await last.source.refresh(last.stream.position)) ||
+        (last.stream.isEnded && last.source.size !== size)
+      ) {
         this.#forget();
+      } else {
+        await this.#drain(last);
       }
     }
     for (const name of names.slice(this.#segments.length)) {
@@ -187,6 +197,7 @@ export class RunReader {
   #rowCount = 0;
   #damage: string | undefined;
   #isClosed = false;
+  #anew = false;
   #next: Promise<void> | undefined;
   #last: Promise<void> = Promise.resolve();
 }

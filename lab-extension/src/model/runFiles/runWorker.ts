@@ -42,7 +42,7 @@ scope.onmessage = ({ data: message }) => {
       const opened = readers.get(message.reader);
       if (opened) {
         opened.addresses = new Map(message.addresses);
-        void opened.reader.read(message.names);
+        void opened.reader.read(message.names, message.anew);
       }
       break;
     }
