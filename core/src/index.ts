@@ -166,6 +166,7 @@ export * as text from "./data/text/index.js";
 export * as evaluation from "./evaluate/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
+export * as image from "./image/index.js";
 export * as llm from "./llm.js";
 export * as media from "./media/index.js";
 export * as metrics from "./metrics/index.js";
