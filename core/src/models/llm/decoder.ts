@@ -35,7 +35,8 @@ import {
   storedAs,
   writeConfig,
 } from "./family.js";
-import type { ForwardOptions, LanguageModel, Lead, Padding, TokenBatch } from "./model.js";
+import type { ForwardOptions, LanguageModel, Lead, TokenBatch } from "./model.js";
+import { paddedAttention, withoutPadding } from "./padding.js";
 
 function norm(
   config: ResolvedConfig,
@@ -137,31 +138,6 @@ class Attention extends Module {
   }
 }
 
-/** Attention that sees no padding. */
-function paddedAttention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  { segments, ...options }: Omit<ScoreOptions, "segments"> & { segments?: Tensor },
-  { mask, blind }: Padding,
-): Tensor {
-  const [batch, time, heads, headDim] = q.shape as [number, number, number, number];
-  const [keys, before] = [k.shape[1]!, k.shape[1]! - time];
-  const given = cast(notEqual(mask, 0), "int32");
-  // What comes before the tokens is no padding.
-  const there = before === 0 ? given : concatenate([ones([batch, before], { dtype: "int32" }), given], 1);
-  const own = segments === undefined ? onesLike(there) : add(segments, 1);
-  const queries = before === 0 ? own : slice(own, null, [before]);
-  const visibility = { ...options, offset: before, segments: [queries, mul(own, there)] as const };
-  const mixed = plainAttention(q, k, v, visibility);
-  const sees = expandDims(any(visibleKeys(time, keys, visibility)!, -1), [2, 3]);
-  if (blind === "zero") return where(sees, mixed, 0);
-  const keyHeads = v.shape[2]!;
-  const average = expandDims(mean(v, 1, { keepDims: true }), 3);
-  const shared = broadcastTo(average, [batch, 1, keyHeads, heads / keyHeads, headDim]);
-  return where(sees, mixed, reshape(shared, [batch, 1, heads, headDim]));
-}
-
 function feedForward(config: ResolvedConfig, index: number): GatedMlp | Mlp | ExpertMlp {
   const { hiddenSize, intermediateSize, activation, mlpBias: bias, experts } = config;
   const options = { activation, bias, init: normalInit(config.initStd), outputInit: residual(config) };
@@ -251,12 +227,6 @@ export interface DecoderOptions extends LayerOptions {
 interface Led {
   readonly block: Block;
   readonly led: KeysAndValues | null;
-}
-
-/** A mask of padding for what is computed, of which so many positions come before the tokens. */
-function withoutPadding({ mask, blind }: Padding, before: number): Padding {
-  const there = ones([mask.shape[0]!, before], { dtype: mask.dtype });
-  return { mask: concatenate([there, mask], 1), blind };
 }
 
 interface State {
