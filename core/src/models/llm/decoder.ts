@@ -2,12 +2,11 @@
  * The decoder that all language models here are: pre-normalized blocks of attention and feed-forward layers. A family (llama.ts, gemma.ts,
  * ...) is a choice of its parts. Fields are named as in Hugging Face's Llama checkpoints, in camel case.
  */
-import { broadcastTo, ones, onesLike, zeros } from "../../array/broadcast.js";
+import { broadcastTo, zeros } from "../../array/broadcast.js";
 import { iota } from "../../array/creation.js";
-import { add, cast, div, equal, mul, notEqual, stopGradient, tanh, where } from "../../array/elementwise.js";
+import { add, cast, div, equal, mul, stopGradient, tanh, where } from "../../array/elementwise.js";
 import { slice } from "../../array/indexing.js";
 import { concatenate, split } from "../../array/joining.js";
-import { any, mean } from "../../array/reductions.js";
 import { expandDims, reshape } from "../../array/shaping.js";
 import { Tensor } from "../../array/tensor.js";
 import { ArgumentError, ShapeError } from "../../graph/errors.js";
@@ -20,7 +19,6 @@ import { linearCrossEntropy } from "../../nn/losses.js";
 import { GatedMlp, Mlp } from "../../nn/mlp.js";
 import { Module, checkpointName as parameterName } from "../../nn/module.js";
 import { applyRotary, type RotaryTables, rotaryTables } from "../../nn/rotary.js";
-import { plainAttention, type ScoreOptions, visibleKeys } from "../../nn/scores.js";
 import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stack.js";
 import { jit } from "../../transform/jit.js";
 import { checkpointName } from "../../transform/remat.js";
