@@ -1,10 +1,12 @@
 /** Adapters that Hugging Face's PEFT saved: the same logits, loss and gradients (fixtures/peft/make.py). */
 import "../../support/runtime.js";
+import { execFile } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { checkpoint, llm, peft, tree, verify } from "aronnax";
+import { promisify } from "node:util";
+import { checkpoint, llm, peft, tensor, tree, verify } from "aronnax";
 import { afterAll, describe, expect, it, vi } from "vitest";
 
 vi.setConfig({ testTimeout: 240_000 });
@@ -60,4 +62,26 @@ describe.each(names)("%s", (name) => {
       expect(await after.get(path)!.data(), path).toEqual(await leaf.data());
     }
   });
+});
+
+it("opens several of PEFT's adapters over one base, switches them and saves one of them", async () => {
+  const base = await llm.load(join(bases, "llama"));
+  const one = await peft.load(base, join(fixtures, "lora-llama"), { name: "one" });
+  const both = await peft.load(one, join(fixtures, "lora-patterns"), { name: "two" });
+  const alone = await peft.load(base, join(fixtures, "lora-llama"));
+  const x = tensor(Int32Array.of(3, 5, 7, 9), { shape: [2, 2] });
+  const logits = async (model: llm.Llama) => Array.from(await model.forward(x).data(), Number);
+  expect(await logits(peft.activate(both, "one"))).toEqual(await logits(alone));
+  expect(await logits(peft.activate(both, null))).toEqual(await logits(base));
+  await peft.save(both, join(folder, "two"), { name: "two" });
+  expect(await logits(await peft.load(base, join(folder, "two")))).toEqual(await logits(both));
+  await expect(peft.save(both, join(folder, "three"))).rejects.toThrow(/no adapter "default"/);
+  await expect(peft.load(both, join(fixtures, "lora-llama"), { name: "one" })).rejects.toThrow(/already/);
+});
+
+it("verifies an adapter from the command line", async () => {
+  const command = fileURLToPath(new URL("../../../core/bin/aronnax.js", import.meta.url));
+  const args = [command, "verify", join(bases, "gpt2"), "--adapter", join(fixtures, "lora-gpt2"), "--json"];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  expect(JSON.parse(stdout)).toMatchObject({ holds: true, architecture: "GPT2LMHeadModel" });
 });

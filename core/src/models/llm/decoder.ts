@@ -2,12 +2,11 @@
  * The decoder that all language models here are: pre-normalized blocks of attention and feed-forward layers. A family (llama.ts, gemma.ts,
  * ...) is a choice of its parts. Fields are named as in Hugging Face's Llama checkpoints, in camel case.
  */
-import { broadcastTo, ones, onesLike, zeros } from "../../array/broadcast.js";
+import { broadcastTo, zeros } from "../../array/broadcast.js";
 import { iota } from "../../array/creation.js";
-import { add, cast, div, equal, mul, notEqual, stopGradient, tanh, where } from "../../array/elementwise.js";
+import { add, cast, div, equal, mul, stopGradient, tanh, where } from "../../array/elementwise.js";
 import { slice } from "../../array/indexing.js";
 import { concatenate, split } from "../../array/joining.js";
-import { any, mean } from "../../array/reductions.js";
 import { expandDims, reshape } from "../../array/shaping.js";
 import { Tensor } from "../../array/tensor.js";
 import { ArgumentError, ShapeError } from "../../graph/errors.js";
@@ -20,7 +19,6 @@ import { linearCrossEntropy } from "../../nn/losses.js";
 import { GatedMlp, Mlp } from "../../nn/mlp.js";
 import { Module, checkpointName as parameterName } from "../../nn/module.js";
 import { applyRotary, type RotaryTables, rotaryTables } from "../../nn/rotary.js";
-import { plainAttention, type ScoreOptions, visibleKeys } from "../../nn/scores.js";
 import { applyLayers, checkLayerOptions, type LayerOptions } from "../../nn/stack.js";
 import { jit } from "../../transform/jit.js";
 import { checkpointName } from "../../transform/remat.js";
@@ -35,7 +33,8 @@ import {
   storedAs,
   writeConfig,
 } from "./family.js";
-import type { ForwardOptions, LanguageModel, Lead, Padding, TokenBatch } from "./model.js";
+import type { ForwardOptions, LanguageModel, Lead, TokenBatch } from "./model.js";
+import { paddedAttention, withoutPadding } from "./padding.js";
 import { noisyEmbeddings, supervisedPositions } from "./supervised.js";
 
 function norm(
@@ -138,31 +137,6 @@ class Attention extends Module {
   }
 }
 
-/** Attention that sees no padding. */
-function paddedAttention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  { segments, ...options }: Omit<ScoreOptions, "segments"> & { segments?: Tensor },
-  { mask, blind }: Padding,
-): Tensor {
-  const [batch, time, heads, headDim] = q.shape as [number, number, number, number];
-  const [keys, before] = [k.shape[1]!, k.shape[1]! - time];
-  const given = cast(notEqual(mask, 0), "int32");
-  // What comes before the tokens is no padding.
-  const there = before === 0 ? given : concatenate([ones([batch, before], { dtype: "int32" }), given], 1);
-  const own = segments === undefined ? onesLike(there) : add(segments, 1);
-  const queries = before === 0 ? own : slice(own, null, [before]);
-  const visibility = { ...options, offset: before, segments: [queries, mul(own, there)] as const };
-  const mixed = plainAttention(q, k, v, visibility);
-  const sees = expandDims(any(visibleKeys(time, keys, visibility)!, -1), [2, 3]);
-  if (blind === "zero") return where(sees, mixed, 0);
-  const keyHeads = v.shape[2]!;
-  const average = expandDims(mean(v, 1, { keepDims: true }), 3);
-  const shared = broadcastTo(average, [batch, 1, keyHeads, heads / keyHeads, headDim]);
-  return where(sees, mixed, reshape(shared, [batch, 1, heads, headDim]));
-}
-
 function feedForward(config: ResolvedConfig, index: number): GatedMlp | Mlp | ExpertMlp {
   const { hiddenSize, intermediateSize, activation, mlpBias: bias, experts } = config;
   const options = { activation, bias, init: normalInit(config.initStd), outputInit: residual(config) };
@@ -252,12 +226,6 @@ export interface DecoderOptions extends LayerOptions {
 interface Led {
   readonly block: Block;
   readonly led: KeysAndValues | null;
-}
-
-/** A mask of padding for what is computed, of which so many positions come before the tokens. */
-function withoutPadding({ mask, blind }: Padding, before: number): Padding {
-  const there = ones([mask.shape[0]!, before], { dtype: mask.dtype });
-  return { mask: concatenate([there, mask], 1), blind };
 }
 
 interface State {
