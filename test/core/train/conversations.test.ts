@@ -179,6 +179,13 @@ describe("llm.supervised", () => {
         }
     }
     expect(measured.valid_accuracy).toBeCloseTo(right / count, 6);
+    const spread = trainer({
+      loss: llm.supervised(),
+      data: chat({ validation: 0.25 }),
+      parallel: { data: 4 },
+    });
+    const over = (await spread.evaluate())!;
+    for (const name of ["valid_accuracy", "valid_loss"]) expect(over[name]!).toBeCloseTo(measured[name]!, 5);
     expectSame(await trained({ loss: llm.supervised() }), plain);
   });
 
