@@ -281,7 +281,7 @@ describe("a view", () => {
     const inks = () =>
       lab.panel.locator(".aronnax-Chart-axes").evaluateAll((all) => [
         ...new Set(
-          all.slice(0, 3).map((canvas) => {
+          all.slice(0, 2).map((canvas) => {
             const { width, height } = canvas as HTMLCanvasElement;
             const { data } = (canvas as HTMLCanvasElement)
               .getContext("2d")!
