@@ -1,6 +1,6 @@
 /**
  * Bundles the benchmark programs into single files, with a stripped and packed Node 24 beside them, for a GPU machine that has Python with
- * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, lora.mjs, node.xz}.
+ * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, any-model.mjs, record-telemetry.mjs, lora.mjs, finetune-packed.mjs, node.xz}.
  *
  * usage: node bench/bundle.mjs [--no-node]
  * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
@@ -16,17 +16,20 @@ const out = join(root, "build", "bench");
 mkdirSync(out, { recursive: true });
 await build({
   entryPoints: {
-    "llama-train": join(root, "bench/llama-train.ts"),
-    runtime: join(root, "bench/runtime.ts"),
-    "training-features": join(root, "bench/training-features.ts"),
-    generate: join(root, "bench/generate.ts"),
-    "kill-resume": join(root, "bench/kill-resume.mjs"),
+    "llama-train": join(root, "bench/train/llama-train.ts"),
+    runtime: join(root, "bench/runtime/runtime.ts"),
+    "training-features": join(root, "bench/train/training-features.ts"),
+    generate: join(root, "bench/serve/generate.ts"),
+    "kill-resume": join(root, "bench/train/kill-resume.mjs"),
     checks: join(root, "bench/checks/main.ts"),
     dispatch: join(root, "bench/array/dispatch.ts"),
     garbage: join(root, "bench/array/garbage.ts"),
     random: join(root, "bench/array/random.ts"),
     loader: join(root, "bench/data/loader.ts"),
     "any-model": join(root, "bench/train/any-model.ts"),
+    "make-base": join(root, "bench/finetune/make-base.ts"),
+    "finetune-packed": join(root, "bench/finetune/packed.ts"),
+    "record-telemetry": join(root, "bench/lab/record-telemetry.ts"),
     lora: join(root, "bench/finetune/lora.ts"),
   },
   outdir: out,
@@ -35,7 +38,8 @@ await build({
   platform: "node",
   format: "esm",
   target: "node24",
-  external: ["msgpackr-extract"],
+  // The texts are read from the packages' own files.
+  external: ["msgpackr-extract", "@stdlib/*"],
   alias: { aronnax: join(root, "core/src/index.ts") },
   banner: {
     js: 'import { createRequire as __cr } from "node:module"; const require = __cr(import.meta.url);',

@@ -1,4 +1,4 @@
-"""The same training as bench/llama-train.ts by hand in JAX: the peer.
+"""The same training as bench/train/llama-train.ts by hand in JAX: the peer.
 
 Layers unrolled, cuDNN attention, bfloat16 compute, float32 AdamW. With `--data N` or `--fsdp N` over N devices.
 """

@@ -1,4 +1,4 @@
-"""JAX's side of bench/trace.mjs: trace, differentiate and lower the same transformer. Prints JSON.
+"""JAX's side of bench/array/trace.mjs: trace, differentiate and lower the same transformer. Prints JSON.
 
 usage: trace_jax.py SIZE_AS_JSON REPEATS
 """

@@ -163,8 +163,10 @@ export {
 export * as checkpoint from "./checkpoint/index.js";
 export * as data from "./data/index.js";
 export * as text from "./data/text/index.js";
+export * as evaluation from "./evaluate/index.js";
 export type { DType } from "./graph/dtype.js";
 export { ArgumentError, AronnaxError, DTypeError, ShapeError, TraceError } from "./graph/errors.js";
+export * as image from "./image/index.js";
 export * as llm from "./llm.js";
 export * as media from "./media/index.js";
 export * as metrics from "./metrics/index.js";

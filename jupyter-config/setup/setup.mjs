@@ -222,6 +222,7 @@ function jupyterFiles() {
   const copy = /** @param {string} name */ (name) => readFileSync(at("jupyter-config", name), "utf8");
   return [
     [join(venv, "share/jupyter/kernels/aronnax/kernel.json"), kernelspec],
+    [join(venv, "share/jupyter/kernels/aronnax/logo-svg.svg"), copy("logo-svg.svg")],
     [join(venv, "share/jupyter/lab/settings/overrides.json"), copy("overrides.json")],
     [join(venv, "etc/jupyter/jupyter_server_config.json"), copy("server.json")],
     // The scripts that JupyterLab gives to Node are CommonJS; without this they would count as modules of this repository.

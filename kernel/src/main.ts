@@ -115,7 +115,11 @@ installGlobals({
   streams,
   tell,
 });
-metricsHub().subscribe((event) => tell({ type: "metrics", event }));
+metricsHub().subscribe((event) => {
+  tell({ type: "metrics", event });
+  // What a notebook keeps of a run is its end, however it came (docs/contracts.md §4).
+  if (event.type === "status" && event.status !== "running") displays.refresh(`aronnax-run-${event.id}`);
+});
 const telemetry = new DevicesWatch((event) => tell({ type: "telemetry", event }));
 
 // What goes wrong behind a cell's back is shown, and never ends the kernel.

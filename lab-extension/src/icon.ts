@@ -8,3 +8,10 @@ const SVG = `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 
 </svg>`;
 
 export const runsIcon = new LabIcon({ name: "@aronnax/lab:runs", svgstr: SVG });
+
+/** A chip with its pins. */
+const CHIP = `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">
+  <path class="jp-icon3 jp-icon-selectable" fill="#616161" d="M8 2h2v3h4V2h2v3h1a2 2 0 0 1 2 2v1h3v2h-3v4h3v2h-3v1a2 2 0 0 1-2 2h-1v3h-2v-3h-4v3H8v-3H7a2 2 0 0 1-2-2v-1H2v-2h3v-4H2V8h3V7a2 2 0 0 1 2-2h1zM7 7v10h10V7zm2 2h6v6H9z"/>
+</svg>`;
+
+export const devicesIcon = new LabIcon({ name: "@aronnax/lab:devices", svgstr: CHIP });

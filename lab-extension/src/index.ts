@@ -1,4 +1,6 @@
 import type { JupyterFrontEndPlugin } from "@jupyterlab/application";
+import { cellsPlugin } from "./plugins/cells.js";
+import { devicesPlugin } from "./plugins/devices.js";
 import { filesPlugin } from "./plugins/files.js";
 import { outputsPlugin } from "./plugins/outputs.js";
 import { panelPlugin } from "./plugins/panel.js";
@@ -9,6 +11,8 @@ const plugins: JupyterFrontEndPlugin<unknown>[] = [
   environmentPlugin,
   panelPlugin,
   outputsPlugin,
+  cellsPlugin,
+  devicesPlugin,
   filesPlugin,
 ];
 

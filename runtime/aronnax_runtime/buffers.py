@@ -91,6 +91,20 @@ def memory_by_device(buffers: Iterable[Buffer]) -> dict[Any, dict[str, int]]:
     return totals
 
 
+def held_by(name: str, kind: str, buffers: Iterable[Buffer], counted: set[int], **about: Any) -> dict[str, Any]:
+    """What a client or workspace holds on each device, but for what is `counted` for another; adds to that."""
+    totals: dict[Any, int] = defaultdict(int)
+    number = 0
+    for buffer in buffers:
+        if buffer.array is None or buffer.aval is None or id(buffer) in counted:
+            continue
+        counted.add(id(buffer))
+        number += 1
+        for device in buffer.aval.layout.devices:
+            totals[device] += buffer.aval.shard_nbytes
+    return {"kind": kind, "name": name, **about, "buffers": number, "devices": totals}
+
+
 def memory_table(buffers: Iterable[Buffer]) -> list[dict[str, Any]]:
     """What holds memory, by tag and name over all devices, largest first."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])

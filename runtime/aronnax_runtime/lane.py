@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .fields import Header
+
 log = logging.getLogger(__name__)
 
 # What may wait in a lane before its client is no longer read from.
@@ -26,7 +28,8 @@ class Lane:
         self._name = name
         self._hung_up = hung_up
         self._changed = threading.Condition()
-        self._jobs: deque[tuple[Callable[[], None], int]] = deque()
+        # Each with what it holds in bytes and the request that it is a part of.
+        self._jobs: deque[tuple[Callable[[], None], int, Header]] = deque()
         self._bytes = 0
         self._busy = False
         self._closed = False
@@ -37,9 +40,14 @@ class Lane:
         """Whether nothing runs or waits here; asked by the reading thread, which alone puts jobs in."""
         return not self._busy
 
-    def put(self, job: Callable[[], None], size: int = 0) -> None:
-        """Does a job after those before it; waits where too many do. `size` is what it holds in bytes. Raises
-        ConnectionError where the client goes meanwhile."""
+    def waiting(self) -> list[Header]:
+        """The requests that have not begun, in their order."""
+        with self._changed:
+            return [header for _, _, header in self._jobs]
+
+    def put(self, job: Callable[[], None], header: Header, size: int = 0) -> None:
+        """Does a part of a request after those before it; waits where too many do. `size` is what it holds in bytes.
+        Raises ConnectionError where the client goes meanwhile."""
         with self._changed:
             while (len(self._jobs) >= _MOST_JOBS or self._bytes > _MOST_BYTES) and not self._closed:
                 self._changed.wait(_LOOK_EVERY)
@@ -48,7 +56,7 @@ class Lane:
             if self._closed:
                 return
             self._busy = True
-            self._jobs.append((job, size))
+            self._jobs.append((job, size, header))
             self._bytes += size
             self._changed.notify_all()
             if self._thread is None:
@@ -70,7 +78,7 @@ class Lane:
                     self._changed.wait()
                 if self._closed:
                     return
-                job, size = self._jobs.popleft()
+                job, size, _ = self._jobs.popleft()
                 self._bytes -= size
                 self._changed.notify_all()
             try:

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 _NVLINK_TX, _NVLINK_RX = 138, 139
 _PCIE_TX, _PCIE_RX = 197, 198
 _MAX_LINKS = 18
+_GPU_IS_LOST = 15
 
 
 class Nvml:
@@ -63,6 +64,8 @@ class Nvml:
         """Of one GPU: utilisation 0..1, bytes, watts, degrees Celsius, megahertz, bytes per second."""
         nvml, handle = self._nvml, self._handles[position]
         figures: dict[str, float] = {}
+        if self._is_lost(handle):
+            return {"lost": 1}
         rates = self._ask("nvmlDeviceGetUtilizationRates", handle)
         if rates is not None:
             figures["utilization"] = rates.gpu / 100
@@ -83,6 +86,14 @@ class Nvml:
                 figures[name] = value * scale
         figures.update(self._traffic(position))
         return figures
+
+    def _is_lost(self, handle: Any) -> bool:
+        """Whether the GPU has fallen off the bus, as after an Xid 79."""
+        try:
+            self._nvml.nvmlDeviceGetMemoryInfo(handle)
+            return False
+        except Exception as error:
+            return getattr(error, "value", None) == _GPU_IS_LOST
 
     def _traffic(self, position: int) -> dict[str, float]:
         links = self._active_links[position]

@@ -10,11 +10,12 @@ from . import fields, profiling, storage, telemetry, workspaces
 from .buffers import Buffer
 from .compiler import CompileJob
 from .devicememory import require_device_memory
-from .errors import InvalidArgument
+from .errors import InvalidArgument, OutOfDeviceMemory
 from .fields import Header, lookup
 from .hostmemory import give_back_pages, require_host_memory, reserved_host_memory, touch_pages
 from .lane import Run
-from .programs import Described, PendingProgram
+from .programs import Described, PendingProgram, Program
+from .reclaim import reclaimed
 from .supervisor import EXIT_RECOVERED
 from .wire import Answer, Bytes, aligned_bytes
 from .xla import wait
@@ -207,12 +208,23 @@ def _run(session: "Session", header: Header, pending: PendingProgram, in_lane: b
         raise InvalidArgument("`inputs` must be the list of the program's input handles") from None
     pins = session.server.pins
     if not program.may_wait(inputs):
-        session.bind(header.get("outputs"), program.run(inputs, pins))
+        try:
+            made = program.run(inputs, pins)
+        except OutOfDeviceMemory as fault:
+            if in_lane:
+                made = _run_again(session, program, inputs, fault)
+            else:
+                session.in_lane(header, lambda: _run(session, header, pending, True))
+                return
+        session.bind(header.get("outputs"), made)
         session.reply(header)
     elif in_lane:
         run = Run(session, program.name, [session.backend.number(device) for device in program.executable.devices])
         with session.server.runs.noted(run):
-            made = program.run(inputs, pins)
+            try:
+                made = program.run(inputs, pins)
+            except OutOfDeviceMemory as fault:
+                made = _run_again(session, program, inputs, fault)
             session.bind(header.get("outputs"), made)
             if program.signature.loops and session.backend.platform == "cpu":
                 # What comes after would wait in XLA, which has room for so many programs of all clients.
@@ -220,6 +232,15 @@ def _run(session: "Session", header: Header, pending: PendingProgram, in_lane: b
         session.reply(header)
     else:
         session.in_lane(header, lambda: _run(session, header, pending, True))
+
+
+def _run_again(session: "Session", program: Program, inputs: list[Buffer], fault: OutOfDeviceMemory) -> list[Buffer]:
+    """The run, for which there was no memory, after clients have given up what they have no use for. Raises `fault`
+    where they have nothing, or the run has taken inputs."""
+    server = session.server
+    if any(buffer.array is None for buffer in inputs) or not server.reclaim.ask(server.sessions()):
+        raise fault
+    return program.run(inputs, server.pins)
 
 
 def _wait_for(made: list[Buffer]) -> None:
@@ -314,6 +335,7 @@ OPERATIONS: dict[str, Operation] = {
     "running": _running,
     "compile.give_up": _give_up_compiling,
     "recover": _recover,
+    "reclaimed": reclaimed,
     "shutdown": _shutdown,
     "workspace.set": workspaces.put,
     "workspace.get": workspaces.fetch,
@@ -340,6 +362,7 @@ AT_ONCE = frozenset(
         "running",
         "compile.give_up",
         "recover",
+        "reclaimed",
         "shutdown",
         "safetensors.index",
         "telemetry.subscribe",

@@ -190,6 +190,13 @@ class PendingProgram:
         """Whether `program` returns at once."""
         return self._program is not None or self.future.done()
 
+    @property
+    def compiled(self) -> Program | None:
+        """None while it is compiled, and if it failed."""
+        if self._program is not None:
+            return self._program
+        return self.future.result() if self.future.done() and self.future.exception() is None else None
+
     def donated(self) -> list[int] | None:
         """Positions of the arguments that a run takes; None if the program failed."""
         return None if self._program is None else self._program.signature.donated

@@ -17,8 +17,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from . import PROTOCOL_VERSION, __version__
-from .buffers import Buffer, Pins, memory_by_device, memory_table
+from .buffers import Buffer, Pins, held_by, memory_by_device, memory_table
 from .compiler import Compiler
 from .devicememory import take_share
 from .errors import Fault, InvalidArgument, OutOfDeviceMemory
@@ -28,6 +30,7 @@ from .logs import begin_log
 from .nvml import Nvml
 from .operations import start_compiling
 from .profiling import Profiler
+from .reclaim import Reclaim
 from .recovery import Kept, keep, restore
 from .session import Session, refuse
 from .supervisor import EXIT_IDLE, EXIT_SIGNALLED, EXIT_STOPPED, EXIT_UNREACHABLE
@@ -44,6 +47,8 @@ _BACKLOG = 4096
 # Seconds between looks at whether the process is still wanted.
 _LOOK_EVERY = 1.0
 _TABLE_ROWS_IN_MESSAGE = 5
+# Programs of one client that its status tells of.
+_MOST_PROGRAMS = 200
 # Over TCP, so many may be about to say who they are.
 _MOST_STRANGERS = 64
 # New objects after which the young ones are looked through.
@@ -91,6 +96,14 @@ def serve(
     return server.run()
 
 
+def _process_name(pid: int) -> str:
+    """The command of another process, as far as this user may know."""
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return f"process {pid}"
+
+
 def _raise_descriptor_limit() -> None:
     """Each client takes a few descriptors, and so do the files that are read."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -127,6 +140,7 @@ class Server:
         self._driver_version = self.nvml.driver_version() if self.nvml is not None else None
         self.compiler = compiler
         self.runs = Runs()
+        self.reclaim = Reclaim()
         self.most_clients = _MAX_CLIENTS
         self._base = base
         self._kept: dict[str, Kept] = {}
@@ -401,6 +415,11 @@ class Server:
             described["links"] = self.nvml.links(self.backend.local.index(device))
         return described
 
+    def sessions(self) -> list[Session]:
+        """Those of the clients that are attached."""
+        with self._lock:
+            return [session for session in self._sessions if not session.gone]
+
     def _buffers(self) -> list[Buffer]:
         """All buffers, each once."""
         with self._lock:
@@ -431,6 +450,57 @@ class Server:
             for device in self.backend.local
         ]
         return {"devices": devices, "table": memory_table(buffers), "host": host_memory()}
+
+    def holders(self) -> list[dict[str, Any]]:
+        """Who holds how much of each device: workspaces, clients (what is in no workspace), other processes on GPUs."""
+        with self._lock:
+            sessions = list(self._sessions)
+        counted: set[int] = set()
+        found = [held_by(name, "workspace", held, counted) for name, held in self.workspaces.all().items()]
+        for session in sessions:
+            held = session.buffers.copy().values()
+            found.append(held_by(session.client, "client", held, counted, number=session.number))
+        for holder in found:
+            holder["devices"] = [
+                {"id": self.backend.number(device), "bytes": size}
+                for device, size in holder["devices"].items()
+                if device in self.backend.local
+            ]
+        if self.nvml is not None:
+            others: dict[int, list[dict[str, int]]] = {}
+            for position, device in enumerate(self.backend.local):
+                for pid, size in self.nvml.holders(position):
+                    others.setdefault(pid, []).append({"id": self.backend.number(device), "bytes": size or 0})
+            found += [
+                {"kind": "process", "name": _process_name(pid), "number": pid, "buffers": 0, "devices": devices}
+                for pid, devices in others.items()
+            ]
+        return found
+
+    def programs(self) -> list[dict[str, Any]]:
+        """The programs of the clients that are compiled, the newest of each client last."""
+        with self._lock:
+            sessions = list(self._sessions)
+        found = []
+        for session in sessions:
+            for pending in list(session.programs.copy().values())[-_MOST_PROGRAMS:]:
+                program = pending.compiled
+                if program is None or not program.info:
+                    continue
+                info = program.info
+                found.append(
+                    {
+                        "name": info["name"],
+                        "client": session.client,
+                        "number": session.number,
+                        "cached": info["cached"],
+                        "compileSeconds": info["compileSeconds"],
+                        "devices": [self.backend.number(device) for device in program.executable.devices],
+                        "temporaries": info["memory"]["temporaries"],
+                        "code": info["memory"]["code"],
+                    }
+                )
+        return found
 
     def explain_memory(self, fault: OutOfDeviceMemory) -> None:
         """Adds to the fault what holds the memory now."""
@@ -464,5 +534,7 @@ class Server:
             "clients": clients,
             "activity": self.running(),
             "workspaces": workspaces,
+            "holders": self.holders(),
+            "programs": self.programs(),
             "memory": self.memory(),
         }

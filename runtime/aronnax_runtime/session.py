@@ -111,7 +111,7 @@ class Session:
             except Exception as error:
                 self.failed(header, error)
 
-        self.lane.put(guarded, size)
+        self.lane.put(guarded, header, size)
 
     def in_order(self, header: Header, job: Callable[[], None], size: int = 0) -> None:
         """Does a part of a request now, or after what is in the lane."""
@@ -270,7 +270,7 @@ class Session:
 
     def answer(self, header: Header, result: Any) -> None:
         """Answers from a thread that serves all clients: where this one does not read, its own thread waits."""
-        if "id" in header and not self._offer({"id": header["id"], "result": result}):
+        if "id" in header and not self.offer({"id": header["id"], "result": result}):
             self._later(header, lambda: (result, None))
 
     def answer_error(self, header: Header, error: BaseException) -> None:
@@ -280,10 +280,11 @@ class Session:
         def fail() -> Answer:
             raise fault
 
-        if "id" in header and not self._offer({"id": header["id"], "error": fault.to_wire()}):
+        if "id" in header and not self.offer({"id": header["id"], "error": fault.to_wire()}):
             self._later(header, fail)
 
-    def _offer(self, answer: dict[str, Any]) -> bool:
+    def offer(self, answer: dict[str, Any]) -> bool:
+        """Sends a frame unless that would wait for the client; whether it is sent, or needs not be."""
         try:
             return self.writer.offer(answer)
         except OSError:

@@ -152,4 +152,4 @@ def save(session: "Session", header: Header) -> None:
         except Exception as error:
             session.answer_error(header, error)
 
-    session.saver.put(run)
+    session.saver.put(run, header)

@@ -171,9 +171,10 @@ export class KernelClient {
     content: Json,
     buffers: Uint8Array[] = [],
     parent = {},
+    metadata: Json = {},
   ): string {
     const header = this.wire.header(type);
-    const message = { identities: [], header, parent, metadata: {}, content, buffers };
+    const message = { identities: [], header, parent, metadata, content, buffers };
     this.sendFrames(channel, this.wire.encode(message));
     return header.msg_id;
   }
@@ -245,8 +246,9 @@ export class KernelClient {
     return this.until((m) => m.channel === channel && m.parent.msg_id === id, timeout, 0, what);
   }
 
-  startExecution(code: string, options: Json = {}): string {
-    const id = this.send("shell", "execute_request", {
+  /** @param cell - the id that the notebook gives the cell. */
+  startExecution(code: string, options: Json = {}, cell?: string): string {
+    const content = {
       code,
       silent: false,
       store_history: true,
@@ -254,7 +256,9 @@ export class KernelClient {
       allow_stdin: false,
       stop_on_error: true,
       ...options,
-    });
+    };
+    const metadata = cell === undefined ? {} : { cellId: cell };
+    const id = this.send("shell", "execute_request", content, [], {}, metadata);
     this.#codes.set(id, code);
     return id;
   }

@@ -1,7 +1,15 @@
 /** Version 2 of the `aronnax.metrics` comm: media, many rows at once, and ranges of the files of runs. */
 import { execFileSync } from "node:child_process";
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { tableFromIPC } from "apache-arrow";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -105,6 +113,17 @@ it("refuses whatever is not a file of a run that it knows", async () => {
   });
 });
 
+it("answers the same on a comm without rows", async () => {
+  kernel.send("shell", "comm_open", { comm_id: "f", target_name: "aronnax.files", data: { version: 2 } });
+  expect(dataOf(await kernel.until((m) => ofComm(m, "f")))).toEqual({ version: 2, type: "ready" });
+  kernel.send("shell", "comm_msg", {
+    comm_id: "f",
+    data: { type: "read", request: 1, run: "r1", file: "metrics.arrow", offset: 2, length: 3 },
+  });
+  const answer = await kernel.until((m) => ofComm(m, "f") && dataOf(m).type === "bytes");
+  expect([...answer.buffers[0]!]).toEqual([...content.subarray(2, 5)]);
+});
+
 it("lists the runs below its folder, whoever wrote them, and reads their files", async () => {
   const list = async (root?: unknown, from?: number) => {
     const request = ++requests;
@@ -143,6 +162,30 @@ it("lists the runs below its folder, whoever wrote them, and reads their files",
   );
   expect(second.next).toBeNull();
   expect(Buffer.from((await read("metrics.arrow", 3, 10, "id-0")).bytes!).toString()).toBe("an earlier");
+
+  // Of those that say that they run, the one of this process does.
+  const stat = readFileSync("/proc/self/stat", "utf8");
+  const processStart = stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
+  const states = {
+    alive: { pid: process.pid, processStart, host: hostname() },
+    reused: { pid: process.pid, processStart: "1", host: hostname() },
+    gone: { pid: 2 ** 22 + 1, processStart, host: hostname() },
+    elsewhere: { pid: 1, processStart, host: `not-${hostname()}` },
+  };
+  for (const [name, state] of Object.entries(states)) {
+    mkdirSync(join(home, "running", name), { recursive: true });
+    writeFileSync(
+      join(home, "running", name, "run.json"),
+      JSON.stringify({ id: name, name, status: "running", ...state }),
+    );
+  }
+  const running = (await list("running")).runs as { id: string; stale?: boolean }[];
+  expect(Object.fromEntries(running.map(({ id, stale }) => [id, stale]))).toEqual({
+    alive: false,
+    reused: true,
+    gone: true,
+    elsewhere: undefined,
+  });
   expect(await list("elsewhere")).toMatchObject({ type: "runs", runs: [], next: null });
   expect(await list()).toMatchObject({ type: "runs", root: "runs", runs: [] });
   for (const root of ["..", "/", "many/../..", 5])

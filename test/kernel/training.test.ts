@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import type { Json } from "../../kernel/src/protocol/wire.js";
 import { isAlive, privateFolder, stopAll } from "../runtime/support.js";
 import { KernelClient, plain } from "./client.js";
 
@@ -65,6 +66,55 @@ afterAll(async () => {
   await kernel?.stop();
   await stopAll();
   rmSync(home, { recursive: true, force: true });
+});
+
+it("is shown by an id of its run, and brought up to date when the run is interrupted, ends or fails", {
+  timeout,
+}, async () => {
+  const cells = `
+const kept = new Trainer({ ...trainer().config, name: "kept", steps: 1000, checkpoints: undefined });
+kept`;
+  const [shown] = (await kernel.execute(cells, {}, timeout)).displays as Json[];
+  const { display_id: id } = shown!.transient as { display_id: string };
+  const data = shown!.data as Record<string, string>;
+  const reference = data["application/vnd.aronnax.run+json"] as unknown as { id: string; path: string };
+  expect(id).toBe(`aronnax-run-${reference.id}`);
+  expect(reference.path).toBe("runs/kept/metrics.arrow");
+  expect(data["text/plain"]).toBe('Trainer "kept": step 0 of 1000');
+  const updateOf = async (code: string, interruptAt?: number) => {
+    const run = kernel.startExecution(code);
+    if (interruptAt !== undefined) {
+      await reached(kernel, run, interruptAt);
+      await kernel.interrupt();
+    }
+    const { iopub } = await kernel.finish(run, timeout);
+    const updates = iopub.filter(({ header }) => header.msg_type === "update_display_data");
+    expect(updates).toHaveLength(1);
+    expect(updates[0]!.content.transient).toEqual({ display_id: id });
+    return updates[0]!.content.data as Record<string, string>;
+  };
+  const stopped = await updateOf("await kept.fit()", 10);
+  expect(stopped["text/plain"]).toMatch(/run "kept": interrupted, step \d+ of 1000/);
+  const ended = await updateOf("await kept.fit()");
+  expect(ended["text/plain"]).toMatch(
+    /^Trainer "kept": step 1000 of 1000, loss .*\nrun "kept": finished, step 1000 of 1000/,
+  );
+  expect(ended["text/html"]).toMatch(
+    /<td>1000 of 1000<\/td>[\s\S]*<img alt="[^"]+" src="data:image\/svg\+xml;base64,/,
+  );
+  expect(ended["image/svg+xml"]).toMatch(/^<svg /);
+  expect(ended["application/vnd.aronnax.run+json"]).toEqual(reference);
+
+  const failing = `
+const bad = new Trainer({ ...kept.config, name: "bad", callbacks: [{ onStep() { throw new Error("no more oil"); } }] });
+display(bad);
+await bad.fit();`;
+  const failed = await kernel.execute(failing, {}, timeout);
+  expect(failed.error?.evalue).toContain("no more oil");
+  const [last] = failed.iopub.filter(({ header }) => header.msg_type === "update_display_data");
+  expect((last!.content.data as Record<string, string>)["text/plain"]).toMatch(
+    /run "bad": failed, step 1 of 1000[\s\S]*no more oil/,
+  );
 });
 
 it("stops at a step boundary when the cell is interrupted, and goes on", { timeout }, async () => {

@@ -242,19 +242,26 @@ describe("a view", () => {
     await lab.panel.locator("h2", { hasText: "wide" }).waitFor();
     await lab.hasPoints("loss", 200);
 
-    await lab.panel.locator(".aronnax-Compare summary").click();
-    await lab.panel.locator(".aronnax-Compare-list label", { hasText: "baseline" }).click();
-    await lab.chart("loss").locator(".aronnax-Legend-item", { hasText: "baseline · Training" }).waitFor();
+    await lab.panel.getByRole("checkbox", { name: "Show baseline in the charts" }).check();
+    await lab.panel.locator(".aronnax-RunLegend .aronnax-Legend-item", { hasText: "baseline" }).waitFor();
     await eventually(async () => (await lab.points("loss", 2)).x.length).toBe(300);
+    // The pointer tells each run by name, also past the end of the shorter one.
+    const plot = lab.chart("throughput").locator(".aronnax-Chart-plot");
+    const size = (await plot.boundingBox())!;
+    await plot.hover({ position: { x: size.width - 20, y: 60 } });
+    const hover = lab.chart("throughput").locator(".aronnax-Hover");
+    await hover.getByText("baseline", { exact: true }).waitFor();
+    expect(await hover.locator(".aronnax-Legend-value").allTextContents()).toContain("–");
+    expect(await hover.locator(".aronnax-Hover-title").textContent()).toMatch(/^Step 2[89]\d$/);
     await lab.screenshot("compare-light");
 
     await lab.panel.locator('[data-control="smoothing"]').press("ArrowRight");
     await eventually(async () => (await lab.points("loss", 1)).y.length).toBe(200);
     await lab.chart("loss").locator(".aronnax-Chart-log").click();
-    await lab.chart("loss").locator(".yaxislayer-above, .ytick").first().waitFor();
+    await eventually(async () => (await lab.drawing("loss")).log).toBe(true);
 
     // A horizontal drag zooms every chart; Escape on a chart leaves.
-    const box = (await lab.chart("loss").locator(".nsewdrag").boundingBox())!;
+    const box = (await lab.chart("loss").locator(".aronnax-Chart-plot").boundingBox())!;
     await lab.page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
     await lab.page.mouse.down();
     await lab.page.mouse.move(box.x + box.width * 0.6, box.y + box.height / 2, { steps: 5 });
@@ -270,19 +277,33 @@ describe("a view", () => {
     await lab.chart("loss").locator(".aronnax-Chart-plot").press("ArrowRight");
     await lab.chart("loss").locator('.aronnax-Chart-cursor[data-position="2"]').waitFor();
 
-    // Every chart on the screen, not only the first that is drawn.
-    const backgrounds = () =>
-      lab.panel
-        .locator(".main-svg:first-child")
-        .evaluateAll((plots) => [...new Set(plots.map((plot) => getComputedStyle(plot).backgroundColor))]);
-    const light = await backgrounds();
+    // Every chart on the screen, not only the first that is drawn: the colour that most of the axes' pixels have.
+    const inks = () =>
+      lab.panel.locator(".aronnax-Chart-axes").evaluateAll((all) => [
+        ...new Set(
+          all.slice(0, 3).map((canvas) => {
+            const { width, height } = canvas as HTMLCanvasElement;
+            const { data } = (canvas as HTMLCanvasElement)
+              .getContext("2d")!
+              .getImageData(0, 0, width, height);
+            const counts = new Map<string, number>();
+            for (let i = 0; i < data.length; i += 4) {
+              if (data[i + 3]! > 100) {
+                const colour = `${data[i]} ${data[i + 1]} ${data[i + 2]}`;
+                counts.set(colour, (counts.get(colour) ?? 0) + 1);
+              }
+            }
+            return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "";
+          }),
+        ),
+      ]);
+    const light = await inks();
+    expect(light).toHaveLength(1);
     await lab.menu("Settings", "Theme", "JupyterLab Dark");
-    await eventually(async () => (await backgrounds()).filter((colour) => light.includes(colour))).toEqual(
-      [],
-    );
+    await eventually(async () => (await inks()).filter((colour) => light.includes(colour))).toEqual([]);
     await lab.screenshot("compare-dark");
     await lab.menu("Settings", "Theme", "JupyterLab Light");
-    await eventually(backgrounds).toEqual(light);
+    await eventually(inks).toEqual(light);
     expect(lab.errors).toEqual([]);
   });
 
@@ -304,6 +325,7 @@ describe("a view", () => {
 
     const download = lab.page.waitForEvent("download");
     await lab.panel.locator('[data-control="export"]').click();
+    await lab.panel.locator('[data-export="csv"]').click();
     const csv = await readFile(await (await download).path(), "utf8");
     const lines = csv.trimEnd().split("\r\n");
     expect(lines[0]).toMatch(/^step,time,tokens,loss,/);
@@ -321,10 +343,11 @@ hub.publish({ type: "status", id: "run-1", status: "failed", message: "The loss 
     await lab.runCell(0);
     await lab.hasPoints("loss", 40);
     await lab.runCell(1);
-    await lab.panel.getByText("loss is not finite since step 41.").waitFor();
+    await lab.panel.getByText("loss is NaN since step 41.").waitFor();
     await lab.panel.locator(".aronnax-Status", { hasText: "Failed" }).waitFor();
-    // Training, validation, and the markers.
-    await eventually(async () => (await lab.points("loss", 2)).x).toEqual([41, 42]);
+    await eventually(async () => (await lab.drawing("loss")).nonFinite).toEqual([
+      { x: 41, end: 42, kind: "NaN" },
+    ]);
     await lab.screenshot("nan-light");
   });
 });
@@ -340,7 +363,7 @@ describe("a run in a cell's output", () => {
     await output.getByText("run tiny-llama, at step 0").waitFor();
     await lab.runCell(1);
     await output.locator(".aronnax-Status", { hasText: "Finished" }).waitFor();
-    await output.locator('[data-chart="loss"] .scatterlayer .trace').first().waitFor();
+    await output.locator('[data-chart="loss"] .aronnax-Legend-value').first().waitFor();
     await lab.screenshot("output-light");
 
     const folder = join(server.root, "runs", "tiny-llama");

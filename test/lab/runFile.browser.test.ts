@@ -81,6 +81,6 @@ describe("a run's file", () => {
   it("says what an Arrow file is that holds no run", async () => {
     await writeFile(join(server.root, "table.arrow"), arrowStream([{ height: 1, width: 2 }]));
     const lab = await LabPage.open(browser, server, "table", "table.arrow");
-    await lab.panel.getByText('without a "step" column').waitFor();
+    await lab.panel.getByText('it has no column "step"').waitFor();
   });
 });

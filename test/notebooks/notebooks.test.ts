@@ -154,10 +154,39 @@ describe("a run of the tests", () => {
   });
 });
 
+describe("the tour", () => {
+  it("keeps the record of its run, as nbconvert shows it", async () => {
+    const convert = async (format: string) => {
+      const options = [
+        "-m",
+        "nbconvert",
+        "--to",
+        format,
+        "--stdout",
+        join(repository, "notebooks", "00-tour.ipynb"),
+      ];
+      const { stdout } = await promisify(execFile)(python, options, {
+        env: environment(),
+        maxBuffer: 2 ** 26,
+      });
+      return stdout;
+    };
+    for (const format of ["html", "markdown"]) {
+      const page = await convert(format);
+      expect(page.includes("<td>1500 of 1500</td>")).toBe(true);
+      expect(/<img[^>]+src="data:image\/svg\+xml;base64,/.test(page)).toBe(true);
+    }
+  });
+});
+
 describe("the notebooks", () => {
   it("are there", () => {
     expect(notebooks).toEqual(
-      expect.arrayContaining(["01-pretrain-a-language-model.ipynb", "03-load-a-checkpoint.ipynb"]),
+      expect.arrayContaining([
+        "00-tour.ipynb",
+        "01-pretrain-a-language-model.ipynb",
+        "03-load-a-checkpoint.ipynb",
+      ]),
     );
   });
 });

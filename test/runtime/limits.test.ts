@@ -76,7 +76,7 @@ describe("what one client may take", () => {
     }
     await flood;
     waits.sort((a, b) => a - b);
-    // On a quiet machine it is far below 100 ms (bench/runtime-fairness.ts); here other processes take their turns too.
+    // On a quiet machine it is far below 100 ms (bench/runtime/fairness.ts); here other processes take their turns too.
     expect(waits[Math.floor(waits.length / 2)]).toBeLessThan(1000);
     expect(waits.at(-1)).toBeLessThan(10_000);
     const tooLong = new WireClient(socket);

@@ -59,12 +59,14 @@ describe("npm run lab", () => {
     const page = await fetch(lab.url);
     expect(page.status).toBe(200);
 
-    const specs = await ask<{ default: string; kernelspecs: Record<string, unknown> }>(
-      lab,
-      "/api/kernelspecs",
-    );
+    const specs = await ask<{
+      default: string;
+      kernelspecs: Record<string, { resources: Record<string, string> }>;
+    }>(lab, "/api/kernelspecs");
     expect(specs.default).toBe("aronnax");
     expect(Object.keys(specs.kernelspecs)).toContain("aronnax");
+    const logo = await fetch(new URL(specs.kernelspecs.aronnax!.resources["logo-svg"]!, lab.url));
+    expect(logo.headers.get("content-type")).toContain("image/svg+xml");
     const [, entry] = /"load": "([^"]+)", "name": "@aronnax\/lab"/.exec(await page.text()) ?? [];
     const script = await fetch(new URL(`/lab/extensions/@aronnax/lab/${entry}`, lab.url));
     expect(script.status, entry).toBe(200);

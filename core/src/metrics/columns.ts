@@ -63,6 +63,16 @@ export class ColumnTable {
     return row < this.#rowCount && pieces !== undefined ? valueAt(pieces, row) : undefined;
   }
 
+  /** Calls `visit` with the values of a column that are there, in their order, and with their rows. */
+  each(name: string, visit: (value: number, row: number) => void): void {
+    for (const [index, piece] of (this.#columns.get(name) ?? []).entries()) {
+      if (piece === undefined) continue;
+      const first = index * pieceRows;
+      const rows = Math.min(piece.values.length, this.#rowCount - first);
+      for (let i = 0; i < rows; i++) if (hasBit(piece.present, i)) visit(piece.values[i]!, first + i);
+    }
+  }
+
   /** A row with the values that it has. */
   row(index: number): MetricsRow {
     const row: MetricsRow = {};

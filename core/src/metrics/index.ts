@@ -18,6 +18,7 @@ export { type TensorBoardOptions, tensorBoardLogger } from "./loggers/tensorboar
 export { type WandbOptions, wandbLogger } from "./loggers/wandb.js";
 export { type Extent, type Mean, type Measure, max, mean, ratio, sum } from "./measures.js";
 export { type MediaKind, type MediaRecord, readMedia } from "./media-index.js";
+export type { RecordBundle } from "./record.js";
 export type { At, RunMedia, TextOptions } from "./run-media.js";
 export { listRuns, type RunFile, readRun } from "./run-reader.js";
 export {
@@ -28,4 +29,4 @@ export {
   type RunSummary,
   readRunState,
 } from "./run-state.js";
-export { type RunOptions, RunWriter, standardColumns } from "./run-writer.js";
+export { displayIdOf, type RunOptions, RunWriter, runReference, standardColumns } from "./run-writer.js";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { isAbsolute, join, relative, resolve } from "node:path";
 import { removeLeftovers, replaceFileSync } from "../files/atomic.js";
 import { type JsonValue, strictJson } from "../files/json.js";
 import { processStart } from "../files/process.js";
@@ -18,9 +18,10 @@ import {
 } from "./hub.js";
 import type { MetricsLogger } from "./loggers/logger.js";
 import { mediaFolder } from "./media-index.js";
+import { type RecordBundle, recordOf } from "./record.js";
 import { RunMedia } from "./run-media.js";
 import { readRun } from "./run-reader.js";
-import { isWritten, type RunState, readRunState, Summary } from "./run-state.js";
+import { isWritten, type RunState, type RunSummary, readRunState, Summary } from "./run-state.js";
 import { firstSegment, hasSegments, SegmentWriter, segmentsIn } from "./segments.js";
 
 /** The columns that every run may fill; see docs/contracts.md. */
@@ -69,6 +70,9 @@ export interface RunOptions {
 }
 
 const samplesName = "samples.jsonl";
+const recordName = "record.json";
+/** The record of a run that goes on is made anew so often that it takes at most this part of the time. */
+const recordShare = 1 / 200;
 const earlierFolder = "earlier";
 const flushMilliseconds = 1000;
 /** Each batch costs some hundred bytes: after an hour a run is written every 3600th part of the time that it took so far. */
@@ -111,6 +115,8 @@ export class RunWriter {
   private loggedRows: number;
   private lastFlush = 0;
   private lastState = 0;
+  /** When a record of the run that goes on is due, by `performance.now()`. */
+  private recordDue = performance.now() + flushMilliseconds;
   private timer: NodeJS.Timeout | undefined;
   private warned = false;
   private closed = false;
@@ -214,6 +220,11 @@ export class RunWriter {
     for (let i = this.rowObjects.length; i < this.table.rowCount; i++)
       this.rowObjects.push(this.table.row(i));
     return this.rowObjects;
+  }
+
+  /** What a saved notebook keeps of the run: last figures, curves and configuration, as they are now. */
+  get savedRecord(): RecordBundle {
+    return recordOf(this.record, this.table, this.summary.result());
   }
 
   /** Adds a row; `time` (seconds since the start) is filled in if it is missing. Columns that are undefined are left out. */
@@ -334,6 +345,15 @@ export class RunWriter {
     return this.timeBefore + (Date.now() - this.info.startedAt) / 1000;
   }
 
+  /** What it is shown by in a notebook, and brought up to date when it ends (docs/contracts.md §4). */
+  get [Symbol.for("Jupyter.displayId")](): string {
+    return displayIdOf(this.id);
+  }
+
+  [Symbol.for("Jupyter.display")](): Record<string, unknown> {
+    return { ...this.savedRecord, ...runReference(this.id, this.name, this.folder) };
+  }
+
   private writeState(): void {
     this.lastState = Date.now();
     const { status, message } = this.record;
@@ -359,11 +379,33 @@ export class RunWriter {
     try {
       mkdirSync(this.folder, { recursive: true });
       replaceFileSync(join(this.folder, "run.json"), `${JSON.stringify(state, null, 2)}\n`);
+      this.writeRecord(state.summary!);
       this.segments.sync();
     } catch {
       // The metrics file's own failure is reported by `flush`.
     }
   }
+
+  /** What a front end puts into a notebook where nobody is left to send it: of a run that goes on, that it stopped. */
+  private writeRecord(summary: RunSummary): void {
+    const begun = performance.now();
+    if (this.record.status === "running" && begun < this.recordDue) return;
+    const bundle = recordOf(this.record, this.table, summary, true);
+    replaceFileSync(join(this.folder, recordName), `${JSON.stringify({ id: this.id, bundle })}\n`);
+    this.recordDue = performance.now() + (performance.now() - begun) / recordShare;
+  }
+}
+
+/** The id by which a run is shown in notebooks. */
+export function displayIdOf(run: string): string {
+  return `aronnax-run-${run}`;
+}
+
+/** What the lab draws a live panel from; `path` relative to the working folder where the run lies below it. */
+export function runReference(id: string, name: string, folder: string): Record<string, unknown> {
+  const below = relative(process.cwd(), folder);
+  const path = join(below.startsWith("..") || isAbsolute(below) ? folder : below, firstSegment);
+  return { "application/vnd.aronnax.run+json": { version: 1, id, name, path } };
 }
 
 function refuseSecondWriter(folder: string, name: string): void {
@@ -382,6 +424,6 @@ function setAside(folder: string): void {
   let kept = join(folder, earlierFolder, stamp);
   for (let i = 2; existsSync(kept); i++) kept = join(folder, earlierFolder, `${stamp}-${i}`);
   mkdirSync(kept, { recursive: true });
-  const own = new Set(["run.json", samplesName, mediaFolder, ...segmentsIn(folder)]);
+  const own = new Set(["run.json", recordName, samplesName, mediaFolder, ...segmentsIn(folder)]);
   for (const name of readdirSync(folder)) if (own.has(name)) renameSync(join(folder, name), join(kept, name));
 }

@@ -41,6 +41,7 @@ export {
   type CrossEntropyOptions,
   crossEntropy,
   type LinearCrossEntropyOptions,
+  linearArgmax,
   linearCrossEntropy,
 } from "./losses.js";
 export { type Activation, activations, GatedMlp, Mlp, type MlpOptions } from "./mlp.js";

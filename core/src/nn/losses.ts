@@ -3,11 +3,24 @@
 import { broadcastTo, ones, sum, zeros } from "../array/broadcast.js";
 import { dotGeneral } from "../array/contraction.js";
 import { iota } from "../array/creation.js";
-import { add, cast, div, equal, exp, mul, neg, square, sub, tanh, where } from "../array/elementwise.js";
+import {
+  add,
+  cast,
+  div,
+  equal,
+  exp,
+  mul,
+  neg,
+  square,
+  stopGradient,
+  sub,
+  tanh,
+  where,
+} from "../array/elementwise.js";
 import { INTEGERS } from "../array/given.js";
 import { limits } from "../array/hostdata.js";
-import { wide } from "../array/indexing.js";
-import { logsumexp, mean } from "../array/reductions.js";
+import { slice, wide } from "../array/indexing.js";
+import { argmax, logsumexp, mean } from "../array/reductions.js";
 import { expandDims, moveAxis, pad, reshape } from "../array/shaping.js";
 import { softplus } from "../array/smooth.js";
 import { Tensor } from "../array/tensor.js";
@@ -182,6 +195,57 @@ function summedByLayer(output: Tensor | OutputLayer, softCap: number | undefined
     const step = (so: Tensor, x: Chunk) => [add(so, one(x)), null] as readonly [Tensor, null];
     return scan(step, zeros([]), chunks)[0];
   };
+}
+
+/**
+ * The likeliest class at each position, of the logits that `output` makes of `hidden`, int32 [..., time]: as in `linearCrossEntropy` the logits exist for one chunk of positions
+ * at a time. No gradient goes through it.
+ *
+ * @param hidden - [..., time, features]
+ * @param output - the weight, [classes, features], or the layer that makes logits of states
+ */
+export function linearArgmax(
+  hidden: Tensor,
+  output: Tensor | OutputLayer,
+  { chunk, logitBytes = 2 ** 29 }: Pick<LinearCrossEntropyOptions, "chunk" | "logitBytes"> = {},
+): Tensor {
+  const lead = hidden.shape.slice(0, -1);
+  const weight = output instanceof Tensor ? output : output.weight;
+  const [classes, features] = weight.shape as [number, number];
+  if (lead.length === 0 || weight.ndim !== 2 || hidden.shape.at(-1) !== features) {
+    throw new ShapeError(
+      `linearArgmax: hidden [${hidden.shape.join(", ")}], weight [${weight.shape.join(", ")}]`,
+      "hidden is [..., time, features], weight [classes, features]",
+    );
+  }
+  const time = lead.at(-1)!;
+  const rows = lead.slice(0, -1).reduce((n, d) => n * d, 1);
+  const wanted = chunk ?? Math.max(1, Math.floor(logitBytes / (4 * classes * rows)));
+  const chunks = Math.ceil(time / wanted);
+  const size = Math.ceil(time / chunks);
+  const flat = reshape(stopGradient(hidden), [rows, time, features]);
+  const whole =
+    chunks * size === time
+      ? flat
+      : pad(flat, [
+          [0, 0],
+          [0, chunks * size - time],
+          [0, 0],
+        ]);
+  const along = { contract: [[2], [1]], batch: [[], []] } as const;
+  const logitsOf = (x: Tensor): Tensor =>
+    output instanceof Tensor || isPlain(output)
+      ? dotGeneral(x, weight, along, { dtype: "float32" })
+      : (output.attend?.(x) ?? output.forward(x));
+  const [, likeliest] = scan(
+    (done: Tensor, x: Tensor) => {
+      return [done, argmax(stopGradient(logitsOf(x)), -1)] as const;
+    },
+    zeros([]),
+    moveAxis(reshape(whole, [rows, chunks, size, features]), 1, 0),
+  ) as unknown as [Tensor, Tensor];
+  const joined = reshape(moveAxis(likeliest, 0, 1), [rows, chunks * size]);
+  return reshape(chunks * size === time ? joined : slice(joined, null, [0, time]), lead);
 }
 
 type Chunk = { hidden: Tensor; targets: Tensor; shares: Tensor };

@@ -3,15 +3,17 @@
  *
  * The defaults of `pretrain` are those of NVIDIA's NeMo (its `llama3_8b.pretrain_recipe` and kin: AdamW with betas 0.9 and 0.95, epsilon 1e-5,
  * decay 0.1, gradients clipped at norm 1, 2,000 steps of warm-up, a cosine to a tenth, 512 sequences of 8,192 tokens), those of `finetune` of
- * its `finetune_default` (learning rate 1e-4, 50 steps of warm-up, beta2 0.98, sequences of 2,048). What a model's authors published
- * themselves goes before; the source stands with each recipe.
+ * its `finetune_recipe` (50 steps of warm-up, a cosine to 0, beta2 0.98, 128 sequences of 2,048; learning rate 5e-6 for all parameters, 1e-4 for LoRA of rank
+ * 8 and alpha 16 on all linear layers). What a model's authors published themselves goes before; the source stands with each recipe.
  */
 import type { TokenSource } from "../data/batch.js";
 import { ArgumentError } from "../graph/errors.js";
 import { refuseUnknown } from "../graph/spelling.js";
 import * as models from "../models/llm/index.js";
 import { adamw, cosine, type Optimizer } from "../optim/index.js";
-import type { TrainableModel, TrainerConfig } from "../train/index.js";
+import { type LoraOptions, lora as loraOf } from "../peft/index.js";
+import type { Loss, TrainableModel, TrainerConfig } from "../train/index.js";
+import { type AdaptConfig, type AdaptOptions, adaptation } from "./finetuning.js";
 import { RandomTokens } from "./random-tokens.js";
 
 export interface BatchShape {
@@ -22,7 +24,7 @@ export interface BatchShape {
   readonly vocabSize: number;
 }
 
-const { configs, llama } = models;
+const { configs, llama, supervised } = models;
 
 type Model = TrainableModel & { readonly config: { readonly vocabSize: number } };
 
@@ -54,8 +56,16 @@ const optionNames: readonly (keyof RecipeOptions<Model>)[] = [
 export interface FinetuneOptions<M extends Model> extends Omit<RecipeOptions<M>, "data"> {
   /** What to start from: `await llm.load(folder)`. */
   model: M;
-  /** A source, whose shape the recipe takes; or a function that makes one of the recipe's shape. */
+  /** A source, such as `text.chat(...)`, whose shape the recipe takes; or a function that makes one of the recipe's shape. */
   data: TokenSource | ((shape: BatchShape) => TokenSource);
+  /** All parameters, or low-rank products beside the linear layers (`peft.lora`). Default `"full"`. */
+  method?: "full" | "lora";
+  /** Of `method: "lora"`, in place of the recipe's: rank 8, alpha 16, all linear layers. */
+  lora?: LoraOptions;
+  /** Noise on the embeddings, alpha of NEFTune. Default 0. */
+  neftune?: number;
+  /** Largest learning rate. Default the recipe's for the method. */
+  learningRate?: number;
 }
 
 /** Of a recipe: both are always there. */
@@ -67,8 +77,10 @@ export type RecipeConfig<M extends Model> = TrainerConfig<M> & {
 export interface Recipe<M extends Model> {
   /** From parameters that are drawn. */
   pretrain(options?: RecipeOptions<M>): RecipeConfig<M>;
-  /** All parameters of a model that was trained before; the data's weights say which tokens count. */
+  /** A model that was trained before, on conversations or other sequences, whose targets or weights say which tokens count. */
   finetune(options: FinetuneOptions<M>): RecipeConfig<M>;
+  /** Continued pretraining on texts of a domain. */
+  adapt(options: AdaptOptions): AdaptConfig;
 }
 
 interface Settings {
@@ -93,8 +105,9 @@ const nemoPretraining: Settings = {
   steps: 1_168_251,
 };
 
-const nemoFinetuning: Settings = {
-  peak: 1e-4,
+const nemoFinetuning: Settings & { readonly loraPeak: number } = {
+  peak: 5e-6,
+  loraPeak: 1e-4,
   final: 0,
   warmup: 50,
   beta2: 0.98,
@@ -146,34 +159,73 @@ function trainingOf<M extends Model>(
   };
 }
 
-function recipe<M extends Model>(name: string, build: () => M, published: Partial<Settings> = {}): Recipe<M> {
+const finetuneOnly: readonly (keyof FinetuneOptions<Model>)[] = ["method", "lora", "neftune", "learningRate"];
+
+function finetuned<M extends Model>(
+  name: string,
+  settings: typeof nemoFinetuning,
+  options: FinetuneOptions<M>,
+): RecipeConfig<M> {
+  refuseUnknown(`${name}: there is no option`, Object.keys(options), [...optionNames, ...finetuneOnly]);
+  const { data, method = "full", lora, neftune = 0, learningRate, model: given, ...rest } = options;
+  if (method !== "full" && method !== "lora")
+    throw new ArgumentError(`${name}: method is ${JSON.stringify(method)}`, 'use "full" or "lora"');
+  if (lora !== undefined && method !== "lora")
+    throw new ArgumentError(`${name}: options of LoRA without LoRA`, 'add method: "lora", or leave lora out');
+  if (data === undefined)
+    throw new ArgumentError(
+      `${name}: finetune without data`,
+      "give a source of batches, or a function of their shape",
+    );
+  const model =
+    method === "full" ? given : loraOf(given, { rank: 8, alpha: 16, targetModules: "all-linear", ...lora });
+  const peak = learningRate ?? (method === "full" ? settings.peak : settings.loraPeak);
+  const shape =
+    typeof data === "function" ? {} : { batchSize: data.batchSize, sequenceLength: data.sequenceLength };
+  return {
+    ...trainingOf(
+      `${name}-finetune`,
+      model,
+      { ...settings, peak },
+      {
+        ...shape,
+        ...rest,
+        data: typeof data === "function" ? data : () => data,
+      },
+    ),
+    loss: supervised({ neftune }) as Loss<M>,
+  };
+}
+
+function recipe<M extends Model>(
+  name: string,
+  build: () => M,
+  published: Partial<Settings> = {},
+  tuning: Partial<typeof nemoFinetuning> = {},
+): Recipe<M> {
+  const pretraining = { ...nemoPretraining, ...published };
   return {
     pretrain: (options = {}) =>
-      trainingOf(`${name}-pretrain`, options.model ?? build(), { ...nemoPretraining, ...published }, options),
-    finetune({ data, ...options }) {
-      if (typeof data === "function")
-        return trainingOf(`${name}-finetune`, options.model, nemoFinetuning, { ...options, data });
-      if (data === undefined)
-        throw new ArgumentError(
-          `${name}: finetune without data`,
-          "give a source of batches, or a function of their shape",
-        );
-      const { batchSize, sequenceLength } = data;
-      const shape = { batchSize, sequenceLength, ...options };
-      return trainingOf(`${name}-finetune`, options.model, nemoFinetuning, { ...shape, data: () => data });
-    },
+      trainingOf(`${name}-pretrain`, options.model ?? build(), pretraining, options),
+    finetune: (options) => finetuned(name, { ...nemoFinetuning, ...tuning }, options),
+    adapt: (options) => adaptation(name, pretraining, options),
   };
 }
 
 /** About a million parameters on bytes: minutes on two CPU cores. */
-export const tiny = recipe("tiny", () => llama(configs.tiny), {
-  peak: 4e-3,
-  warmup: 30,
-  epsilon: 1e-8,
-  batchSize: 16,
-  sequenceLength: 128,
-  steps: 400,
-});
+export const tiny = recipe(
+  "tiny",
+  () => llama(configs.tiny),
+  {
+    peak: 4e-3,
+    warmup: 30,
+    epsilon: 1e-8,
+    batchSize: 16,
+    sequenceLength: 128,
+    steps: 400,
+  },
+  { peak: 1e-3, loraPeak: 5e-3, warmup: 10, batchSize: 16, sequenceLength: 128, steps: 200 },
+);
 
 /** nanoGPT's reproduction (github.com/karpathy/nanoGPT, config/train_gpt2.py): half a million tokens an update, 6e-4 to 6e-5. */
 export const gpt2 = recipe("gpt2", () => models.gpt2(configs.gpt2), {

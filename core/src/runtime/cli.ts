@@ -9,6 +9,7 @@ import { type Place, place } from "./locate.js";
 import { Runtime } from "./runtime.js";
 import type { RuntimeStatus } from "./types.js";
 import { describeCompiling, describeRunning } from "./waiting.js";
+import { watchRuntime } from "./watch.js";
 
 export const runtimeUsage = `aronnax runtime <command> [--devices SET] [--directory DIR]
 
@@ -18,6 +19,7 @@ export const runtimeUsage = `aronnax runtime <command> [--devices SET] [--direct
   restart           end it and start it again; its buffers are lost
   recover           end programs that do not end: restart it with all that can be read
   logs [-n LINES] [-f]   the end of its log; -f follows it
+  watch             a line of JSON for each change of its state and each second of telemetry, until its input ends
 
   --devices SET     cpu, cpu:8, cuda or cuda:0,1; default ARONNAX_DEVICES, else what the machine has
   --directory DIR   folder of its socket; default ARONNAX_RUNTIME_DIR, else $XDG_RUNTIME_DIR/aronnax, else /tmp/aronnax-<uid>`;
@@ -51,6 +53,8 @@ export async function runtimeCommand(args: string[]): Promise<number> {
       return await start(where);
     case "recover":
       return await recover(where);
+    case "watch":
+      return await watchRuntime(where, process.stdin, (line) => console.log(JSON.stringify(line)));
     case "logs":
       return await logs(where, Number(values.lines), values.follow === true);
     default:

@@ -68,14 +68,23 @@ export class Connection implements Link {
   readonly #listeners = new Map<number, (data: unknown) => void>();
   readonly #diagnose: () => Promise<RuntimeLost>;
   readonly #ended: (error: RuntimeLost) => void;
+  /** Told that the runtime is short of memory. */
+  readonly #reclaim: () => void;
   #lost: RuntimeLost | undefined;
   #closing = false;
   #failure: Error | undefined;
 
-  /** `diagnose` finds out why the process at the other end is gone; `ended` is told before what waits fails. */
-  constructor(diagnose: () => Promise<RuntimeLost>, ended: (error: RuntimeLost) => void = () => {}) {
+  /**
+   * @param diagnose - finds out why the process at the other end is gone
+   * @param told - `ended` before what waits fails, `reclaim` where the runtime asks for buffers that are not needed
+   */
+  constructor(
+    diagnose: () => Promise<RuntimeLost>,
+    told: { ended?: (error: RuntimeLost) => void; reclaim?: () => void } = {},
+  ) {
     this.#diagnose = diagnose;
-    this.#ended = ended;
+    this.#ended = told.ended ?? (() => {});
+    this.#reclaim = told.reclaim ?? (() => {});
   }
 
   /** Set once the connection has ended. */
@@ -247,6 +256,7 @@ export class Connection implements Link {
   #receive({ header, payload }: Frame): void {
     if (header.id === undefined) {
       if (header.error !== undefined) this.#failure = errorFromWire(header.error);
+      if (header.event === "reclaim") this.#reclaim();
       if (header.subscription !== undefined) this.#listeners.get(header.subscription)?.(header.data);
       return;
     }

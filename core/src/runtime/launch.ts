@@ -52,15 +52,17 @@ export interface Return {
   resume?: string;
   /** Told when the connection has ended, before what waits fails. */
   ended?: (error: RuntimeLost) => void;
+  /** Told that the runtime is short of memory; not by one of several hosts. */
+  reclaim?: () => void;
 }
 
 /** The connection exists at once, for frames to be queued on; `info` resolves when the runtime answers. */
-export function attach(options: LaunchOptions, { resume, ended }: Return = {}): Attachment {
+export function attach(options: LaunchOptions, { resume, ...told }: Return = {}): Attachment {
   const nodes = options.nodes ?? nodesOf(process.env.ARONNAX_NODES);
   if (nodes !== undefined) return attachNodes(nodes, options);
   const where = place(options);
   let pid: number | undefined;
-  const connection = new Connection(() => diagnose(where, pid), ended);
+  const connection = new Connection(() => diagnose(where, pid), told);
   const greeting = resume === undefined ? hello : { ...hello, resume };
   const info = (async () => {
     try {

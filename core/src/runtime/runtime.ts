@@ -85,7 +85,11 @@ export class Runtime {
 
   /** Attaches, as the session of the process before where one is named. @returns the device set */
   #join(resume?: string): string {
-    const attachment = attach(this.#options, { resume, ended: (error) => this.#ended(error) });
+    const attachment = attach(this.#options, {
+      resume,
+      ended: (error) => this.#ended(error),
+      reclaim: () => this.#reclaim(),
+    });
     this.#connection = attachment.link;
     this.#ready = attachment.info.then(
       (info) => {
@@ -397,6 +401,14 @@ export class Runtime {
       buffers[i] = buffer;
     }
     return buffers;
+  }
+
+  /** The runtime has no memory for a run: gives up what is garbage here. */
+  #reclaim(): void {
+    const dead = this.#outstanding.sweep();
+    // Before the frees, which stand behind the run that waits.
+    this.#connection.send({ op: "reclaimed", handles: dead.slice(0, mostHandles) });
+    for (const handle of dead) this.#release("free", handle);
   }
 
   readonly #free = (buffer: DeviceBuffer): void => {

@@ -184,6 +184,27 @@ export interface RuntimeStatus extends RuntimeInfo {
   /** Each attached client, in words. */
   clients: string[];
   workspaces: { name: string; buffers: number; bytes: number }[];
+  /** Who holds how much of which device: what a workspace has is not counted again for the client that made it. */
+  holders: {
+    kind: "workspace" | "client" | "process";
+    /** The workspace, the client in words, or the command of another process that has memory on a GPU. */
+    name: string;
+    /** Of the client in the runtime, or the process id. */
+    number?: number;
+    buffers: number;
+    devices: { id: number; bytes: number }[];
+  }[];
+  /** The clients' programs that are compiled, at most 200 of each; `temporaries` and `code` are bytes on one device. */
+  programs: {
+    name: string;
+    client: string;
+    number: number;
+    cached: "memory" | "disk" | false;
+    compileSeconds: number;
+    devices: number[];
+    temporaries: number;
+    code: number;
+  }[];
   activity: { running: Omit<RunningProgram, "own">[]; compiling: Omit<CompilingProgram, "own">[] };
   memory: MemoryReport;
 }
@@ -222,5 +243,7 @@ export interface TelemetrySample {
     pcieRxBytesPerSecond?: number;
     nvlinkTxBytesPerSecond?: number;
     nvlinkRxBytesPerSecond?: number;
+    /** 1 where the driver has lost the GPU; then there are no other figures. */
+    lost?: number;
   }[];
 }

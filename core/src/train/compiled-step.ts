@@ -39,6 +39,11 @@ export class CompiledStep<M extends TrainableModel> {
     );
   }
 
+  /** Whether the step for batches of these shapes is compiled, as `require` does. */
+  has(batch: PlacedBatch): boolean {
+    return this.#known.has(shapesOf(batch));
+  }
+
   /** Queues a step, which takes over the state. */
   run(state: TrainState, held: Held, batch: PlacedBatch): [TrainState, StepReport] {
     return this.#train(state, held, batch);
@@ -49,8 +54,7 @@ export class CompiledStep<M extends TrainableModel> {
    * of its temporaries on all devices.
    */
   async require(state: TrainState, held: Held, batch: PlacedBatch, batchSize: number): Promise<number> {
-    const { key, leaves } = flatten(batch);
-    const shapes = key + leaves.map((x) => `${x.dtype}[${x.shape}]`).join();
+    const shapes = shapesOf(batch);
     const known = this.#known.get(shapes);
     if (known !== undefined) return known;
     const { accumulate, checkMemory, devices } = this.#options;
@@ -71,6 +75,11 @@ export class CompiledStep<M extends TrainableModel> {
       }),
     );
   }
+}
+
+function shapesOf(batch: PlacedBatch): string {
+  const { key, leaves } = flatten(batch);
+  return key + leaves.map((x) => `${x.dtype}[${x.shape}]`).join();
 }
 
 function tagOf(path: string): "parameter" | "optimizer" | undefined {

@@ -3,26 +3,20 @@ import type { MetricsRow, RunWriter } from "../metrics/index.js";
 import { Runtime } from "../runtime/runtime.js";
 import type { Settings } from "./config.js";
 import { peakFlops } from "./devices.js";
+import { Pace, type TimedStep } from "./pace.js";
 
 const memoryEverySeconds = 1;
-/** Steps over which speeds are averaged. */
-const speedWindow = 8;
 
 /** A step's figures, as they come from the device. */
-export interface Measured {
+export interface Measured extends TimedStep {
   readonly step: number;
-  /** What the batches up to it held, and its own. */
+  /** What the batches up to it held. */
   readonly counts: Readonly<Record<string, number>>;
-  readonly own: Readonly<Record<string, number>>;
-  /** Floating-point operations of the step, where they are known. */
-  readonly flops: number | undefined;
   readonly loss: number;
   readonly learningRate: number;
   readonly gradientNorm: number;
   /** Further columns. */
   readonly more: MetricsRow;
-  /** When they came, in milliseconds of `performance.now()`. */
-  readonly at: number;
 }
 
 export class Meter {
@@ -30,8 +24,7 @@ export class Meter {
   readonly #devices: number;
   readonly #steps: number;
   readonly #printEvery: number;
-  /** Moments of the last results, oldest first, with what their batches held; before the first one that of the start. */
-  #arrivals: Arrival[] = [{ at: performance.now(), own: {}, flops: 0 }];
+  readonly #pace = new Pace();
   #started = false;
   #memoryAt = Number.NEGATIVE_INFINITY;
   #read: string | undefined;
@@ -50,21 +43,12 @@ export class Meter {
 
   /** Logs a step; returns its row. */
   async record(measured: Measured): Promise<MetricsRow> {
-    const { step, counts, own, loss, learningRate, gradientNorm, at, flops } = measured;
-    // Over some steps: two results may arrive in one turn of the event loop.
-    const [start, ...later] = this.#arrivals as [Arrival, ...Arrival[]];
-    const seconds = (at - start.at) / 1000 / this.#arrivals.length;
-    const during = [...later, { at, own, flops }];
-    const rate = (of: (arrival: Arrival) => number | undefined): number =>
-      during.reduce((sum, each) => sum + (of(each) ?? 0), 0) / during.length / seconds;
-    // The first result waited for the compiler as well: it foretells nothing.
-    const left = this.#started ? seconds * (this.#steps - step) : undefined;
-    const arrival = { at, own, flops };
-    if (this.#started) this.#arrivals.push(arrival);
-    else this.#arrivals = [arrival];
+    const { step, counts, loss, learningRate, gradientNorm, at, flops } = measured;
+    const speeds = this.#pace.add(measured);
+    const rates = Object.entries(speeds.perSecond).map(([unit, rate]) => [`${unit}_per_second`, rate]);
+    // The first step of a program is not like the others: it foretells nothing.
+    const left = this.#started ? speeds.stepSeconds * (this.#steps - step) : undefined;
     this.#started = true;
-    if (this.#arrivals.length > speedWindow) this.#arrivals.shift();
-    const rates = Object.keys(own).map((name) => [`${name}_per_second`, rate((each) => each.own[name])]);
     const row: MetricsRow = {
       step,
       ...counts,
@@ -72,9 +56,9 @@ export class Meter {
       learning_rate: learningRate,
       gradient_norm: gradientNorm,
       ...Object.fromEntries(rates),
-      step_seconds: seconds,
+      step_seconds: speeds.stepSeconds,
       ...(left !== undefined && { seconds_left: left }),
-      ...(flops !== undefined && (await this.#utilization(rate((each) => each.flops)))),
+      ...(flops !== undefined && (await this.#utilization(speeds.flops))),
       ...measured.more,
       ...(await this.#memory(at)),
     };
@@ -148,16 +132,8 @@ export class Meter {
 
   /** Leaves the time since the last step out of the speeds: it was not training. */
   skip(): void {
-    this.#arrivals = [{ at: performance.now(), own: {}, flops: 0 }];
+    this.#pace.goOn();
   }
-}
-
-/** A step's result. */
-interface Arrival {
-  readonly at: number;
-  /** What its batch held. */
-  readonly own: Readonly<Record<string, number>>;
-  readonly flops: number | undefined;
 }
 
 /** What a batch is best told by: tokens, frames, seconds of audio, else rows. */

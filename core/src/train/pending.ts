@@ -20,6 +20,9 @@ export interface Arrived {
 export interface Pending {
   readonly before: Moment;
   readonly after: Standing;
+  /** When it was queued, in milliseconds of `performance.now()`, and whether its program was compiled right before. */
+  readonly queuedAt: number;
+  readonly compiled: boolean;
   /** What its batch holds. */
   readonly own: Readonly<Record<string, number>>;
   readonly flops: number | undefined;

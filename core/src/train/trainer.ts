@@ -6,7 +6,8 @@ import type { Batch, BatchSource, DataPosition, TokenFields } from "../data/batc
 import { EndOfData } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
 import { Interrupted, Interruption } from "../host/interrupt.js";
-import { type MetricsRow, RunWriter } from "../metrics/index.js";
+import { displayIdOf, type MetricsRow, RunWriter, runReference } from "../metrics/index.js";
+import { escapeMarkup } from "../metrics/record-picture.js";
 import { RuntimeLost } from "../runtime/errors.js";
 import { Runtime } from "../runtime/runtime.js";
 import { readBatch } from "./batches.js";
@@ -495,7 +496,9 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     const batch = readBatch(given, this.config as never, call);
     const placed = placeBatch(batch, accumulate, this.#plan);
     const { moment: before, held } = this.#at;
+    const compiled = !this.#step.has(placed);
     meter.temporaries = await this.#step.require(before.state, held, placed, batch.rows);
+    const queuedAt = performance.now();
     const [state, report] = this.#step.run(before.state, held, placed);
     const after = {
       step: before.step + 1,
@@ -514,6 +517,8 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     this.#queue.push({
       before,
       after,
+      queuedAt,
+      compiled,
       own: { ...batch.counts } as Record<string, number>,
       flops: this.#flopsOf(given, batch.counts),
       columns: this.config.data?.columns?.() ?? {},
@@ -535,6 +540,7 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
       this.#saving = this.#save().catch((error: Error) =>
         console.error(`checkpoint of step ${step}: ${error.message}`),
       );
+      meter.skip();
     }
     await this.#tellSaved();
     return { step, row };
@@ -578,12 +584,11 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     const { step, loss } = figures;
     this.#loss = loss;
     this.#recorded = step;
-    const { own, flops, columns, after } = pending;
+    const { columns, after } = pending;
     const row = await meter.record({
+      ...pending,
       ...figures,
       counts: after.counts,
-      own,
-      flops,
       more: { ...columns, ...more },
       at,
     });
@@ -702,14 +707,21 @@ export class Trainer<M extends TrainableModel, F extends object = TokenFields> {
     });
   }
 
-  /** A live panel in JupyterLab; elsewhere a line. */
+  /** Of the run: the kernel brings what it shows up to date when it ends. */
+  get [Symbol.for("Jupyter.displayId")](): string {
+    return displayIdOf(this.#id);
+  }
+
+  /** A live panel in JupyterLab; elsewhere, and once the run has ended, its record. */
   [Symbol.for("Jupyter.display")](): Record<string, unknown> {
     const { name, steps } = this.config;
+    const record = this.#run?.savedRecord;
     const line = `Trainer "${name}": step ${this.#at.step} of ${steps}${Number.isNaN(this.#loss) ? "" : `, loss ${this.#loss.toFixed(4)}`}`;
-    const path = `${this.config.folder ?? "runs"}/${name}/metrics.arrow`;
     return {
-      "text/plain": line,
-      "application/vnd.aronnax.run+json": { version: 1, id: this.#id, name, path },
+      "text/html": `<p>${escapeMarkup(line)}</p>`,
+      ...record,
+      "text/plain": record === undefined ? line : `${line}\n${record["text/plain"]}`,
+      ...runReference(this.#id, name, this.#folder),
     };
   }
 }

@@ -23,8 +23,8 @@ export class DisplayHandle {
 /** Sends rich outputs. Those whose bundle takes time keep their place among the displays; the cell waits for them. */
 export class Displays {
   #last: Promise<void> | undefined;
-  /** Ids that values have of their own. */
-  readonly #shown = new Set<string>();
+  /** The values that have ids of their own, as long as cells hold them. */
+  readonly #shown = new Map<string, WeakRef<object>>();
 
   constructor(
     private readonly streams: OutputStreams,
@@ -35,7 +35,7 @@ export class Displays {
   readonly display = (value: unknown, options: DisplayOptions = {}): DisplayHandle => {
     const own = options.raw ? undefined : displayIdOf(value);
     const id = options.id ?? own ?? randomUUID();
-    if (own !== undefined) this.#shown.add(id);
+    if (own !== undefined) this.#shown.set(id, new WeakRef(value as object));
     const bundle = options.raw ? rawBundle(value as Json) : toBundle(value);
     const more = asJsonObject(options.metadata ?? {});
     const send = ({ data, metadata }: Bundle) => {
@@ -58,6 +58,17 @@ export class Displays {
   /** Whether a value with an id of its own was shown. */
   hasShown(id: string): boolean {
     return this.#shown.has(id);
+  }
+
+  /** Shows a value anew wherever it was shown by an id of its own; what is not held any more stays as it was. */
+  refresh(id: string): void {
+    const value = this.#shown.get(id)?.deref();
+    if (value === undefined) return;
+    try {
+      this.display(value, { update: true });
+    } catch (error) {
+      this.failed(error);
+    }
   }
 
   async #sendAfter(

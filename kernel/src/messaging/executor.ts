@@ -24,6 +24,9 @@ export interface ExecutorPorts {
   publish(type: string, parent: Partial<Header>, content: Json): void;
   reply(request: Message, content: Json): void;
   status(parent: Partial<Header>, state: "busy" | "idle"): void;
+  /** A cell begins, with its number, or null where it has none; and it has ended, all of its output is out. */
+  begun(request: Message, count: number | null): void;
+  ended(request: Message): void;
   remember(count: number, source: string): void;
   /** All output of the cell has been handed to the sockets. */
   settled(): Promise<void>;
@@ -128,6 +131,7 @@ export class Executor {
     if (!content.silent && content.store_history) this.count += 1;
     const count = this.count;
     if (!content.silent) {
+      this.ports.begun(request, content.store_history ? count : null);
       this.ports.publish("execute_input", header, { code: content.code, execution_count: count });
       if (content.store_history) this.ports.remember(count, content.code);
     }
@@ -158,6 +162,7 @@ export class Executor {
         ? { status: "ok", execution_count: count, user_expressions: outcome.expressions, payload }
         : { ...outcome, execution_count: count, user_expressions: {}, payload: [] },
     );
+    this.ports.ended(request);
     this.ports.status(header, "idle");
     this.current = undefined;
     return aborts;

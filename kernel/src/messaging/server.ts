@@ -6,12 +6,14 @@ import { contextAt } from "../language/text-context.js";
 import { Shared, type ToMain, type ToMessaging } from "../link.js";
 import { log } from "../log.js";
 import { DEVICES_TARGET, isDevicesEvent, isMetricsEvent, METRICS_TARGET } from "../metrics/events.js";
+import { FILES_TARGET } from "../metrics/files-comms.js";
 import { DevicesComms } from "../metrics/hosts.js";
 import { MetricsComms } from "../metrics/runs.js";
-import type { SeriesComms } from "../metrics/series-comms.js";
+import { RUNTIME_TARGET, RuntimeComms } from "../metrics/runtime-comms.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
+import { CELLS_TARGET, CellOutputs } from "./cell-outputs.js";
 import { ChildOutputReader } from "./child-output.js";
 import { Executor } from "./executor.js";
 import { HeapGuard } from "./heap-guard.js";
@@ -22,6 +24,14 @@ import { stopInLoop } from "./loop-rescue.js";
 import { completeByValue } from "./member-names.js";
 import type { Channel, Sockets } from "./sockets.js";
 import { toCodePoints, toUtf16 } from "./text-positions.js";
+
+/** Comms that this thread answers, also in the midst of a cell. */
+interface ServedComms {
+  /** @param session - of the client that opens it. */
+  open(commId: string, data: Json, session: string): void;
+  message(commId: string, data: Json): void;
+  close(commId: string): void;
+}
 
 type Handler = (request: Message, channel: Channel) => Promise<Json | undefined> | Json | undefined;
 
@@ -39,6 +49,8 @@ export interface ServerSetup {
 
 /** How many finished cells are remembered for what they print later. */
 const PARENTS = 10_000;
+/** So long after a sample of the cells' own runtime those of its watcher are left out, in ms. */
+const OWN_TELEMETRY = 3_000;
 
 /** The protocol of the kernel: what each request means, and what the main thread's answers become on the wire. */
 export class KernelServer {
@@ -54,7 +66,10 @@ export class KernelServer {
   readonly #metrics: MetricsComms;
   readonly #devices: DevicesComms;
   /** Comm targets that the kernel itself answers, from this thread. */
-  readonly #served: Record<string, SeriesComms<never>>;
+  readonly #served: Record<string, ServedComms>;
+  readonly #cellOutputs: CellOutputs;
+  readonly #runtime: RuntimeComms;
+  #heardTelemetry = Number.NEGATIVE_INFINITY;
   readonly #comms = new Map<string, string>();
   readonly #subshells = new Set<string>();
   readonly #debugger = new CellDebugger(
@@ -94,7 +109,19 @@ export class KernelServer {
       void this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
     this.#metrics = new MetricsComms(send);
     this.#devices = new DevicesComms(send, (wanted) => this.#tell({ type: "telemetry", wanted }));
-    this.#served = { [METRICS_TARGET]: this.#metrics, [DEVICES_TARGET]: this.#devices };
+    this.#cellOutputs = new CellOutputs(send);
+    this.#runtime = new RuntimeComms(send, (event) => {
+      // What the cells' own runtime says of itself comes first: it may be one of several nodes.
+      const heard = performance.now() - this.#heardTelemetry < OWN_TELEMETRY;
+      if (!heard && isDevicesEvent(event)) this.#devices.publish(event);
+    });
+    this.#served = {
+      [METRICS_TARGET]: this.#metrics,
+      [DEVICES_TARGET]: this.#devices,
+      [CELLS_TARGET]: this.#cellOutputs,
+      [FILES_TARGET]: this.#metrics.files,
+      [RUNTIME_TARGET]: this.#runtime,
+    };
     this.#heap = new HeapGuard(shared, heapLimit, (used) => this.#heapIsFull(used, heapLimit));
     this.#executor = new Executor({
       checker,
@@ -114,6 +141,8 @@ export class KernelServer {
         if (state === "busy") this.#enter(parent);
         this.#status(parent, state);
       },
+      begun: (request, count) => this.#cellOutputs.begin(request, count),
+      ended: (request) => this.#cellOutputs.end(request),
       remember: (count, source) => void this.#history.append(count, source).catch(() => {}),
       settled: () => this.#published,
     });
@@ -292,7 +321,7 @@ export class KernelServer {
     const target = String(content.target_name);
     if (Object.hasOwn(this.#served, target)) {
       this.#comms.set(id, target);
-      this.#served[target]!.open(id, (content.data ?? {}) as Json);
+      this.#served[target]!.open(id, (content.data ?? {}) as Json, header.session);
     } else if (this.#targets.has(target)) {
       this.#comms.set(id, target);
       this.#tell({ type: "comm", kind: "open", content, metadata, buffers });
@@ -409,7 +438,9 @@ export class KernelServer {
         if (isMetricsEvent(message.event)) this.#metrics.publish(message.event);
         return;
       case "telemetry":
-        if (isDevicesEvent(message.event)) this.#devices.publish(message.event);
+        if (!isDevicesEvent(message.event)) return;
+        this.#heardTelemetry = performance.now();
+        this.#devices.publish(message.event);
         return;
       case "broadcast":
         this.#publish(message.messageType, parent, message.content, message.metadata, message.buffers);
@@ -455,6 +486,7 @@ export class KernelServer {
     metadata?: Json,
     buffers?: Uint8Array[],
   ): Promise<void> {
+    this.#cellOutputs.note(type, parent, content, metadata, buffers);
     this.#published = this.#sockets.publish(type, parent, content, metadata, buffers);
     return this.#published;
   }
@@ -481,6 +513,7 @@ export class KernelServer {
   }
 
   async #close(): Promise<void> {
+    this.#runtime.end();
     this.#debugger.close();
     this.#interrupter.close();
     this.#heap.close();

@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { open, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { isAbsolute, join, resolve, sep } from "node:path";
 import type { Json } from "../protocol/wire.js";
+import { isStale } from "./stale.js";
 
 /** The most that one answer carries. */
 const CHUNK = 1 << 20;
@@ -12,7 +13,7 @@ const WAITING = 64;
 const PAGE = 200;
 const MOST_STATE = 1 << 20;
 
-type Answer = (content: Json, buffers: Uint8Array[]) => void;
+export type Answer = (content: Json, buffers: Uint8Array[]) => void;
 
 /**
  * The runs below the kernel's folder, and ranges of the files of runs, for front ends whose server does not serve those folders. Files outside of them
@@ -55,7 +56,8 @@ export class RunFiles {
         const state = await readState(join(folder, "run.json"));
         if (!state) continue;
         this.#listed.set(String(state.id), folder);
-        runs.push({ ...state, folder });
+        const stale = state.status === "running" ? isStale(state) : undefined;
+        runs.push({ ...state, folder, ...(stale !== undefined && { stale }) });
       }
       answer({ type: "runs", request, root, runs, next: next < names.length ? next : null }, []);
     });

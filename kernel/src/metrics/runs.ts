@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { Json } from "../protocol/wire.js";
 import type { ColumnStore } from "./columns.js";
 import type { MetricsEvent, RunStatus } from "./events.js";
-import { RunFiles } from "./run-files.js";
+import { FilesComms } from "./files-comms.js";
 import { type Series, SeriesComms } from "./series-comms.js";
 
 type Start = Omit<Extract<MetricsEvent, { type: "start" }>, "type" | "id">;
@@ -58,7 +58,8 @@ class Run implements Series {
 
 /** The `aronnax.metrics` comms. */
 export class MetricsComms extends SeriesComms<MetricsEvent> {
-  readonly #files = new RunFiles((id) => (this.series.get(id) as Run | undefined)?.folder);
+  /** For who wants files and no rows. */
+  readonly files = new FilesComms((id) => (this.series.get(id) as Run | undefined)?.folder, this.send);
 
   constructor(send: (commId: string, data: Json, buffers: Uint8Array[]) => void) {
     super("runs", 2, send);
@@ -66,15 +67,14 @@ export class MetricsComms extends SeriesComms<MetricsEvent> {
 
   override close(commId: string): void {
     super.close(commId);
-    this.#files.forget(commId);
+    this.files.forget(commId);
   }
 
   protected override request(commId: string, data: Json): void {
     const answer = (content: Json, buffers: Uint8Array[]) => {
       if (this.has(commId)) this.send(commId, { version: 2, ...content }, buffers);
     };
-    if (data.type === "read") this.#files.read(commId, data, answer);
-    else if (data.type === "runs") this.#files.list(commId, data, answer);
+    this.files.answer(commId, data, answer);
   }
 
   protected apply(event: MetricsEvent, Store: typeof ColumnStore): void {

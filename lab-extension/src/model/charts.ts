@@ -9,8 +9,6 @@ export interface ChartLine {
   readonly label: string;
   /** Whether the moving average applies: to what is noisy from step to step. */
   readonly smooth?: boolean;
-  /** Drawn as a line over the stack of a stacked chart. */
-  readonly overlay?: boolean;
 }
 
 /** A chart: which columns it shows, and how. */
@@ -20,6 +18,10 @@ export interface ChartSpec {
   readonly unit: Unit;
   readonly lines: readonly ChartLine[];
   readonly stacked?: boolean;
+  /** Of a stacked chart, the column that holds the sum: what it has beyond the other lines is the last part. Of several runs it is what is drawn. */
+  readonly total?: string;
+  /** What there is of the quantity at most, as of memory. */
+  readonly limit?: number;
   /** Values far above the others are marked at the upper edge: a slow or lucky step must not flatten all the others. */
   readonly clipped?: boolean;
   /** Takes twice the width. */
@@ -64,13 +66,14 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
       title: trans.__("Device memory"),
       unit: "bytes",
       stacked: true,
+      total: "memory_total",
       lines: [
         { column: "memory_parameters", label: trans.__("Parameters") },
         { column: "memory_optimizer", label: trans.__("Optimizer") },
         { column: "memory_activations", label: trans.__("Gradients and activations") },
         { column: "memory_cache", label: trans.__("Cache") },
         { column: "memory_data", label: trans.__("Data") },
-        { column: "memory_total", label: trans.__("Total"), overlay: true },
+        { column: "memory_total", label: trans.__("Other") },
       ],
     },
     {
@@ -94,7 +97,11 @@ function knownCharts(trans: TranslationBundle): readonly ChartSpec[] {
  * The charts that have something to show. Columns that no chart knows have one of their own; those named `what/part` (the norms of a model's
  * blocks) share one for each `what`. The time left is the header's.
  */
-export function chartsOf(runs: readonly Run[], trans: TranslationBundle): readonly ChartSpec[] {
+export function chartsOf(
+  runs: readonly Run[],
+  trans: TranslationBundle,
+  limits: { readonly memory?: number } = {},
+): readonly ChartSpec[] {
   const columns = new Set(runs.flatMap((run) => run.columns));
   const charts: ChartSpec[] = [];
   for (const column of [...X_AXES, "seconds_left"]) {
@@ -106,7 +113,7 @@ export function chartsOf(runs: readonly Run[], trans: TranslationBundle): readon
       columns.delete(line.column);
     }
     if (lines.length > 0) {
-      charts.push({ ...chart, lines });
+      charts.push({ ...chart, lines, ...(chart.id === "memory" && { limit: limits.memory }) });
     }
   }
   const others = new Map<string, ChartSpec["lines"][number][]>();

@@ -34,10 +34,40 @@ const DEVICE_CHARTS: readonly {
     figures: ["power_watts"],
   },
   {
+    id: "device_temperature",
+    title: (trans) => trans.__("GPU temperature, °C"),
+    unit: "number",
+    figures: ["temperature_celsius"],
+  },
+  {
+    id: "device_clock",
+    title: (trans) => trans.__("SM clock, MHz"),
+    unit: "number",
+    figures: ["sm_clock_megahertz"],
+  },
+  {
     id: "device_nvlink",
     title: (trans) => trans.__("NVLink, sent per second"),
     unit: "bytes",
     figures: ["nvlink_tx_bytes_per_second"],
+  },
+  {
+    id: "device_nvlink_received",
+    title: (trans) => trans.__("NVLink, received per second"),
+    unit: "bytes",
+    figures: ["nvlink_rx_bytes_per_second"],
+  },
+  {
+    id: "device_pcie",
+    title: (trans) => trans.__("PCIe, sent per second"),
+    unit: "bytes",
+    figures: ["pcie_tx_bytes_per_second"],
+  },
+  {
+    id: "device_pcie_received",
+    title: (trans) => trans.__("PCIe, received per second"),
+    unit: "bytes",
+    figures: ["pcie_rx_bytes_per_second"],
   },
 ];
 

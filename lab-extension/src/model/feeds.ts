@@ -2,14 +2,18 @@ import type { ISessionContext } from "@jupyterlab/apputils";
 import type { IDisposable } from "@lumino/disposable";
 import { KernelFeed } from "./kernelFeed.js";
 import { DEVICES } from "./protocol.js";
+import type { RunPlaces } from "./runPlaces.js";
 import type { RunSource } from "./source.js";
 
 /** One feed a session, however many views show it: the kernel sends each batch to this page once. */
 export class RunFeeds {
-  of(context: ISessionContext): RunSource {
+  /** @param places - finds the folders of runs on the server. */
+  constructor(readonly places: RunPlaces) {}
+
+  of(context: ISessionContext): KernelFeed {
     let feed = this.#feeds.get(context);
     if (!feed) {
-      feed = new KernelFeed(context);
+      feed = new KernelFeed(context, undefined, (run) => this.places.ofRun(run.info, context.path));
       this.#feeds.set(context, feed);
       context.disposed.connect(() => {
         this.#feeds.get(context)?.dispose();

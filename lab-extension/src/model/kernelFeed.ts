@@ -1,13 +1,18 @@
 import type { ISessionContext } from "@jupyterlab/apputils";
 import { type Kernel, KernelMessage } from "@jupyterlab/services";
-import { UUID } from "@lumino/coreutils";
+import { type JSONObject, UUID } from "@lumino/coreutils";
 import type { IDisposable } from "@lumino/disposable";
 import { type ISignal, Signal } from "@lumino/signaling";
 import { decodeRows } from "./decode.js";
 import { METRICS, PROTOCOL_VERSION, type RowsChannel } from "./protocol.js";
-import type { ColumnBatch } from "./run.js";
+import type { ColumnBatch, Run } from "./run.js";
+import { Unreachable } from "./runFiles/metricsStream.js";
+import type { FileRange } from "./runFiles/rangeSource.js";
+import { KernelPlace, type RunPlace } from "./runFiles/runPlace.js";
+import { type RunState, readRunState } from "./runFiles/runState.js";
 import { RunStore } from "./runStore.js";
-import type { RunSource, SourceState } from "./source.js";
+import type { Remark, RunSource, SourceState } from "./source.js";
+import { StoredRun } from "./storedRun.js";
 
 /** What the feed needs of a session: the kernel of the moment and its signals. */
 export type KernelHost = Pick<
@@ -21,6 +26,20 @@ interface Envelope {
   readonly username: string;
 }
 
+/** A request that the kernel was sent. */
+interface Pending {
+  readonly resolve: (message: KernelMessage.ICommMsgMsg) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A run that a kernel found in a folder, and that folder as it sees it. */
+export interface ListedRun {
+  readonly state: RunState;
+  readonly folder: string;
+}
+
+/** The kernel has 64 requests wait at most, of all that this page asks for. */
+const MOST_REQUESTS = 4;
 const FIRST_RETRY_MS = 3_000;
 const LAST_RETRY_MS = 30_000;
 
@@ -33,9 +52,11 @@ const LAST_RETRY_MS = 30_000;
  * to ask the kernel for a snapshot.
  */
 export class KernelFeed implements RunSource, IDisposable {
+  /** @param placeOf - where else than from the kernel the files of a run are to be had; null for nowhere. */
   constructor(
     host: KernelHost,
     private readonly channel: RowsChannel = METRICS,
+    private readonly placeOf: (run: Run) => Promise<RunPlace | null> = async () => null,
   ) {
     this.#host = host;
     host.kernelChanged.connect(this.#onKernelChanged, this);
@@ -57,6 +78,59 @@ export class KernelFeed implements RunSource, IDisposable {
 
   get stateChanged(): ISignal<RunSource, void> {
     return this.#stateChanged;
+  }
+
+  /** The folder of a run that the kernel knows or has listed: the server's where it serves it, else through the kernel. */
+  async place(run: Run): Promise<RunPlace> {
+    return (await this.placeOf(run)) ?? this.kernelPlace(run.id, run.info.name);
+  }
+
+  kernelPlace(id: string, name: string): RunPlace {
+    return new KernelPlace(name, (file, offset, length) => this.read(id, file, offset, length));
+  }
+
+  /** Bytes of a file in a run's folder, at most 1 MiB of them. */
+  async read(run: string, file: string, offset: number, length: number): Promise<FileRange> {
+    const { content, buffers } = await this.#ask({ type: "read", run, file, offset, length });
+    const { type, size, reason } = content.data as Record<string, unknown>;
+    if (type !== "bytes" || typeof size !== "number") {
+      throw new Unreachable(`the kernel refuses it: ${String(reason)}`);
+    }
+    const bytes = buffers?.[0];
+    return {
+      size,
+      bytes:
+        bytes === undefined
+          ? new Uint8Array()
+          : ArrayBuffer.isView(bytes)
+            ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength).slice()
+            : new Uint8Array(bytes),
+    };
+  }
+
+  /**
+   * The runs in a folder below the kernel's own, whoever wrote them, some hundred at a time.
+   *
+   * @param from - the `next` of the answer before.
+   */
+  async list(root: string, from = 0): Promise<{ runs: readonly ListedRun[]; next: number | null }> {
+    const { content } = await this.#ask({ type: "runs", root, from });
+    const { type, runs, next, reason } = content.data as Record<string, unknown>;
+    if (type !== "runs" || !Array.isArray(runs)) {
+      throw new Unreachable(`the kernel refuses it: ${String(reason)}`);
+    }
+    return {
+      runs: runs.flatMap((run: unknown) => {
+        const state = readRunState(run);
+        return state ? [{ state, folder: String((run as { folder?: unknown }).folder ?? "") }] : [];
+      }),
+      next: typeof next === "number" ? next : null,
+    };
+  }
+
+  /** Why the rows before the first one of a run are not here. */
+  remarkOn(id: string): Remark | undefined {
+    return this.#remarks.get(id);
   }
 
   readonly interrupt = async (): Promise<void> => {
@@ -106,6 +180,7 @@ export class KernelFeed implements RunSource, IDisposable {
       this.#setState("connecting");
     } else if (status === "dead" || status === "terminating") {
       this.#forget();
+      this.store.markStale();
       this.#setState("lost");
     } else if (!this.#commId && this.#state !== "unsupported" && this.#state !== "failed") {
       this.#connect();
@@ -171,19 +246,99 @@ export class KernelFeed implements RunSource, IDisposable {
       }),
     );
     this.#awaitSnapshot();
+    this.#sendRequests();
   }
 
   #requestSnapshot(): void {
     if (this.#commId) {
-      const content = { comm_id: this.#commId, data: { type: "snapshot" } };
-      this.#post((envelope) =>
-        KernelMessage.createMessage<KernelMessage.ICommMsgMsg<"shell">>({
-          ...envelope,
-          msgType: "comm_msg",
-          content,
-        }),
-      );
+      this.#say({ type: "snapshot" });
       this.#awaitSnapshot();
+    }
+  }
+
+  #say(data: JSONObject): void {
+    const content = { comm_id: this.#commId!, data };
+    this.#post((envelope) =>
+      KernelMessage.createMessage<KernelMessage.ICommMsgMsg<"shell">>({
+        ...envelope,
+        msgType: "comm_msg",
+        content,
+      }),
+    );
+  }
+
+  /** Asks and waits for the answer; what a kernel that went away did not answer is rejected. */
+  #ask(data: JSONObject): Promise<KernelMessage.ICommMsgMsg> {
+    return new Promise((resolve, reject) => {
+      if (this.#isDisposed || !this.#commId) {
+        reject(new Unreachable("there is no kernel to ask"));
+        return;
+      }
+      this.#unsent.push({ data: { ...data, request: this.#nextRequest }, resolve, reject });
+      this.#nextRequest += 1;
+      this.#sendRequests();
+    });
+  }
+
+  #sendRequests(): void {
+    while (this.#commId && this.#pending.size < MOST_REQUESTS && this.#unsent.length > 0) {
+      const { data, resolve, reject } = this.#unsent.shift()!;
+      this.#pending.set(data.request as number, { resolve, reject });
+      this.#say(data);
+    }
+  }
+
+  /** @returns whether it was the answer to a request. */
+  #isAnswer(message: KernelMessage.ICommMsgMsg): boolean {
+    const { type, request } = message.content.data as Record<string, unknown>;
+    if (type !== "bytes" && type !== "refused" && type !== "runs") {
+      return false;
+    }
+    const pending = this.#pending.get(request as number);
+    this.#pending.delete(request as number);
+    this.#sendRequests();
+    pending?.resolve(message);
+    return true;
+  }
+
+  /** Reads the rows that a run had before the first one that the kernel still has. */
+  async #fillHistory(run: Run): Promise<void> {
+    const filled = `${run.id} ${run.firstRow}`;
+    if (run.firstRow === 0 || this.#filling.has(filled)) {
+      return;
+    }
+    this.#filling.add(filled);
+    const stored = new StoredRun(await this.place(run));
+    try {
+      stored.changed.connect(() => this.#setProgress(stored.progress));
+      await stored.refresh();
+      const history = stored.run;
+      const isFilled =
+        history !== undefined && history.id === run.id && run.fillHistory(history) && run.firstRow === 0;
+      this.#remarks.delete(run.id);
+      if (!isFilled) {
+        const detail = stored.problem ?? stored.damage ?? `${history?.rowCount ?? 0} of ${run.firstRow} rows`;
+        this.#remarks.set(run.id, { kind: "incomplete", detail, rows: run.rowCount });
+      }
+    } finally {
+      stored.dispose();
+      this.#filling.delete(filled);
+      this.#setProgress(undefined);
+      if (!this.#isDisposed) {
+        this.store.touch();
+      }
+    }
+  }
+
+  /** Of the rows that are read from files, 0 to 1. */
+  get progress(): { readonly rows?: number } {
+    return this.#progress === undefined ? {} : { rows: this.#progress };
+  }
+
+  #setProgress(progress: number | undefined): void {
+    if (progress !== this.#progress) {
+      this.#progress = progress;
+      this.#stateChanged.emit();
     }
   }
 
@@ -203,6 +358,9 @@ export class KernelFeed implements RunSource, IDisposable {
       (KernelMessage.isCommMsgMsg(message) || KernelMessage.isCommCloseMsg(message)) &&
       message.content.comm_id === this.#commId
     ) {
+      if (KernelMessage.isCommMsgMsg(message) && this.#isAnswer(message)) {
+        return;
+      }
       // Handled in order but later: whoever handles kernel messages must not wait for Arrow to load.
       this.#queue.push(message);
       void this.#drain();
@@ -256,6 +414,12 @@ export class KernelFeed implements RunSource, IDisposable {
     if (!this.store.apply(message, batches)) {
       this.#requestSnapshot();
     }
+    for (const { id } of message.runs) {
+      const run = this.store.get(id);
+      if (run && run.firstRow > 0 && message.type === "snapshot") {
+        void this.#fillHistory(run);
+      }
+    }
   }
 
   /** Whether a batch is the next one. On a gap a snapshot is asked for, until it comes batches are of no use. */
@@ -286,6 +450,12 @@ export class KernelFeed implements RunSource, IDisposable {
     this.#lastSeq = null;
     this.#queue.length = 0;
     clearTimeout(this.#retry);
+    const gone = new Unreachable("the kernel went away");
+    for (const { reject } of [...this.#pending.values(), ...this.#unsent]) {
+      reject(gone);
+    }
+    this.#pending.clear();
+    this.#unsent.length = 0;
   }
 
   #setState(state: SourceState): void {
@@ -302,6 +472,12 @@ export class KernelFeed implements RunSource, IDisposable {
   readonly #host: KernelHost;
   readonly #stateChanged = new Signal<RunSource, void>(this);
   readonly #queue: (KernelMessage.ICommMsgMsg | KernelMessage.ICommCloseMsg)[] = [];
+  readonly #pending = new Map<number, Pending>();
+  readonly #unsent: (Pending & { readonly data: JSONObject })[] = [];
+  readonly #filling = new Set<string>();
+  readonly #remarks = new Map<string, Remark>();
+  #nextRequest = 0;
+  #progress: number | undefined;
   #state: SourceState = "idle";
   #problem: string | undefined;
   #commId: string | null = null;

@@ -32,3 +32,16 @@ export function progressOf(run: Run): Progress {
   }
   return { step, totalSteps, fraction, elapsed, left };
 }
+
+/** The bytes of the memory's categories together, or of its total where that is more; undefined where none were logged. */
+export function memoryOf(run: Run): number | undefined {
+  const names = run.columns.filter((name) => name.startsWith("memory_") && !name.includes("/"));
+  if (names.length === 0) {
+    return undefined;
+  }
+  const total = run.last("memory_total");
+  const parts = names
+    .filter((name) => name !== "memory_total")
+    .reduce((sum, name) => sum + (Number.isFinite(run.last(name)) ? run.last(name) : 0), 0);
+  return Number.isFinite(total) ? Math.max(total, parts) : parts;
+}

@@ -27,6 +27,10 @@ export interface RunInfo {
   readonly config?: JSONValue;
   /** The run that this one goes on from. */
   readonly parent?: { readonly id: string; readonly name: string; readonly step: number };
+  /** Steps of which there is a checkpoint. */
+  readonly checkpoints?: readonly number[];
+  /** It says that it is running, and its process is gone. */
+  readonly isStale?: boolean;
   /** Of a host, whose telemetry comes as a run's metrics do: its devices. */
   readonly devices?: readonly Device[];
 }

@@ -1,9 +1,10 @@
 import { type ISignal, Signal } from "@lumino/signaling";
 import type { MetricsMessage } from "./protocol.js";
 import { type ColumnBatch, Run } from "./run.js";
+import type { RunSet } from "./source.js";
 
 /** The runs of one kernel or one file. */
-export class RunStore {
+export class RunStore implements RunSet {
   /** Something changed: a run, its rows, its status, or all of it. */
   get changed(): ISignal<this, void> {
     return this.#changed;
@@ -16,6 +17,21 @@ export class RunStore {
 
   get(id: string): Run | undefined {
     return this.#runs.get(id);
+  }
+
+  /** Tells that a run changed otherwise than by a message. */
+  touch(): void {
+    this.#changed.emit();
+  }
+
+  /** The kernel of these runs is gone: what says that it is running, is not. */
+  markStale(): void {
+    for (const run of this.#runs.values()) {
+      if (run.info.status === "running" && !run.info.isStale) {
+        run.update({ ...run.info, isStale: true });
+      }
+    }
+    this.#changed.emit();
   }
 
   clear(): void {

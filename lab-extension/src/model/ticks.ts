@@ -16,21 +16,34 @@ function multiples(low: number, high: number, step: number): number[] {
   return ticks;
 }
 
-/** At most about `count` round values in `[low, high]`. */
-export function linearTicks(low: number, high: number, count: number): number[] {
-  return high > low ? multiples(low, high, decimalStep((high - low) / count)) : [low];
+/** The fewest that `make` gives for about `count` which are two at least: one alone says nothing of the scale. */
+function atLeastTwo(count: number, make: (count: number) => number[]): number[] {
+  let ticks = make(count);
+  for (let more = count + 1; ticks.length < 2 && more <= count + 6; more++) {
+    ticks = make(more);
+  }
+  return ticks;
 }
 
-/** Like `linearTicks`, whole numbers only. */
+/** At most about `count` round values in `[low, high]`, two at least. */
+export function linearTicks(low: number, high: number, count: number): number[] {
+  return high > low ? atLeastTwo(count, (n) => multiples(low, high, decimalStep((high - low) / n))) : [low];
+}
+
+/** Like `linearTicks`, whole numbers only, of which there may be one or none. */
 export function integerTicks(low: number, high: number, count: number): number[] {
-  return high > low ? multiples(low, high, Math.max(1, decimalStep((high - low) / count))) : [low];
+  return high > low
+    ? atLeastTwo(count, (n) => multiples(low, high, Math.max(1, decimalStep((high - low) / n))))
+    : [low];
 }
 
 /** Seconds, at steps of a clock. */
 export function timeTicks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
   const step = TIME_STEPS.find((candidate) => candidate >= rough);
-  return step === undefined || rough < 0.5 ? linearTicks(low, high, count) : multiples(low, high, step);
+  return step === undefined || rough < 0.5
+    ? linearTicks(low, high, count)
+    : atLeastTwo(count, (n) => multiples(low, high, TIME_STEPS.find((s) => s >= (high - low) / n) ?? step));
 }
 
 /** Powers of ten in `[low, high]`, with 2 and 5 between them where there are few; values, not exponents. */

@@ -1,29 +1,50 @@
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { WidgetTracker } from "@jupyterlab/apputils";
-import { ABCWidgetFactory, type DocumentRegistry, DocumentWidget } from "@jupyterlab/docregistry";
-import type { Contents } from "@jupyterlab/services";
-import { Poll } from "@lumino/polling";
+import { PathExt } from "@jupyterlab/coreutils";
+import {
+  ABCWidgetFactory,
+  Base64ModelFactory,
+  type DocumentRegistry,
+  DocumentWidget,
+} from "@jupyterlab/docregistry";
+import { Signal } from "@lumino/signaling";
+import { Panel } from "@lumino/widgets";
 import { runsIcon } from "../icon.js";
-import { FileSource } from "../model/fileSource.js";
-import { ViewOptions } from "../model/viewOptions.js";
-import { IViewEnvironment } from "../tokens.js";
+import { FIRST_SEGMENT } from "../model/runFiles/runState.js";
+import { IRunFeeds, IViewEnvironment } from "../tokens.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
-import { RunView } from "../widgets/runView.js";
 
 const FILE_TYPE = "aronnax-run";
-const REFRESH_MS = 2000;
+const MODEL = "aronnax-run";
 const FACTORY = "Training run";
 
-type RunDocument = DocumentWidget<RunView, DocumentRegistry.IModel>;
+type RunDocument = DocumentWidget<Panel, DocumentRegistry.IModel>;
+
+/** A file that the view reads itself, by ranges: JupyterLab would load all of it as one text. */
+class RunModelFactory extends Base64ModelFactory {
+  override get name(): string {
+    return MODEL;
+  }
+
+  // No format, no content.
+  override get fileFormat(): never {
+    return null as never;
+  }
+}
 
 /** Opens a run's `metrics.arrow`. */
 export const filesPlugin: JupyterFrontEndPlugin<void> = {
   id: "@aronnax/lab:files",
   description: "Opens the metrics file of a training run.",
   autoStart: true,
-  requires: [IViewEnvironment],
+  requires: [IViewEnvironment, IRunFeeds],
   optional: [ILayoutRestorer],
-  activate: (app: JupyterFrontEnd, environment: ViewEnvironment, restorer: ILayoutRestorer | null) => {
+  activate: (
+    app: JupyterFrontEnd,
+    environment: ViewEnvironment,
+    feeds: IRunFeeds,
+    restorer: ILayoutRestorer | null,
+  ) => {
     const { trans } = environment;
     const { docRegistry } = app;
     docRegistry.addFileType({
@@ -35,10 +56,11 @@ export const filesPlugin: JupyterFrontEndPlugin<void> = {
       fileFormat: "base64",
       icon: runsIcon,
     });
-    const factory = new RunDocumentFactory(environment, app.serviceManager.contents, {
+    docRegistry.addModelFactory(new RunModelFactory());
+    const factory = new RunDocumentFactory(environment, feeds, {
       name: FACTORY,
       label: trans.__("Training run"),
-      modelName: "base64",
+      modelName: MODEL,
       fileTypes: [FILE_TYPE],
       defaultFor: [FILE_TYPE],
       readOnly: true,
@@ -63,37 +85,30 @@ export const filesPlugin: JupyterFrontEndPlugin<void> = {
 class RunDocumentFactory extends ABCWidgetFactory<RunDocument, DocumentRegistry.IModel> {
   constructor(
     private readonly environment: ViewEnvironment,
-    private readonly contents: Contents.IManager,
+    private readonly feeds: IRunFeeds,
     options: DocumentRegistry.IWidgetFactoryOptions<RunDocument>,
   ) {
     super(options);
   }
 
   protected createNewWidget(context: DocumentRegistry.IContext<DocumentRegistry.IModel>): RunDocument {
-    const content = new RunView(this.environment, new ViewOptions());
-    const source = new FileSource(this.contents);
-    const load = () => void source.load(context.path, context.model.toString());
-    content.source = source;
-    void context.ready.then(() => {
-      load();
-      context.model.contentChanged.connect(load);
+    const content = new Panel();
+    content.addClass("aronnax-RunFile");
+    void import("../widgets/runFileView.js").then(({ RunFileView }) => {
+      if (!content.isDisposed) {
+        content.addWidget(new RunFileView(context, this.feeds.places, this.environment));
+      }
     });
-    // The run may still be going, in another notebook or without one.
-    const poll = new Poll({
-      auto: true,
-      factory: async () => {
-        const isRunning = source.store.runs[0]?.info.status === "running";
-        if (isRunning && content.isVisible && !context.isDisposed) {
-          const { path } = context;
-          const before = context.contentsModel?.last_modified;
-          const { last_modified } = await this.contents.get(path, { content: false });
-          await (last_modified === before ? source.refreshState(path) : context.revert());
-        }
-      },
-      frequency: { interval: REFRESH_MS, backoff: true, max: 10 * REFRESH_MS },
-      standby: "when-hidden",
-    });
-    content.disposed.connect(() => poll.dispose());
-    return new DocumentWidget({ content, context });
+    const widget = new DocumentWidget({ content, context });
+    // All runs have a file of this name: the tab has the run's. A document whose title is changed renames its file, which this must not.
+    Signal.disconnectBetween(widget.title, widget);
+    const describe = () => {
+      const name = PathExt.basename(context.path);
+      const folder = PathExt.basename(PathExt.dirname(context.path));
+      widget.title.label = name === FIRST_SEGMENT && folder !== "" ? folder : name;
+    };
+    describe();
+    context.pathChanged.connect(describe);
+    return widget;
   }
 }

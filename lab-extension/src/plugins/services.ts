@@ -1,11 +1,17 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { IThemeManager } from "@jupyterlab/apputils";
+import { IThemeManager, Notification } from "@jupyterlab/apputils";
+import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import { Signal } from "@lumino/signaling";
+import { DEFAULT_RULES, readRules } from "../model/alerts.js";
 import { RunFeeds } from "../model/feeds.js";
+import { RunPlaces } from "../model/runPlaces.js";
 import { IRunFeeds, IViewEnvironment } from "../tokens.js";
 import type { ViewEnvironment } from "../widgets/environment.js";
 import { FrameQueue } from "../widgets/frameQueue.js";
+
+/** Of the extension's settings; they are those of the panel. */
+export const SETTINGS_ID = "@aronnax/lab:panel";
 
 /** Gives the runs of each session's kernel. */
 export const feedsPlugin: JupyterFrontEndPlugin<IRunFeeds> = {
@@ -13,8 +19,9 @@ export const feedsPlugin: JupyterFrontEndPlugin<IRunFeeds> = {
   description: "Provides the metrics of the training runs in a session's kernel.",
   autoStart: true,
   provides: IRunFeeds,
-  activate: (): IRunFeeds => {
-    const feeds = new RunFeeds();
+  activate: ({ serviceManager }: JupyterFrontEnd): IRunFeeds => {
+    const { contents, serverSettings } = serviceManager;
+    const feeds = new RunFeeds(new RunPlaces(contents, serverSettings));
     window.addEventListener("pagehide", () => feeds.close());
     return feeds;
   },
@@ -23,17 +30,35 @@ export const feedsPlugin: JupyterFrontEndPlugin<IRunFeeds> = {
 /** Gives the views what they need of the application. */
 export const environmentPlugin: JupyterFrontEndPlugin<ViewEnvironment> = {
   id: "@aronnax/lab:environment",
-  description: "Provides translations, theme and drawing queue to the run views.",
+  description: "Provides translations, theme, drawing queue and alerts to the run views.",
   autoStart: true,
   provides: IViewEnvironment,
-  optional: [ITranslator, IThemeManager],
+  optional: [ITranslator, IThemeManager, ISettingRegistry],
   activate: (
     app: JupyterFrontEnd,
     translator: ITranslator | null,
     themes: IThemeManager | null,
-  ): ViewEnvironment => ({
-    trans: (translator ?? nullTranslator).load("aronnax_lab"),
-    frames: new FrameQueue(),
-    themeChanged: themes?.themeChanged ?? new Signal(app),
-  }),
+    settings: ISettingRegistry | null,
+  ): ViewEnvironment => {
+    let rules = DEFAULT_RULES;
+    settings?.load(SETTINGS_ID).then(
+      (registered) => {
+        const read = () => {
+          rules = readRules(registered.composite.alerts);
+        };
+        read();
+        registered.changed.connect(read);
+      },
+      () => undefined, // without settings the defaults hold
+    );
+    return {
+      trans: (translator ?? nullTranslator).load("aronnax_lab"),
+      frames: new FrameQueue(),
+      themeChanged: themes?.themeChanged ?? new Signal(app),
+      alertRules: () => rules,
+      notify: (message) => {
+        Notification.warning(message, { autoClose: 15_000 });
+      },
+    };
+  },
 };

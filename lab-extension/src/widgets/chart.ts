@@ -1,32 +1,27 @@
 import type { IDisposable } from "@lumino/disposable";
-import type { Axis, Layout, PlotElement, Plotly } from "plotly.js-basic-dist-min";
 import type { ChartSpec } from "../model/charts.js";
-import { Drawer, type Drawing, type LegendEntry, legendOf, rowAt } from "../model/drawing.js";
-import { formatPosition, formatTick, formatValue } from "../model/format.js";
+import { Drawer, type Drawing, type LegendEntry, legendOf, type Range } from "../model/drawing.js";
+import { axisTitle, formatPosition, formatValue, unitTitle } from "../model/format.js";
 import type { Run } from "../model/run.js";
-import { integerTicks, linearTicks, logTicks, timeTicks } from "../model/ticks.js";
+import type { RunGroup } from "../model/seedAverage.js";
 import type { ViewOptions } from "../model/viewOptions.js";
+import { ChartPointer } from "./chartPointer.js";
 import type { ViewEnvironment } from "./environment.js";
+import { HoverTable } from "./hoverTable.js";
+import { type Axes, layOut, paintAxes, paintLines } from "./painting/paint.js";
+import { CanvasPen } from "./painting/pen.js";
 import { type Palette, readPalette, seriesColour } from "./palette.js";
-import { tracesOf } from "./traces.js";
+import { nearestPosition, readingOf } from "./readings.js";
+import { nameOf } from "./runLegend.js";
 
-// 1.15 MB: loaded by the first chart, not with JupyterLab.
-let plotly: Promise<Plotly> | undefined;
-const loadPlotly = () => {
-  plotly ??= import("plotly.js-basic-dist-min").then(
-    (module) => module.default,
-    (error: unknown) => {
-      plotly = undefined; // the server was away: the next draw tries again
-      throw error;
-    },
-  );
-  return plotly;
-};
+const LEAST_SIZE = 40;
+/** Room around the plot for marks that lie on its edge. */
+const EDGE = 8;
 
-const MARGIN = { top: 8, right: 10, bottom: 22 };
-const MOST_TICKS = 10;
-const LEAST_SIZE = 60;
-const TICK_SPACING = { x: 64, y: 36 };
+/** The element of a plot tells what it shows. */
+export interface PlotElement extends HTMLElement {
+  drawing?: Drawing;
+}
 
 /** One chart in its card: title, legend with values, plot. */
 export class Chart implements IDisposable {
@@ -46,32 +41,44 @@ export class Chart implements IDisposable {
     header.className = "aronnax-Chart-header";
     const title = document.createElement("h3");
     title.textContent = spec.title;
-    title.id = `aronnax-chart-${spec.id}-${nextId++}`;
+    title.title = spec.title;
+    title.id = `aronnax-chart-${nextId++}`;
     this.node.setAttribute("aria-labelledby", title.id);
-    this.#log = document.createElement("button");
     this.#log.type = "button";
     this.#log.className = "aronnax-Chart-log";
     this.#log.textContent = trans.__("log");
     this.#log.title = trans.__("Logarithmic scale");
+    this.#log.setAttribute("aria-label", trans.__("Logarithmic scale of %1", spec.title));
+    this.#log.setAttribute("aria-pressed", "false");
     this.#log.addEventListener("click", () => this.#toggleLog());
     this.#legend.className = "aronnax-Legend";
     header.append(title, this.#legend, this.#log);
+    this.#axes.className = "aronnax-Chart-axes";
+    this.#clip.className = "aronnax-Chart-clip";
+    this.#clip.append(this.#lines);
     this.#plot.className = "aronnax-Chart-plot";
     this.#plot.tabIndex = 0;
     this.#plot.setAttribute("role", "img");
+    this.#plot.setAttribute("aria-label", spec.title);
     this.#cursor.className = "aronnax-Chart-cursor";
+    this.#cursor.hidden = true;
+    this.#note.className = "aronnax-Chart-note";
     this.#frame.className = "aronnax-Chart-frame";
-    this.#frame.append(this.#plot, this.#cursor);
+    this.#hover = new HoverTable(trans);
+    this.#frame.append(this.#axes, this.#clip, this.#note, this.#cursor, this.#plot, this.#hover.node);
     this.node.append(header, this.#frame);
-
-    this.#frame.addEventListener("pointermove", this.#onPointerMove);
-    this.#frame.addEventListener("pointerleave", this.#onPointerLeave);
-    this.#plot.addEventListener("pointerdown", this.#onPointerDown);
-    this.#plot.addEventListener("keydown", this.#onKeyDown);
+    this.#pointer = new ChartPointer(this.#frame, this.#plot, spec.id, options, {
+      drawing: () => this.#drawing,
+      area: () => this.#layout?.plot,
+      nearest: (x) => nearestPosition(this.#runs, options.choices.xAxis, x),
+      runs: () => this.#runs,
+      hovered: (at) => this.#showHover(at),
+    });
     this.#resize.observe(this.#frame);
     this.#visibility.observe(this.node);
     environment.themeChanged.connect(this.#onThemeChanged, this);
     options.cursorChanged.connect(this.#showCursor, this);
+    options.zoomChanged.connect(this.#onZoom, this);
   }
 
   readonly node: HTMLElement;
@@ -80,9 +87,18 @@ export class Chart implements IDisposable {
     return this.#isDisposed;
   }
 
+  /** What the chart shows; undefined before it was drawn. */
+  get drawing(): Drawing | undefined {
+    return this.#drawing;
+  }
+
   /** Shows these runs as they are now, in an animation frame to come, if the chart is visible. */
-  update(runs: readonly Run[]): void {
+  update(runs: readonly Run[], groups: readonly RunGroup[] | null = null): void {
+    if (runs.length !== this.#runs.length || runs.some((run, i) => run !== this.#runs[i])) {
+      this.#drawer.forget();
+    }
     this.#runs = runs;
+    this.#groups = groups;
     this.#request();
   }
 
@@ -94,294 +110,299 @@ export class Chart implements IDisposable {
     this.environment.frames.cancel(this.#draw);
     this.environment.themeChanged.disconnect(this.#onThemeChanged, this);
     this.options.cursorChanged.disconnect(this.#showCursor, this);
-    window.removeEventListener("pointerup", this.#onPointerUp);
+    this.options.zoomChanged.disconnect(this.#onZoom, this);
+    this.#pointer.dispose();
     this.#resize.disconnect();
     this.#visibility.disconnect();
-    if (this.#isPlotted) {
-      void loadPlotly().then((library) => library.purge(this.#plot));
-    }
     this.node.remove();
   }
 
   #request(): void {
-    if (this.#isVisible && !this.#isDragging && this.#runs.length > 0) {
+    if (this.#isVisible && !this.#isDisposed && this.#runs.length > 0) {
       this.environment.frames.request(this.#draw);
     }
   }
 
-  readonly #draw = async (): Promise<void> => this.#render(await loadPlotly());
-
-  #render(library: Plotly): void {
-    const { width, height } = this.#frame.getBoundingClientRect();
-    if (this.#isDisposed || this.#isDragging) {
+  readonly #draw = (): void => {
+    const { width, height } = this.#size;
+    if (this.#isDisposed || width < LEAST_SIZE || height < LEAST_SIZE) {
       return;
     }
-    if (width === 0) {
-      // JupyterLab hides itself for a frame when the theme changes: too short for an observer to tell.
-      this.#request();
-      return;
-    }
-    if (width < LEAST_SIZE || height < LEAST_SIZE) {
-      return;
-    }
-    this.#palette ??= readPalette(this.node);
     const { choices, zoom } = this.options;
-    const drawing = this.#drawer.draw(this.#runs, choices, zoom, Math.floor(width - 50));
-    this.#drawing = drawing;
-    this.#log.setAttribute("aria-pressed", String(drawing.log));
-    const layout = this.#layout(drawing, this.#palette, Math.floor(width), Math.floor(height));
-    this.#marginLeft = layout.margin.l;
-    // Most of it happens before it returns; its promise is of the fonts and the like.
-    void library
-      .react(this.#plot, tracesOf(drawing, this.#palette), layout, {
-        displayModeBar: false,
-        displaylogo: false,
-        showSendToCloud: false,
-        responsive: false,
-        scrollZoom: false,
-        showTips: false,
-        doubleClick: false,
-      })
-      .then((element) => this.#listen(element));
-    this.#showLegend();
-    this.#showCursor();
-  }
-
-  #layout(drawing: Drawing, palette: Palette, width: number, height: number): Layout {
-    const { unit } = this.spec;
-    const { xAxis } = this.options.choices;
-    const [low, high] = drawing.y;
-    const yCount = Math.max(2, Math.floor(height / TICK_SPACING.y));
-    const yTicks = drawing.log ? logTicks(low, high, yCount) : linearTicks(low, high, yCount);
-    const yText = yTicks.map((tick) => formatTick(tick, unit));
-    const xCount = Math.min(MOST_TICKS, Math.max(2, Math.floor(width / TICK_SPACING.x)));
-    const xTicks = (xAxis === "time" ? timeTicks : integerTicks)(drawing.x[0], drawing.x[1], xCount);
-    const toAxis = (value: number) => (drawing.log ? Math.log10(value) : value);
-    const axis: Partial<Axis> = {
-      tickmode: "array",
-      gridcolor: palette.grid,
-      zeroline: false,
-      color: palette.text,
-    };
-    const longest = Math.max(3, ...yText.map((text) => text.length));
-    return {
+    const zoomY = this.options.zoomOf(this.spec.id);
+    const state = [
       width,
       height,
-      margin: {
-        l: Math.ceil(longest * palette.fontSize * 0.56) + 12,
-        r: MARGIN.right,
-        t: MARGIN.top,
-        b: MARGIN.bottom,
-        autoexpand: false,
-      },
-      xaxis: {
-        ...axis,
-        range: drawing.x,
-        showgrid: false,
-        showline: true,
-        linecolor: palette.grid,
-        tickvals: xTicks,
-        ticktext: xTicks.map((tick) => formatPosition(tick, xAxis)),
-      },
-      yaxis: {
-        ...axis,
-        type: drawing.log ? "log" : "linear",
-        range: [toAxis(low), toAxis(high)],
-        fixedrange: true,
-        tickvals: yTicks,
-        ticktext: yText,
-      },
-      paper_bgcolor: palette.background,
-      plot_bgcolor: palette.background,
-      font: { family: palette.font, size: palette.fontSize, color: palette.text },
-      hovermode: false,
-      dragmode: "zoom",
-      showlegend: false,
-    };
-  }
-
-  #listen(element: PlotElement): void {
-    if (this.#isPlotted || this.#isDisposed) {
+      devicePixelRatio,
+      JSON.stringify([choices, zoom, zoomY]),
+      this.#groups?.map(({ label, runs }) => `${label} ${runs.length}`).join() ?? "",
+      ...this.#runs.map((run) => `${run.id} ${run.version}`),
+    ].join("\n");
+    if (state === this.#drawnState && this.#palette) {
+      this.#move(null);
       return;
     }
-    this.#isPlotted = true;
-    element.on("plotly_relayout", (event) => {
-      const from = event["xaxis.range[0]"];
-      const to = event["xaxis.range[1]"];
-      if (from !== undefined && to !== undefined && to > from) {
-        this.options.zoomTo([from, to]);
-      }
-    });
-    element.on("plotly_doubleclick", () => this.options.zoomTo(null));
+    this.#drawnState = state;
+    this.#palette ??= readPalette(this.node);
+    const palette = this.#palette;
+    const drawing = this.#drawer.draw(
+      this.#runs,
+      choices,
+      zoom,
+      Math.max(20, Math.floor(width - 60)),
+      zoomY,
+      this.#groups,
+    );
+    this.#drawing = drawing;
+    this.#plot.drawing = drawing;
+    const { trans } = this.environment;
+    const layout = layOut(
+      drawing,
+      {
+        unit: this.spec.unit,
+        yTitle: unitTitle(this.spec, trans),
+        axis: choices.xAxis,
+        xTitle: axisTitle(choices.xAxis, trans),
+        fontSize: palette.fontSize,
+      },
+      width,
+      height,
+    );
+    this.#layout = layout;
+    this.#paint(drawing, layout, palette, width, height);
+    this.#move(null);
+    this.#log.setAttribute("aria-pressed", String(drawing.log));
+    this.#note.textContent = this.#noteOf(drawing);
+    this.#showLegend();
+    this.#showCursor();
+  };
+
+  #paint(drawing: Drawing, layout: Axes, palette: Palette, width: number, height: number): void {
+    const axesKey = JSON.stringify([layout, palette, width, height, devicePixelRatio]);
+    if (axesKey !== this.#axesKey) {
+      this.#axesKey = axesKey;
+      paintAxes(new CanvasPen(contextOf(this.#axes, width, height), palette.font), layout, palette);
+      const { left, top, width: plotWidth, height: plotHeight } = layout.plot;
+      const { style } = this.#clip;
+      style.left = `${left - EDGE}px`;
+      style.top = `${top - EDGE}px`;
+      style.width = `${plotWidth + 2 * EDGE}px`;
+      style.height = `${plotHeight + 2 * EDGE}px`;
+      this.#lines.style.left = `${EDGE - left}px`;
+      this.#lines.style.top = `${EDGE - top}px`;
+    }
+    const pen = new CanvasPen(contextOf(this.#lines, width, height), palette.font);
+    paintLines(pen, drawing, this.spec, layout.plot, palette);
+  }
+
+  /** Until it is drawn again, the picture is moved to where its values belong now. */
+  readonly #onZoom = (): void => {
+    this.#move(this.options.zoom);
+    this.#request();
+  };
+
+  #move(range: Range | null): void {
+    const { style } = this.#lines;
+    if (!range || !this.#drawing || !this.#layout) {
+      style.transform = "";
+      return;
+    }
+    const [a, b] = this.#drawing.x;
+    const { left, width } = this.#layout.plot;
+    const scale = (b - a) / (range[1] - range[0]);
+    const shift = left + ((a - range[0]) * width) / (range[1] - range[0]) - scale * left;
+    style.transform = `matrix(${scale}, 0, 0, 1, ${shift}, 0)`;
+  }
+
+  #noteOf(drawing: Drawing): string {
+    const { trans } = this.environment;
+    if (drawing.notPositive > 0) {
+      return trans._n(
+        "%1 value is not above 0, where a logarithmic scale has no place",
+        "%1 values are not above 0, where a logarithmic scale has no place",
+        drawing.notPositive,
+      );
+    }
+    const { limit } = this.spec;
+    if (limit !== undefined) {
+      return trans.__("Capacity %1", formatValue(limit, this.spec.unit));
+    }
+    const { xAxis } = this.options.choices;
+    const without = this.#runs.filter((run) => !run.positions(xAxis).isThere);
+    return without.length > 0 ? trans.__("No column “%1” in %2", xAxis, without[0]!.info.name) : "";
   }
 
   /** The legend's entries; their values are those under the cursor, or the newest. */
   #showLegend(): void {
     const entries = legendOf(this.spec, this.#runs);
+    const isOfOne = this.#runs.length === 1;
     const key = entries.map((entry) => `${entry.run.id} ${entry.line.column} ${entry.colour}`).join("\n");
     if (key !== this.#legendKey) {
       this.#legendKey = key;
-      this.#legend.replaceChildren(...entries.map((entry) => this.#legendItem(entry)));
+      this.#legend.hidden = !isOfOne;
+      this.#legend.replaceChildren(...(isOfOne ? entries.map((entry) => this.#legendItem(entry)) : []));
+      this.#values = [...this.#legend.querySelectorAll<HTMLElement>(".aronnax-Legend-value")];
     }
     const { cursor, choices } = this.options;
-    const texts = entries.map(({ run, line }, i) => {
-      const series = run.series(line.column)!;
-      const value =
-        cursor === null ? series.last : series.values[series.nearest(rowAt(run, choices.xAxis, cursor))]!;
-      const text = formatValue(value, this.spec.unit);
-      const output = this.#legend.children[i]!.lastElementChild as HTMLElement;
-      output.textContent = text;
-      output.classList.toggle("aronnax-mod-nonFinite", !Number.isFinite(value));
-      return `${line.label} ${text}`;
+    const texts = entries.slice(0, 6).map((entry, i) => {
+      const value = readingOf(this.spec, entry, choices.xAxis, cursor, isOfOne);
+      const { run, line } = entry;
+      const isMissing = value === undefined;
+      const text = isMissing ? "–" : formatValue(value, this.spec.unit);
+      const output = this.#values[i];
+      if (output && output.textContent !== text) {
+        output.textContent = text;
+        output.classList.toggle("aronnax-mod-nonFinite", !isMissing && !Number.isFinite(value));
+      }
+      return `${isOfOne ? "" : `${run.info.name} `}${line.label} ${text}`;
     });
-    this.#plot.setAttribute("aria-label", `${this.spec.title}: ${texts.join(", ")}`);
+    const label = `${this.spec.title}: ${texts.join(", ")}`;
+    if (label !== this.#label) {
+      this.#label = label;
+      this.#plot.setAttribute("aria-label", label);
+    }
   }
 
-  #legendItem({ run, line, colour, dashed }: LegendEntry): HTMLElement {
-    const single = this.spec.lines.length === 1;
+  #legendItem({ line, colour, dashed }: LegendEntry): HTMLElement {
+    const isAlone = this.spec.lines.length === 1;
     const item = document.createElement("span");
     item.className = "aronnax-Legend-item";
     const swatch = document.createElement("span");
     swatch.className = "aronnax-Legend-swatch";
     swatch.classList.toggle("aronnax-mod-dashed", dashed);
-    swatch.hidden = single && this.#runs.length === 1;
+    swatch.hidden = isAlone;
     swatch.style.setProperty("--aronnax-colour", seriesColour(colour));
     const name = document.createElement("span");
     name.className = "aronnax-Legend-name";
-    name.textContent =
-      this.#runs.length === 1 ? line.label : single ? run.info.name : `${run.info.name} · ${line.label}`;
-    name.hidden = single && this.#runs.length === 1;
-    name.classList.toggle("aronnax-mod-run", this.#runs.length > 1);
-    const value = document.createElement("output");
+    name.textContent = line.label;
+    name.hidden = isAlone;
+    const value = document.createElement("span");
     value.className = "aronnax-Legend-value";
     item.append(swatch, name, value);
     return item;
   }
 
   #showCursor(): void {
-    const { cursor } = this.options;
+    const { cursor, choices } = this.options;
     const drawing = this.#drawing;
-    if (cursor === null || !drawing || !this.#isVisible) {
+    const layout = this.#layout;
+    if (!this.#isVisible || !drawing || !layout) {
+      return;
+    }
+    if (cursor === null) {
       this.#cursor.hidden = true;
     } else {
       const [low, high] = drawing.x;
-      const width = this.#frame.clientWidth - this.#marginLeft - MARGIN.right;
-      const fraction = (cursor - low) / (high - low);
-      this.#cursor.hidden = fraction < 0 || fraction > 1;
-      this.#cursor.style.left = `${this.#marginLeft + fraction * width}px`;
-      this.#cursor.dataset.position = formatPosition(cursor, this.options.choices.xAxis);
-      this.#cursor.classList.toggle("aronnax-mod-flipped", fraction > 0.7);
+      const { left, top, width, height } = layout.plot;
+      const share = (cursor - low) / (high - low);
+      this.#cursor.hidden = !(share >= 0 && share <= 1);
+      this.#cursor.style.transform = `translate(${left + share * width}px, ${top}px)`;
+      this.#cursor.style.height = `${height}px`;
+      const text = formatPosition(cursor, choices.xAxis);
+      if (this.#cursor.dataset.position !== text) {
+        this.#cursor.dataset.position = text;
+      }
+      this.#cursor.classList.toggle("aronnax-mod-flipped", share > 0.7);
     }
-    if (drawing) {
-      this.#showLegend();
+    this.#showLegend();
+  }
+
+  /** The table at the pointer, in the chart that it is over. */
+  #showHover(at: { x: number; y: number } | null): void {
+    const { cursor, choices } = this.options;
+    if (!at || cursor === null || !this.#drawing) {
+      this.#hover.hide();
+      return;
     }
+    this.#hover.show(
+      legendOf(this.spec, this.#runs).map((entry) => {
+        const { run, line, colour, dashed } = entry;
+        const isOfOne = this.#runs.length === 1;
+        return {
+          name: isOfOne ? line.label : nameOf(run, this.#runs),
+          detail: !isOfOne && this.spec.lines.length > 1 ? line.label : "",
+          colour,
+          dashed,
+          value: readingOf(this.spec, entry, choices.xAxis, cursor, isOfOne),
+          isBaseline: run.id === choices.baseline,
+        };
+      }),
+      `${axisTitle(choices.xAxis, this.environment.trans)} ${formatPosition(cursor, choices.xAxis)}`,
+      this.spec.unit,
+      at,
+      this.#size,
+    );
   }
 
   #toggleLog(): void {
     const { logCharts } = this.options.choices;
     const { id } = this.spec;
+    this.options.zoomChart(id, null);
     this.options.set({
       logCharts: logCharts.includes(id) ? logCharts.filter((chart) => chart !== id) : [...logCharts, id],
     });
   }
 
-  #pointAtRow(row: number): void {
-    const run = this.#runs[0]!;
-    const { xAxis } = this.options.choices;
-    const series = run.series(xAxis) ?? run.series("step");
-    const clamped = Math.min(Math.max(row, 0), run.rowCount - 1);
-    this.options.pointAt(series?.at(clamped) ?? clamped);
-  }
-
-  readonly #onPointerMove = (event: PointerEvent): void => {
-    const drawing = this.#drawing;
-    if (!drawing) {
-      return;
-    }
-    const box = this.#frame.getBoundingClientRect();
-    const width = box.width - this.#marginLeft - MARGIN.right;
-    const fraction = (event.clientX - box.left - this.#marginLeft) / width;
-    const x = drawing.x[0] + fraction * (drawing.x[1] - drawing.x[0]);
-    if (fraction < 0 || fraction > 1) {
-      this.options.pointAt(null);
-    } else {
-      this.#pointAtRow(rowAt(this.#runs[0]!, this.options.choices.xAxis, x));
-    }
-  };
-
-  readonly #onPointerLeave = (): void => this.options.pointAt(null);
-
-  // A redraw under the pointer would end the user's zoom.
-  readonly #onPointerDown = (): void => {
-    this.#isDragging = true;
-    window.addEventListener("pointerup", this.#onPointerUp, { once: true });
-  };
-
-  readonly #onPointerUp = (): void => {
-    // After plotly's own handler, which turns the drag into a zoom.
-    setTimeout(() => {
-      this.#isDragging = false;
+  #onThemeChanged(): void {
+    // The theme's style sheet is there, and its colours a moment later.
+    requestAnimationFrame(() => {
+      this.#palette = undefined;
+      this.#axesKey = "";
       this.#request();
     });
-  };
-
-  readonly #onKeyDown = (event: KeyboardEvent): void => {
-    const run = this.#runs[0];
-    if (!run || event.ctrlKey || event.metaKey || event.altKey) {
-      return;
-    }
-    const { cursor, choices } = this.options;
-    const row = cursor === null ? run.rowCount - 1 : rowAt(run, choices.xAxis, cursor);
-    const stride = event.shiftKey ? Math.max(1, Math.round(run.rowCount / 20)) : 1;
-    switch (event.key) {
-      case "ArrowLeft":
-        this.#pointAtRow(row - stride);
-        break;
-      case "ArrowRight":
-        this.#pointAtRow(row + stride);
-        break;
-      case "Home":
-        this.#pointAtRow(0);
-        break;
-      case "End":
-        this.#pointAtRow(run.rowCount - 1);
-        break;
-      case "Escape":
-        this.options.pointAt(null);
-        this.options.zoomTo(null);
-        break;
-      default:
-        return;
-    }
-    event.preventDefault();
-    event.stopPropagation();
-  };
-
-  #onThemeChanged(): void {
-    this.#palette = undefined;
-    this.#request();
   }
 
   readonly #drawer: Drawer;
+  readonly #hover: HoverTable;
+  readonly #pointer: ChartPointer;
   readonly #frame = document.createElement("div");
-  readonly #plot = document.createElement("div");
+  readonly #axes = document.createElement("canvas");
+  readonly #clip = document.createElement("div");
+  readonly #lines = document.createElement("canvas");
+  readonly #plot: PlotElement = document.createElement("div");
   readonly #cursor = document.createElement("div");
+  readonly #note = document.createElement("div");
   readonly #legend = document.createElement("div");
-  readonly #log: HTMLButtonElement;
-  readonly #resize = new ResizeObserver(() => this.#request());
+  readonly #log = document.createElement("button");
+  readonly #resize = new ResizeObserver((entries) => {
+    const { width, height } = entries.at(-1)!.contentRect;
+    this.#size = { width: Math.floor(width), height: Math.floor(height) };
+    this.#request();
+  });
   readonly #visibility = new IntersectionObserver((entries) => {
     this.#isVisible = entries.at(-1)!.isIntersecting;
     this.#request();
   });
+  #size = { width: 0, height: 0 };
   #runs: readonly Run[] = [];
+  #groups: readonly RunGroup[] | null = null;
+  #values: HTMLElement[] = [];
   #drawing: Drawing | undefined;
+  #layout: Axes | undefined;
   #palette: Palette | undefined;
+  #axesKey = "";
   #legendKey = "";
-  #marginLeft = 0;
+  #label = "";
+  #drawnState = "";
   #isVisible = false;
-  #isDragging = false;
-  #isPlotted = false;
   #isDisposed = false;
 }
 
 let nextId = 0;
+
+/** The context of a canvas that has this size in CSS pixels, wiped. */
+function contextOf(canvas: HTMLCanvasElement, width: number, height: number): CanvasRenderingContext2D {
+  const ratio = devicePixelRatio;
+  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+  const context = canvas.getContext("2d")!;
+  if (canvas.width !== w || canvas.height !== h) {
+    canvas.width = w;
+    canvas.height = h;
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  } else {
+    context.clearRect(0, 0, width, height);
+  }
+  return context;
+}

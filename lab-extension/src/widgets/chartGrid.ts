@@ -1,6 +1,7 @@
 import { Widget } from "@lumino/widgets";
 import type { ChartSpec } from "../model/charts.js";
 import type { Run } from "../model/run.js";
+import type { RunGroup } from "../model/seedAverage.js";
 import type { ViewOptions } from "../model/viewOptions.js";
 import { Chart } from "./chart.js";
 import type { ViewEnvironment } from "./environment.js";
@@ -15,9 +16,18 @@ export class ChartGrid extends Widget {
     this.addClass("aronnax-Grid");
   }
 
-  showCharts(specs: readonly ChartSpec[], runs: readonly Run[]): void {
+  /** The charts, in the order they are shown. */
+  get charts(): readonly Chart[] {
+    return [...this.#charts.values()];
+  }
+
+  showCharts(
+    specs: readonly ChartSpec[],
+    runs: readonly Run[],
+    groups: readonly RunGroup[] | null = null,
+  ): void {
     const wanted = new Map(
-      specs.map((spec) => [`${spec.id} ${spec.lines.map((line) => line.column)}`, spec]),
+      specs.map((spec) => [`${spec.id} ${spec.limit ?? ""} ${spec.lines.map((line) => line.column)}`, spec]),
     );
     for (const [key, chart] of this.#charts) {
       if (!wanted.has(key)) {
@@ -36,7 +46,7 @@ export class ChartGrid extends Widget {
         this.node.insertBefore(chart.node, this.node.children[position] ?? null);
       }
       position += 1;
-      chart.update(runs);
+      chart.update(runs, groups);
     }
   }
 

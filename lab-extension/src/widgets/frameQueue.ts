@@ -1,46 +1,44 @@
-/** How long to leave the page alone after a draw, as a multiple of what the draw took. */
-const REST = 1.5;
+/** Of each frame's 16 ms, how many are spent on drawing: what is left is the page's, which scrolls and answers meanwhile. */
+const BUDGET_MS = 7;
 
 /**
- * Draws one chart at a time, each in an animation frame of its own, and leaves the page most of the time between them.
- * A draw of plotly's costs about 16 ms whatever it shows: eight charts at ten batches a second would take all of it, and
- * on a slow machine more than there is. Charts that ask again while they wait are drawn once, with the newest rows.
+ * Draws what asked for it in animation frames, in the order it was asked for, as many as there is time for in a frame; the others are
+ * drawn in the frames after. Who asks again while he waits is drawn once, with the newest rows.
  */
 export class FrameQueue {
   /** Asks for `draw` to be called in a frame to come; asking again before that changes nothing. */
-  request(draw: () => Promise<void>): void {
+  request(draw: () => void): void {
     this.#waiting.add(draw);
-    this.#schedule(0);
+    if (this.#frame === 0) {
+      this.#frame = requestAnimationFrame(this.#drawFrame);
+    }
   }
 
-  cancel(draw: () => Promise<void>): void {
+  cancel(draw: () => void): void {
     this.#waiting.delete(draw);
   }
 
-  #schedule(rest: number): void {
-    if (!this.#isScheduled && this.#waiting.size > 0) {
-      this.#isScheduled = true;
-      setTimeout(() => requestAnimationFrame(() => void this.#next()), rest);
-    }
-  }
-
-  async #next(): Promise<void> {
-    const [draw] = this.#waiting;
-    let spent = 0;
-    if (draw) {
-      this.#waiting.delete(draw);
-      const start = performance.now();
+  readonly #drawFrame = (): void => {
+    this.#frame = 0;
+    const start = performance.now();
+    for (const draw of [...this.#waiting]) {
+      if (!this.#waiting.delete(draw)) {
+        continue; // cancelled by one before
+      }
       try {
-        await draw();
+        draw();
       } catch (error) {
         console.error(error);
       }
-      spent = performance.now() - start;
+      if (performance.now() - start > BUDGET_MS) {
+        break;
+      }
     }
-    this.#isScheduled = false;
-    this.#schedule(REST * spent);
-  }
+    if (this.#waiting.size > 0 && this.#frame === 0) {
+      this.#frame = requestAnimationFrame(this.#drawFrame);
+    }
+  };
 
-  readonly #waiting = new Set<() => Promise<void>>();
-  #isScheduled = false;
+  readonly #waiting = new Set<() => void>();
+  #frame = 0;
 }

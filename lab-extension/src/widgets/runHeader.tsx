@@ -2,11 +2,16 @@ import type { TranslationBundle } from "@jupyterlab/translation";
 import { ReactWidget, stopIcon } from "@jupyterlab/ui-components";
 import type { Message } from "@lumino/messaging";
 import { formatBytes, formatCount, formatDuration, formatInteger, formatValue } from "../model/format.js";
-import { progressOf } from "../model/progress.js";
-import type { RunStatus } from "../model/protocol.js";
-import type { Run } from "../model/run.js";
+import { memoryOf, progressOf } from "../model/progress.js";
+import type { RunInfo } from "../model/protocol.js";
+import type { NonFiniteSteps, Run } from "../model/run.js";
 
-function statusLabel(status: RunStatus, trans: TranslationBundle): string {
+/** How a run's status is shown: as it says, or `stale` where its process is gone. */
+export function statusOf({ status, isStale }: Pick<RunInfo, "status" | "isStale">): string | undefined {
+  return isStale && status === "running" ? "stale" : status;
+}
+
+export function statusLabel(status: string, trans: TranslationBundle): string {
   switch (status) {
     case "running":
       return trans.__("Running");
@@ -16,6 +21,10 @@ function statusLabel(status: RunStatus, trans: TranslationBundle): string {
       return trans.__("Finished");
     case "failed":
       return trans.__("Failed");
+    case "stale":
+      return trans.__("Gone");
+    default:
+      return status;
   }
 }
 
@@ -24,16 +33,103 @@ interface TileProps {
   readonly value: string;
   readonly detail?: string;
   readonly name: string;
+  readonly hint?: string;
 }
 
-function Tile({ label, value, detail, name }: TileProps): JSX.Element {
+function Tile({ label, value, detail, name, hint }: TileProps): JSX.Element {
   return (
-    <div className="aronnax-Tile" data-tile={name}>
+    <div className="aronnax-Tile" data-tile={name} title={hint}>
       <span className="aronnax-Tile-label">{label}</span>
       <span className="aronnax-Tile-value">
         {value}
         {detail === undefined ? null : <small>{detail}</small>}
       </span>
+    </div>
+  );
+}
+
+/** Where a column was not finite, in a sentence. */
+export function nonFiniteText(
+  { column, kind, firstStep, lastStep, isLast }: NonFiniteSteps,
+  trans: TranslationBundle,
+): string {
+  const what = kind === "NaN" ? "NaN" : kind === "Infinity" ? "∞" : "-∞";
+  const [first, last] = [formatInteger(firstStep), formatInteger(lastStep)];
+  if (isLast) {
+    return firstStep === lastStep
+      ? trans.__("%1 is %2 at step %3.", column, what, first)
+      : trans.__("%1 is %2 since step %3.", column, what, first);
+  }
+  return firstStep === lastStep
+    ? trans.__("%1 was %2 at step %3, and is finite since.", column, what, first)
+    : trans.__("%1 was %2 from step %3 to %4, and is finite since.", column, what, first, last);
+}
+
+/** Sentences on values that are not finite; the others are counted. */
+const MOST_SENTENCES = 4;
+
+function Notices({
+  run,
+  trans,
+}: {
+  readonly run: Run;
+  readonly trans: TranslationBundle;
+}): JSX.Element | null {
+  const { nonFinite, stepsBack } = run;
+  const sentences = [
+    ...nonFinite.slice(0, MOST_SENTENCES).map((range) => nonFiniteText(range, trans)),
+    ...(nonFinite.length > MOST_SENTENCES
+      ? [trans._n("And %1 more range.", "And %1 more ranges.", nonFinite.length - MOST_SENTENCES)]
+      : []),
+  ];
+  const back = stepsBack[0];
+  return (
+    <>
+      {sentences.length === 0 ? null : (
+        <p className="aronnax-Notice" data-status="failed" data-notice="not-finite" role="alert">
+          {sentences.join(" ")}
+        </p>
+      )}
+      {back === undefined ? null : (
+        <p className="aronnax-Notice" data-status="interrupted" data-notice="steps-back">
+          {stepsBack.length === 1
+            ? trans.__(
+                "The steps go back from %1 to %2: both parts are drawn.",
+                formatInteger(back.from),
+                formatInteger(back.to),
+              )
+            : trans.__(
+                "The steps go back %1 times, first from %2 to %3: all parts are drawn.",
+                stepsBack.length,
+                formatInteger(back.from),
+                formatInteger(back.to),
+              )}
+        </p>
+      )}
+    </>
+  );
+}
+
+/** What a run said when it ended: its first line, and the rest on demand. */
+function EndMessage({
+  message,
+  status,
+  trans,
+}: {
+  readonly message: string;
+  readonly status: string | undefined;
+  readonly trans: TranslationBundle;
+}): JSX.Element {
+  const [first = "", ...rest] = message.trim().split("\n");
+  return (
+    <div className="aronnax-Notice" data-status={status} role="alert">
+      {first}
+      {rest.length === 0 ? null : (
+        <details>
+          <summary>{trans._n("%1 more line", "%1 more lines", rest.length)}</summary>
+          <pre>{rest.join("\n")}</pre>
+        </details>
+      )}
     </div>
   );
 }
@@ -49,19 +145,25 @@ interface RunHeaderProps {
 function RunHeader({ run, sinceRow, onStop, trans }: RunHeaderProps): JSX.Element {
   const { info } = run;
   const { step, totalSteps, fraction, elapsed, left } = progressOf(run);
-  const running = info.status === "running";
+  const status = statusOf(info);
+  const running = status === "running";
   const waited = running ? sinceRow : 0;
   const optional = (name: string, label: string, column: string, text: (value: number) => string) =>
     run.series(column) ? <Tile name={name} label={label} value={text(run.last(column))} /> : null;
-  const trouble = run.firstNonFinite;
+  const memory = memoryOf(run);
   return (
     <>
       <div className="aronnax-Header-title">
-        <h2 title={info.path}>{info.name}</h2>
-        {info.status ? (
-          <span className="aronnax-Status" role="status" data-status={info.status}>
-            {statusLabel(info.status, trans)}
+        <h2 title={info.path ?? info.name}>{info.name}</h2>
+        {status ? (
+          <span className="aronnax-Status" role="status" data-status={status}>
+            {statusLabel(status, trans)}
           </span>
+        ) : null}
+        {info.startedAt > 0 ? (
+          <time className="aronnax-Header-time" dateTime={new Date(info.startedAt).toISOString()}>
+            {new Date(info.startedAt).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}
+          </time>
         ) : null}
         {running && onStop ? (
           <button
@@ -81,9 +183,10 @@ function RunHeader({ run, sinceRow, onStop, trans }: RunHeaderProps): JSX.Elemen
         role="progressbar"
         aria-label={trans.__("Progress")}
         aria-valuenow={fraction === undefined ? undefined : Math.round(fraction * 100)}
-        data-status={info.status}
+        data-status={status}
+        data-unknown={fraction === undefined && running ? true : undefined}
       >
-        <div style={{ width: `${(fraction ?? (running ? 1 : 0)) * 100}%` }} />
+        <div style={{ width: `${(fraction ?? 0) * 100}%` }} />
       </div>
       <div className="aronnax-Tiles">
         <Tile
@@ -99,7 +202,14 @@ function RunHeader({ run, sinceRow, onStop, trans }: RunHeaderProps): JSX.Elemen
         {optional("tokens_per_second", trans.__("Tokens/s"), "tokens_per_second", formatCount)}
         {optional("tokens", trans.__("Tokens"), "tokens", formatCount)}
         {optional("mfu", trans.__("MFU"), "mfu", (value) => formatValue(value, "fraction"))}
-        {optional("memory", trans.__("Memory"), "memory_total", formatBytes)}
+        {memory === undefined ? null : (
+          <Tile
+            name="memory"
+            label={trans.__("Memory")}
+            value={formatBytes(memory)}
+            hint={trans.__("All categories together, as the top of the chart's stack")}
+          />
+        )}
         <Tile
           name="elapsed"
           label={trans.__("Elapsed")}
@@ -113,16 +223,15 @@ function RunHeader({ run, sinceRow, onStop, trans }: RunHeaderProps): JSX.Elemen
           />
         ) : null}
       </div>
+      {status === "stale" ? (
+        <p className="aronnax-Notice" data-status="stale" data-notice="stale" role="alert">
+          {trans.__("The run says that it is running, but its process is gone: this is as far as it came.")}
+        </p>
+      ) : null}
       {info.message && info.status !== "finished" ? (
-        <p className="aronnax-Notice" data-status={info.status} role="alert">
-          {info.message}
-        </p>
+        <EndMessage message={info.message} status={status} trans={trans} />
       ) : null}
-      {trouble ? (
-        <p className="aronnax-Notice" data-status="failed" role="alert">
-          {trans.__("%1 is not finite since step %2.", trouble.column, formatInteger(trouble.step))}
-        </p>
-      ) : null}
+      <Notices run={run} trans={trans} />
     </>
   );
 }
@@ -142,12 +251,20 @@ export class RunHeaderWidget extends ReactWidget {
   showRun(run: Run | undefined, onStop?: () => void): void {
     this.#onStop = onStop;
     if (run !== this.#run || run?.version !== this.#version) {
+      if (run !== this.#run || run?.rowCount !== this.#rowCount) {
+        this.#shownAt = performance.now();
+      }
       this.#run = run;
       this.#version = run?.version;
-      this.#shownAt = performance.now();
+      this.#rowCount = run?.rowCount;
       this.setHidden(run === undefined);
       this.update();
     }
+  }
+
+  /** Seconds since the newest row came. */
+  get silence(): number {
+    return (performance.now() - this.#shownAt) / 1000;
   }
 
   protected override onAfterAttach(message: Message): void {
@@ -167,17 +284,13 @@ export class RunHeaderWidget extends ReactWidget {
 
   protected override render(): JSX.Element | null {
     return this.#run ? (
-      <RunHeader
-        run={this.#run}
-        sinceRow={(performance.now() - this.#shownAt) / 1000}
-        onStop={this.#onStop}
-        trans={this.trans}
-      />
+      <RunHeader run={this.#run} sinceRow={this.silence} onStop={this.#onStop} trans={this.trans} />
     ) : null;
   }
 
   #run: Run | undefined;
   #version: number | undefined;
+  #rowCount: number | undefined;
   #shownAt = 0;
   #onStop: (() => void) | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;

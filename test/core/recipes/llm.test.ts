@@ -32,7 +32,7 @@ it("have the published figures", () => {
   });
   expect([tuned.data.batchSize, tuned.data.sequenceLength, tuned.data.vocabSize]).toEqual([128, 2048, 257]);
   expect(tuned.optimizer.options).toMatchObject({ beta2: 0.98 });
-  expect((tuned.optimizer.options as Options).learningRate.options).toMatchObject({ peak: 1e-4, warmup: 50 });
+  expect((tuned.optimizer.options as Options).learningRate.options).toMatchObject({ peak: 5e-6, warmup: 50 });
 });
 
 it("are there for every family that they name, with the right vocabulary and a positive cost", () => {
@@ -122,6 +122,6 @@ it("finetunes on a source as it is, with the recipe's optimizer", () => {
   });
   const tuned = llm.recipes.tiny.finetune({ model, data, microBatchSize: 2 });
   expect(tuned.data).toBe(data);
-  expect([tuned.accumulate, tuned.steps]).toEqual([2, 1000]);
+  expect([tuned.accumulate, tuned.steps]).toEqual([2, 200]);
   expect(() => llm.recipes.tiny.finetune({ model } as never)).toThrow(/tiny: finetune without data/);
 });

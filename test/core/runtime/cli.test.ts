@@ -37,6 +37,13 @@ describe("aronnax runtime", () => {
       socket: path.join(directory, "cpu-2.sock"),
       devices: [{ id: 0 }, { id: 1 }],
       workspaces: [{ name: "run", buffers: 1, bytes: 1024 }],
+      holders: [
+        { kind: "workspace", name: "run", buffers: 1, devices: [{ id: 0, bytes: 1024 }] },
+        // What is in a workspace is not counted again.
+        { kind: "client", buffers: 0, devices: [] },
+        { kind: "client", buffers: 0, devices: [] },
+      ],
+      programs: [],
       memory: { table: [{ tag: "parameter", name: "w", buffers: 1, bytes: 1024 }] },
     });
     expect(aronnax(directory, "status").stdout).toContain("workspace run: 1 buffers");

@@ -370,6 +370,36 @@ describe("the runtime's client", () => {
     await next.shutdown();
   });
 
+  it("repeats a run for which there was no memory, once other clients have given up their garbage", async () => {
+    process.env.ARONNAX_RUNTIME_HOST_BYTES = String(1.375 * 2 ** 30);
+    const { runtime: one, directory } = await startRuntime();
+    delete process.env.ARONNAX_RUNTIME_HOST_BYTES;
+    const other = new Runtime({ directory, devices: "cpu" });
+    const size = 2 ** 26;
+    const text = `func.func @main(%a: tensor<f32>) -> tensor<${size}xf32> {
+      %0 = stablehlo.broadcast_in_dim %a, dims = [] : (tensor<f32>) -> tensor<${size}xf32>
+      return %0 : tensor<${size}xf32> }`;
+    const fill = (runtime: Runtime) => {
+      const program = runtime.compile({ text, outputs: [f32([size])], name: "fill" });
+      const scalar = runtime.put(new Float32Array([7]), f32([]));
+      return () => runtime.execute(program, [scalar])[0]!;
+    };
+    const more = fill(one);
+    let garbage = Array.from({ length: 4 }, fill(other));
+    await other.sync(garbage);
+    const failed = more();
+    await expect(one.sync([failed])).rejects.toThrow(OutOfDeviceMemory);
+    garbage = [];
+    // In vain before: not asked again at once.
+    await new Promise((done) => setTimeout(done, 3_500));
+    const made = [more(), more()];
+    await one.sync(made);
+    expect((await floats(one, made[1]!)).at(-1)).toBe(7);
+    expect(garbage).toEqual([]);
+    other.close();
+    await one.shutdown();
+  });
+
   it("adds memory up by device, tag and name, and gives it back", async () => {
     const before = await runtime.memory();
     const buffers = [

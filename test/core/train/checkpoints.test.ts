@@ -9,7 +9,7 @@ import { adamw, checkpoint, llm, sgd, Trainer, tree } from "aronnax";
 import { expect, it } from "vitest";
 import { config, folder, losses, small, source, weights } from "./support.js";
 
-const kill = fileURLToPath(new URL("../../../bench/kill-resume.mjs", import.meta.url));
+const kill = fileURLToPath(new URL("../../../bench/train/kill-resume.mjs", import.meta.url));
 
 it("goes on bit for bit after kill -9 at random moments", { timeout: 300_000 }, async () => {
   const { stdout } = await promisify(execFile)(process.execPath, [kill, "--kills", "3", "--seed", "5"]);

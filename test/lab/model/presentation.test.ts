@@ -1,7 +1,7 @@
 import { nullTranslator } from "@jupyterlab/translation";
 import { describe, expect, it } from "vitest";
+import { toCsv } from "../../../lab-extension/src/export/csv.js";
 import { chartsOf } from "../../../lab-extension/src/model/charts.js";
-import { toCsv } from "../../../lab-extension/src/model/csv.js";
 import {
   formatBytes,
   formatDuration,
@@ -9,15 +9,13 @@ import {
   formatValue,
 } from "../../../lab-extension/src/model/format.js";
 import { progressOf } from "../../../lab-extension/src/model/progress.js";
-import { Run } from "../../../lab-extension/src/model/run.js";
+import type { Run } from "../../../lab-extension/src/model/run.js";
 import { integerTicks, linearTicks, logTicks, timeTicks } from "../../../lab-extension/src/model/ticks.js";
 import { DEFAULT_CHOICES, readChoices } from "../../../lab-extension/src/model/viewOptions.js";
+import { runOfColumns } from "../support/runs.js";
 
 function runOf(columns: Record<string, (number | null)[]>, totalSteps?: number): Run {
-  const run = new Run({ id: "a", name: "a", startedAt: 0, status: "running", totalSteps });
-  const rowCount = Math.max(0, ...Object.values(columns).map((column) => column.length));
-  run.append({ rowCount, columns: new Map(Object.entries(columns)) }, 0);
-  return run;
+  return runOfColumns(columns, { totalSteps });
 }
 
 describe("chartsOf", () => {
@@ -70,7 +68,7 @@ describe("toCsv", () => {
 
 describe("formats", () => {
   it.each([
-    [8.14, "8.1s"],
+    [8.14, "8.1 s"],
     [59.7, "1:00"],
     [245, "4:05"],
     [7989, "2:13:09"],

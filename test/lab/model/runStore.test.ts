@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { decodeRows } from "../../../lab-extension/src/model/decode.js";
 import { METRICS, type RunUpdate } from "../../../lab-extension/src/model/protocol.js";
+import { Run } from "../../../lab-extension/src/model/run.js";
 import { RunStore } from "../../../lab-extension/src/model/runStore.js";
 import { arrowStream, type Row, trainingRows } from "../support/arrow.js";
 
@@ -105,14 +106,44 @@ describe("RunStore", () => {
     expect(store.get("a")!.info).toMatchObject({ status: "failed", message: "loss is NaN" });
   });
 
-  it("remembers where a value first was not finite", async () => {
+  it("tells from where to where a value was not finite, and whether it is finite again", async () => {
     const store = new RunStore();
     await send(store, "snapshot", [
       { step: 7, loss: 1 },
       { step: 8, loss: Number.NaN },
-      { step: 9, loss: Number.NaN },
+      { step: 9, loss: Number.NaN, gradient_norm: Number.POSITIVE_INFINITY },
+      { step: 10, loss: 2 },
     ]);
-    expect(store.get("a")!.firstNonFinite).toEqual({ column: "loss", step: 8 });
+    expect(store.get("a")!.nonFinite).toEqual([
+      { column: "loss", kind: "NaN", firstStep: 8, lastStep: 9, count: 2, isLast: false },
+      { column: "gradient_norm", kind: "Infinity", firstStep: 9, lastStep: 9, count: 1, isLast: true },
+    ]);
+  });
+
+  it("puts the rows that the kernel no longer has before those that it has, and loses none", async () => {
+    const store = new RunStore();
+    const all = trainingRows(100);
+    await send(store, "snapshot", all.slice(60, 80), { firstRow: 60 });
+    const run = store.get("a")!;
+    expect(run.firstRow).toBe(60);
+    const history = new Run({ id: "a", name: "tiny", startedAt: 1 });
+    // The files have some rows already that the kernel has sent, too.
+    history.append(await decodeRows(arrowStream(all.slice(0, 70))), 0);
+    const tooShort = new Run({ id: "a", name: "tiny", startedAt: 1 });
+    tooShort.append(await decodeRows(arrowStream(all.slice(0, 50))), 0);
+    expect(run.fillHistory(tooShort)).toBe(false);
+    expect(run.fillHistory(history)).toBe(true);
+    await send(store, "batch", all.slice(80), { firstRow: 80 });
+    for (const column of ["step", "loss", "valid_loss"]) {
+      expect(all.map((_, row) => run.series(column)!.at(row))).toEqual(all.map((row) => row[column]));
+    }
+  });
+
+  it("says of runs whose kernel is gone that they are", async () => {
+    const store = new RunStore();
+    await send(store, "snapshot", rows);
+    store.markStale();
+    expect(store.get("a")!.info).toMatchObject({ status: "running", isStale: true });
   });
 });
 

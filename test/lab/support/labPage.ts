@@ -1,8 +1,13 @@
 import { join } from "node:path";
 import type { Locator, Page } from "playwright-core";
+import type { Drawing } from "../../../lab-extension/src/model/drawing.js";
+import type { PlotElement } from "../../../lab-extension/src/widgets/chart.js";
 import type { Browser } from "./browser.js";
 import { DebugTraffic } from "./debugTraffic.js";
 import type { LabServer } from "./lab.js";
+
+/** A panel of a notebook or folder, or an opened file. */
+const PANEL = ".jp-MainAreaWidget > .aronnax-RunView, .aronnax-RunFile > .aronnax-RunView";
 
 /** A tab with JupyterLab, worked as a user does. */
 export class LabPage {
@@ -25,7 +30,7 @@ export class LabPage {
 
   /** The panel with the runs. */
   get panel(): Locator {
-    return this.page.locator(".jp-MainAreaWidget > .aronnax-RunView");
+    return this.page.locator(PANEL);
   }
 
   chart(id: string): Locator {
@@ -97,23 +102,28 @@ export class LabPage {
     await this.page.locator(".jp-Dialog .jp-mod-accept").click();
   }
 
-  /** The points of a chart's line as they are drawn: what plotly has been given. */
+  /** The points of a chart's line as they are drawn. */
   async points(chart: string, line = 0): Promise<{ x: number[]; y: number[] }> {
-    return this.chart(chart)
-      .locator(".js-plotly-plot")
-      .evaluate((element, index) => {
-        const { x, y } = (element as HTMLElement & { data: { x: number[]; y: number[] }[] }).data[index]!;
-        return { x: [...x], y: [...y] };
-      }, line);
+    const { lines } = await this.drawing(chart);
+    const { x, y } = lines[line]!.points;
+    return { x, y };
+  }
+
+  /** What a chart shows, in values. */
+  async drawing(chart: string): Promise<Drawing> {
+    // What is not finite is no JSON, but passes as a value.
+    return (await this.chart(chart)
+      .locator(".aronnax-Chart-plot")
+      .evaluate((element) => (element as PlotElement).drawing)) as Drawing;
   }
 
   /** Waits until a chart's line has as many points. */
   async hasPoints(chart: string, count: number, timeout?: number): Promise<void> {
-    const selector = `.jp-MainAreaWidget > .aronnax-RunView [data-chart="${chart}"] .js-plotly-plot`;
+    const selector = `:is(${PANEL}) [data-chart="${chart}"] .aronnax-Chart-plot`;
     await this.page.waitForFunction(
       ([query, least]) => {
-        const plot = document.querySelector(query) as (HTMLElement & { data?: { x: number[] }[] }) | null;
-        return (plot?.data?.[0]?.x.length ?? 0) >= least;
+        const plot = document.querySelector(query) as PlotElement | null;
+        return (plot?.drawing?.lines[0]?.points.x.length ?? 0) >= least;
       },
       [selector, count] as const,
       { timeout },

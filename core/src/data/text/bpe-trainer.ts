@@ -1,8 +1,9 @@
 import { refuseUnknown } from "../../graph/spelling.js";
 import { DataError } from "../errors.js";
-import { byteCharacters, byteLevelJson, type PreTokenization, writtenOut } from "./byte-level.js";
+import { byteCharacters, byteLevelJson, type PreTokenization, preTokenizerJson } from "./byte-level.js";
 import { endOfText } from "./byte-tokenizer.js";
-import { libraryTokenizer } from "./library.js";
+import type { Part } from "./huggingface/part.js";
+import { preTokenizer } from "./huggingface/pre-tokenizers.js";
 import { type Pacer, pacer } from "./pacer.js";
 import { PairHeap } from "./pair-heap.js";
 import { trainingLine } from "./progress-line.js";
@@ -147,13 +148,12 @@ async function countWords(
   onProgress: (progress: BpeTrainingProgress) => void,
 ): Promise<Map<string, number>> {
   // The library cuts the words, so that training and encoding cannot disagree.
-  const empty = byteLevelJson({ specialTokens: [], vocab: {}, merges: [], preTokenization });
-  const json = { ...empty, pre_tokenizer: writtenOut(empty.pre_tokenizer) };
-  const [cut, toBytes] = libraryTokenizer(json, {}).pre_tokenizer?.tokenizers ?? [];
-  if (!cut || !toBytes) throw new DataError(`There is no rule "${preTokenization}" to cut text into words.`);
+  const { cuts, last } = preTokenizer(preTokenizerJson(preTokenization) as Part);
   const counts = new Map<string, number>();
   for await (const text of texts) {
-    for (const word of cut.pre_tokenize(text)) counts.set(word, (counts.get(word) ?? 0) + 1);
+    let words = text === "" ? [] : [{ text, first: true }];
+    for (const cut of cuts) words = words.flatMap(cut);
+    for (const word of words) counts.set(word.text, (counts.get(word.text) ?? 0) + 1);
     progress.characters += text.length;
     if (await pace()) {
       progress.words = counts.size;
@@ -161,7 +161,7 @@ async function countWords(
     }
   }
   progress.words = counts.size;
-  return new Map([...counts].map(([word, count]) => [toBytes.pre_tokenize(word).join(""), count]));
+  return new Map([...counts].map(([word, count]) => [last!(word), count]));
 }
 
 /** Extends `tokens` up to `vocabSize`; returns the merges in order. */

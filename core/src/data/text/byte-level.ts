@@ -21,16 +21,29 @@ const llama3Pattern =
   "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /** GPT-2's rule, which `ByteLevel` applies unless `use_regex` is false. */
-const gpt2Pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+export const gpt2Pattern =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/**
- * The equal pre-tokenizer with the rule of `ByteLevel` written out. `@huggingface/tokenizers` translates a written rule to
- * JavaScript, but its `ByteLevel` takes JavaScript's idea of white space, which has U+FEFF and lacks U+0085.
- */
-export function writtenOut(preTokenizer: object | null): object | null {
-  const { type, use_regex, add_prefix_space } = (preTokenizer ?? {}) as Record<string, unknown>;
-  if (type !== "ByteLevel" || use_regex === false || add_prefix_space) return preTokenizer;
-  return split(gpt2Pattern);
+const bytes = new Map(byteCharacters.map((character, byte) => [character, byte]));
+const isAscii = /^[!-~]*$/;
+
+/** The bytes of a text, written in this alphabet. */
+export function asBytes(text: string): string {
+  if (isAscii.test(text)) return text;
+  let out = "";
+  for (const byte of Buffer.from(text)) out += byteCharacters[byte];
+  return out;
+}
+
+/** The bytes that a token of this alphabet stands for; those of the text itself where a character is none of the alphabet's. */
+export function bytesOf(token: string): Uint8Array {
+  const out = new Uint8Array(token.length);
+  for (let i = 0; i < token.length; i++) {
+    const byte = bytes.get(token[i]!);
+    if (byte === undefined) return Buffer.from(token);
+    out[i] = byte;
+  }
+  return out;
 }
 
 function split(pattern: string): object {

@@ -26,7 +26,81 @@ export function renderChat(
   messages: readonly ChatMessage[],
   options: ChatOptions = {},
 ): string {
+  return render(findTemplate(tokenizer, options.template), tokenizer, messages, options);
+}
+
+/** A rendered conversation, and what of it the template marks as the model's own. */
+export interface MarkedChat {
+  readonly text: string;
+  /** Parts of the text, start and end, that stood in `{% generation %}` blocks. */
+  readonly spans: readonly (readonly [start: number, end: number])[];
+}
+
+/** Noncharacters: text that is meant to be exchanged has none (Unicode 16, section 23.7). */
+const [opening, closing] = ["\uFDD0", "\uFDD1"];
+
+/** Whether a template says by `{% generation %}` what the model writes. */
+export function marksGeneration(tokenizer: HuggingFaceTokenizer, template?: string): boolean {
+  return /\{%[-+]?\s*generation\s*[-+]?%\}/.test(findTemplate(tokenizer, template));
+}
+
+/** `renderChat` with the spans of the template's `{% generation %}` blocks; none where it has no such blocks. */
+export function renderMarked(
+  tokenizer: HuggingFaceTokenizer,
+  messages: readonly ChatMessage[],
+  options: ChatOptions = {},
+): MarkedChat {
   const source = findTemplate(tokenizer, options.template);
+  if (JSON.stringify(messages).match(/[\uFDD0\uFDD1]/) !== null)
+    throw new DataError(
+      "A message has the noncharacter U+FDD0 or U+FDD1, by which spans are marked.",
+      "Leave it out: it is no character of any script.",
+    );
+  const marked = render(withMarks(source), tokenizer, messages, options);
+  const spans: [number, number][] = [];
+  let text = "";
+  let start: number | undefined;
+  for (const piece of marked.split(/([\uFDD0\uFDD1])/)) {
+    if (piece === opening) start = text.length;
+    else if (piece === closing) {
+      if (start !== undefined && text.length > start) spans.push([start, text.length]);
+      start = undefined;
+    } else text += piece;
+  }
+  return { text, spans };
+}
+
+/**
+ * The template with an expression in the place of each `generation` tag. The tag is a block for the rules of white space (transformers renders with
+ * `trim_blocks` and `lstrip_blocks`), and an expression is none, so those are carried out here.
+ */
+function withMarks(source: string): string {
+  const tag = /(^[ \t]*)?\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}(\n)?/gm;
+  return source.replace(tag, (_, indent = "", before, end, after, newline = "") => {
+    const mark = `{{${before === "-" ? "-" : ""} "${end === undefined ? opening : closing}" ${after === "-" ? "-" : ""}}}`;
+    return `${before === "+" ? indent : ""}${mark}${after === "+" ? newline : ""}`;
+  });
+}
+
+/** Parsed templates, the newest last: a data set renders one thousands of times. */
+const parsed = new Map<string, Template>();
+
+function templateOf(source: string): Template {
+  let template = parsed.get(source);
+  if (template === undefined) {
+    template = new Template(source);
+    if (parsed.size >= 16) parsed.delete(parsed.keys().next().value!);
+    parsed.set(source, template);
+  }
+  return template;
+}
+
+function render(
+  source: string,
+  tokenizer: HuggingFaceTokenizer,
+  messages: readonly ChatMessage[],
+  options: ChatOptions,
+): string {
   const named: Record<string, unknown> = {};
   for (const key of ["bos_token", "eos_token", "pad_token", "unk_token"]) {
     const token = tokenizer.config[key];
@@ -34,7 +108,7 @@ export function renderChat(
       named[key] = typeof token === "object" ? (token as { content: string }).content : token;
   }
   try {
-    return new Template(source).render({
+    return templateOf(source).render({
       ...named,
       messages,
       add_generation_prompt: options.addGenerationPrompt ?? false,
@@ -60,6 +134,11 @@ export function encodeChat(
 }
 
 function findTemplate(tokenizer: HuggingFaceTokenizer, wanted: string | undefined): string {
+  if (typeof tokenizer?.config !== "object")
+    throw new DataError(
+      "The tokenizer is none that has a chat template.",
+      "Open one with text.loadTokenizer(folder), or make it with text.trainBpe.",
+    );
   if (wanted !== undefined && /[{}\n]/.test(wanted)) return wanted;
   const own = tokenizer.config.chat_template;
   // Either one template, or a list of named ones.

@@ -5,8 +5,28 @@ export type {
   SourceProgress,
   TokenSource as BatchSource,
 } from "../batch.js";
+export {
+  type ChatColumns,
+  type ChatDataOptions,
+  type ChatFields,
+  type ChatInput,
+  ChatPreview,
+  ChatReport,
+  type ChatRow,
+  ChatSource,
+  type Conversation,
+  type ConversationRecord,
+  chat,
+  type LeftOut,
+  type PairFields,
+  type PairsOptions,
+  pairs,
+  type SequenceSize,
+  type TaughtMessage,
+} from "../conversations/index.js";
 export { DataError } from "../errors.js";
 export { permutation, Sfc32 } from "../random.js";
+export { type AddTokensOptions, addTokens } from "./added-tokens.js";
 export { type BpeTrainingOptions, type BpeTrainingProgress, trainBpe } from "./bpe-trainer.js";
 export type { PreTokenization } from "./byte-level.js";
 export { byteTokenizer, endOfText } from "./byte-tokenizer.js";

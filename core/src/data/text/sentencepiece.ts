@@ -6,7 +6,7 @@ import { HuggingFaceTokenizer, type TokenizerConfig, type TokenizerJson } from "
 /** U+2581, which stands for a space in SentencePiece. */
 const space = "\u2581";
 
-/** Rules that `@huggingface/tokenizers` reproduces; it does not read a model's own table. */
+/** Rules that are known without a model's table. */
 const knownRules = new Set(["identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", ""]);
 
 /**
@@ -45,8 +45,10 @@ function tokenizerJson(model: SentencePieceModel): TokenizerJson {
   if (modelType !== "unigram" && modelType !== "bpe") {
     throw new DataError(`it is of type ${modelType}; unigram and bpe are supported`);
   }
-  if (!knownRules.has(normalizer.name)) {
-    throw new DataError(`it normalizes text by rules of its own ("${normalizer.name}")`);
+  if (normalizer.charsmap.length === 0 && !knownRules.has(normalizer.name)) {
+    throw new DataError(
+      `it normalizes text by rules of its own ("${normalizer.name}"), whose table is missing`,
+    );
   }
   if (model.treatWhitespaceAsSuffix || !normalizer.escapeWhitespaces) {
     throw new DataError("it treats spaces in a way that tokenizer.json cannot express");
@@ -89,10 +91,13 @@ function tokenizerJson(model: SentencePieceModel): TokenizerJson {
 function normalizers(normalizer: SentencePieceModel["normalizer"]): object[] {
   const { name, charsmap } = normalizer;
   const out: object[] = [];
-  if (name !== "identity" && name !== "") {
+  if (charsmap.length > 0) {
     out.push({ type: "Precompiled", precompiled_charsmap: Buffer.from(charsmap).toString("base64") });
+  } else if (name !== "identity" && name !== "") {
+    if (name.startsWith("nmt")) out.push({ type: "Nmt" });
+    out.push({ type: "NFKC" });
+    if (name.endsWith("_cf")) out.push({ type: "Lowercase" });
   }
-  if (name.endsWith("_cf")) out.push({ type: "Lowercase" });
   if (normalizer.removeExtraWhitespaces) {
     out.push({ type: "Replace", pattern: { Regex: "\\A +| +\\z" }, content: "" });
     out.push({ type: "Replace", pattern: { Regex: " {2,}" }, content: " " });

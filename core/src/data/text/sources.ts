@@ -236,7 +236,7 @@ function readRecord(
 }
 
 /** The lines of a file as bytes without their `\n`, and the bytes of the file that were read by then. */
-async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; read: number }> {
+export async function* readLines(path: string): AsyncIterable<{ bytes: Uint8Array; read: number }> {
   // Parts of a line that began in an earlier chunk.
   let begun: Buffer[] = [];
   let readSoFar = 0;
@@ -268,7 +268,7 @@ export async function filesFingerprint(
 }
 
 /** A file's bytes, decompressed if its name ends in `.gz`, and how many bytes of the file were read by then. */
-async function* readBytes(path: string): AsyncIterable<{ bytes: Buffer; read: number }> {
+export async function* readBytes(path: string): AsyncIterable<{ bytes: Buffer; read: number }> {
   const file = createReadStream(path, { highWaterMark: 1 << 20 });
   try {
     if (!path.endsWith(".gz")) {

@@ -24,48 +24,75 @@ export function parquetFiles(paths: string | readonly string[], options: TableOp
       let done = 0;
       for (const path of list) {
         const bytes = fileBytes(path);
-        const handle = await open(path, "r").catch((error: unknown) => {
-          throw unreadable(path, error);
-        });
-        try {
-          const file: AsyncBuffer = {
-            byteLength: bytes,
-            async slice(start, end = bytes) {
-              const buffer = new Uint8Array(end - start);
-              await handle.read(buffer, 0, buffer.length, start);
-              return buffer.buffer;
-            },
-          };
-          const metadata = await parquetMetadataAsync(file);
-          const columns = metadata.schema.slice(1).map((element) => element.name);
-          requireColumn(path, column, columns);
-          const rows = Number(metadata.num_rows);
-          let rowStart = 0;
-          for (const group of metadata.row_groups) {
-            const rowEnd = rowStart + Number(group.num_rows);
-            const records = await parquetReadObjects({
-              file,
-              metadata,
-              columns: [column],
-              rowStart,
-              rowEnd,
-              compressors,
-            });
-            for (const [i, record] of records.entries()) {
-              const consumed = done + (bytes * (rowStart + i + 1)) / rows;
-              yield* documentOf(record[column], path, rowStart + i, column, consumed);
-            }
-            rowStart = rowEnd;
-          }
-        } catch (error) {
-          throw damaged(path, "Parquet", error);
-        } finally {
-          await handle.close();
+        for await (const { record, row, rows } of parquetRows(path, column)) {
+          const consumed = done + (bytes * (row + 1)) / rows;
+          yield* documentOf(record[column], path, row, column, consumed);
         }
         done += bytes;
       }
     },
   };
+}
+
+/** A row of a table, numbered from 0. */
+export interface TableRow {
+  readonly record: Readonly<Record<string, unknown>>;
+  readonly row: number;
+  /** Rows of the file. */
+  readonly rows: number;
+}
+
+/** Rows of a Parquet file, one row group at a time: all columns, or one that must be there. */
+export async function* parquetRows(path: string, column?: string): AsyncGenerator<TableRow> {
+  const bytes = fileBytes(path);
+  const handle = await open(path, "r").catch((error: unknown) => {
+    throw unreadable(path, error);
+  });
+  try {
+    const file: AsyncBuffer = {
+      byteLength: bytes,
+      async slice(start, end = bytes) {
+        const buffer = new Uint8Array(end - start);
+        await handle.read(buffer, 0, buffer.length, start);
+        return buffer.buffer;
+      },
+    };
+    const metadata = await parquetMetadataAsync(file);
+    if (column !== undefined) {
+      const names = metadata.schema.slice(1).map((element) => element.name);
+      requireColumn(path, column, names);
+    }
+    const rows = Number(metadata.num_rows);
+    const columns = column === undefined ? undefined : [column];
+    let rowStart = 0;
+    for (const group of metadata.row_groups) {
+      const rowEnd = rowStart + Number(group.num_rows);
+      const records = await parquetReadObjects({ file, metadata, columns, rowStart, rowEnd, compressors });
+      for (const [i, record] of records.entries()) yield { record, row: rowStart + i, rows };
+      rowStart = rowEnd;
+    }
+  } catch (error) {
+    throw damaged(path, "Parquet", error);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Rows of an Arrow file or stream, one record batch at a time. */
+export async function* arrowRows(path: string): AsyncGenerator<Omit<TableRow, "rows">> {
+  try {
+    const reader = await RecordBatchReader.from(createReadStream(path));
+    await reader.open();
+    const names = reader.schema.fields.map((field) => field.name);
+    let row = 0;
+    for await (const batch of reader) {
+      const columns = names.map((name) => [name, batch.getChild(name)] as const);
+      for (let i = 0; i < batch.numRows; i++)
+        yield { record: Object.fromEntries(columns.map(([name, of]) => [name, of?.get(i)])), row: row++ };
+    }
+  } catch (error) {
+    throw damaged(path, "Arrow", error);
+  }
 }
 
 /** Arrow IPC files or streams (as Hugging Face's `datasets` keeps them), a row a document. Null texts are left out. */

@@ -3,9 +3,8 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DataError } from "../errors.js";
 import { DecodeStream } from "./decode-stream.js";
-import { type Library, libraryTokenizer } from "./library.js";
-import { runnable } from "./runnable.js";
-import { WordEncoder } from "./word-encoder.js";
+import type { AddedToken } from "./huggingface/added-tokens.js";
+import { Pipeline } from "./huggingface/pipeline.js";
 
 /** How `encode` treats special tokens written out in the text, such as `<|endoftext|>`. */
 export type SpecialTokenPolicy = "parse" | "text";
@@ -45,16 +44,6 @@ export interface Tokenizer {
   save(folder: string): Promise<void>;
 }
 
-export interface AddedToken {
-  id: number;
-  content: string;
-  special?: boolean;
-  single_word?: boolean;
-  lstrip?: boolean;
-  rstrip?: boolean;
-  normalized?: boolean;
-}
-
 /** The parts of Hugging Face's `tokenizer.json` that are read here; the rest is kept as it is. */
 export interface TokenizerJson {
   version: string;
@@ -70,18 +59,14 @@ export interface TokenizerJson {
 /** `tokenizer_config.json`: names of the special tokens, the chat template and the like. */
 export type TokenizerConfig = Record<string, unknown>;
 
-/** A tokenizer in Hugging Face's format: BPE, byte-level BPE, Unigram, WordPiece or whole words, run by `@huggingface/tokenizers`. */
+/** A tokenizer in Hugging Face's format: BPE, byte-level BPE, Unigram, WordPiece or whole words. */
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly specialTokens: ReadonlyMap<string, number>;
   readonly eosId: number | undefined;
   readonly bosId: number | undefined;
   readonly padId: number | undefined;
-  private readonly library: Library;
-  private readonly parsing: Encoder;
-  private literal: Encoder | undefined;
-  /** Unigram with byte fallback, which the library leaves out: the unknown token, and the token of each byte. */
-  private readonly byteIds: ByteFallback | undefined;
+  private readonly pipeline: Pipeline;
 
   constructor(
     private readonly json: TokenizerJson,
@@ -103,28 +88,15 @@ export class HuggingFaceTokenizer implements Tokenizer {
       }
     }
     try {
-      const run = runnable(json);
-      this.library = libraryTokenizer(run, config);
-      this.parsing = { library: this.library, words: WordEncoder.for(this.library, run) };
+      this.pipeline = new Pipeline(json);
     } catch (error) {
       throw new DataError(
-        `The tokenizer (model type ${json.model.type ?? "unknown"}) cannot be built: ${(error as Error).message}`,
+        `The tokenizer (model type ${json.model.type ?? "unknown"}) cannot be built: ${(error as Error).message}.`,
         undefined,
         { cause: error },
       );
     }
-    if (json.model.type === "Unigram" && json.model.byte_fallback === true) {
-      const tokens = Array.from({ length: 256 }, (_, byte) => this.library.token_to_id(byteToken(byte)));
-      const unknown = Number(json.model.unk_id);
-      const bytes = tokens.filter((id) => id !== undefined);
-      if (bytes.length === 256) {
-        this.byteIds = { unknown, unknownPiece: this.library.id_to_token(unknown), bytes };
-      }
-    }
-    let largest = -1;
-    for (const id of this.library.get_vocab().values()) largest = Math.max(largest, id);
-    for (const token of json.added_tokens) largest = Math.max(largest, token.id);
-    this.vocabSize = largest + 1;
+    this.vocabSize = this.pipeline.largestId + 1;
     this.specialTokens = new Map(
       json.added_tokens.filter((token) => token.special).map((token) => [token.content, token.id]),
     );
@@ -139,25 +111,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
         `A text to encode is ${typeof text}.`,
         "Give a string; encode several texts one by one.",
       );
-    const { library, words } = options.special === "text" ? this.literalEncoder() : this.parsing;
-    if (!options.addSpecialTokens) {
-      const ids = words?.encode(text);
-      if (ids !== undefined) return ids;
-    }
-    const encoding = library.encode(text, { add_special_tokens: options.addSpecialTokens ?? false });
-    const ids = this.byteIds === undefined ? encoding.ids : fallBackToBytes(encoding, this.byteIds);
-    const out = new Int32Array(ids.length);
-    for (let i = 0; i < ids.length; i++) {
-      const id = ids[i];
-      if (id === undefined) {
-        throw new DataError(
-          `The tokenizer has no token for a part of ${JSON.stringify(excerpt(text))}, and no unknown token.`,
-          "Use a byte-level tokenizer, or one with an unknown token.",
-        );
-      }
-      out[i] = id;
-    }
-    return out;
+    return Int32Array.from(
+      // Lone surrogates have no bytes.
+      this.pipeline.encode(text.replace(loneSurrogates, "\uFFFD"), {
+        specials: options.addSpecialTokens ?? false,
+        literal: options.special === "text",
+      }),
+    );
   }
 
   decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
@@ -166,18 +126,15 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (ids.length === 0) return "";
     const list = Array.from(ids);
     for (const id of list) {
-      if (this.library.id_to_token(id) === undefined) {
+      if (this.pipeline.tokenOf(id) === undefined) {
         throw new DataError(
           `Token id ${id} is not in the vocabulary of ${this.vocabSize} tokens.`,
           "The ids come from another tokenizer, or from a model whose vocabulary is padded: mask the unused ids.",
         );
       }
     }
-    const text = this.library.decode(list, {
-      skip_special_tokens: options.skipSpecialTokens ?? false,
-      clean_up_tokenization_spaces: false,
-    });
-    return this.cleansUp ? cleanUp(text) : text;
+    const text = this.pipeline.decode(list, { skipSpecial: options.skipSpecialTokens ?? false });
+    return this.cleansUp ? cleanUp(text) : this.isClip ? text.replaceAll("</w>", " ") : text;
   }
 
   stream(options: DecodeOptions = {}): DecodeStream {
@@ -189,12 +146,17 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.config.clean_up_tokenization_spaces === true && this.json.model.type !== "BPE";
   }
 
+  /** transformers writes a space for the mark of a word's end, which the decoder in CLIP's files leaves. */
+  private get isClip(): boolean {
+    return String(this.config.tokenizer_class).startsWith("CLIPTokenizer");
+  }
+
   idOf(token: string): number | undefined {
-    return this.library.token_to_id(token);
+    return this.pipeline.idOf(token);
   }
 
   tokenOf(id: number): string | undefined {
-    return this.library.id_to_token(id);
+    return this.pipeline.tokenOf(id);
   }
 
   toJSON(): TokenizerJson {
@@ -207,25 +169,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     await writeFile(join(folder, "tokenizer_config.json"), `${JSON.stringify(this.config, null, 2)}\n`);
   }
 
-  /** The same tokenizer without its special tokens, so that they are read as text. */
-  private literalEncoder(): Encoder {
-    if (this.literal === undefined) {
-      const json = runnable({
-        ...this.json,
-        added_tokens: this.json.added_tokens.filter((token) => !token.special),
-        post_processor: null,
-      });
-      const library = libraryTokenizer(json, this.config);
-      this.literal = { library, words: WordEncoder.for(library, json) };
-    }
-    return this.literal;
-  }
-
   private namedId(key: string, usual: readonly string[]): number | undefined {
     const named = this.config[key];
     // tokenizer_config.json holds either the text or an AddedToken object.
     const content = typeof named === "object" && named !== null ? (named as AddedToken).content : named;
-    if (typeof content === "string") return this.library.token_to_id(content);
+    if (typeof content === "string") return this.pipeline.idOf(content);
     for (const token of usual) {
       const id = this.specialTokens.get(token);
       if (id !== undefined) return id;
@@ -311,34 +259,4 @@ function cleanUp(text: string): string {
   return cleanings.reduce((cleaned, [from, to]) => cleaned.replaceAll(from, to), text);
 }
 
-interface Encoder {
-  library: Library;
-  /** The faster way, where there is one. */
-  words: WordEncoder | undefined;
-}
-
-interface ByteFallback {
-  unknown: number;
-  unknownPiece: string | undefined;
-  bytes: number[];
-}
-
-function byteToken(byte: number): string {
-  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
-}
-
-/** Unknown pieces as the tokens of their bytes; the library hands out their text as the token. */
-function fallBackToBytes(
-  { ids, tokens }: { ids: (number | undefined)[]; tokens: string[] },
-  { unknown, unknownPiece, bytes }: ByteFallback,
-): (number | undefined)[] {
-  return ids.flatMap((id, i) =>
-    id === unknown && tokens[i] !== unknownPiece
-      ? Array.from(Buffer.from(tokens[i]!), (byte) => bytes[byte]!)
-      : [id],
-  );
-}
-
-function excerpt(text: string): string {
-  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
-}
+const loneSurrogates = /\p{Surrogate}/gu;

@@ -35,6 +35,7 @@ import {
 } from "./family.js";
 import type { ForwardOptions, LanguageModel, Lead, TokenBatch } from "./model.js";
 import { paddedAttention, withoutPadding } from "./padding.js";
+import { noisyEmbeddings, supervisedPositions } from "./supervised.js";
 
 function norm(
   config: ResolvedConfig,
@@ -275,7 +276,16 @@ export class Decoder extends Module implements LanguageModel {
   }
 
   /** Mean cross-entropy of the next token in nats, and the experts' auxiliary loss; the logits never exist for the whole batch. */
-  loss({ inputs, targets, weights, segments, positions }: TokenBatch): Tensor {
+  loss(batch: TokenBatch): Tensor {
+    return this.lossAndPositions(batch).loss;
+  }
+
+  /** `loss`, and the states and targets of the positions that it is computed of: all, or those that the batch names as `supervised`. */
+  lossAndPositions(
+    batch: TokenBatch,
+    { noise }: Pick<ForwardOptions, "noise"> = {},
+  ): { loss: Tensor; positions: ReturnType<typeof supervisedPositions> } {
+    const { inputs, targets, segments, positions: places } = batch;
     if (!(targets instanceof Tensor)) {
       throw new ArgumentError(
         `${this.family?.name ?? "decoder"}: the loss of a batch without targets`,
@@ -283,10 +293,19 @@ export class Decoder extends Module implements LanguageModel {
       );
     }
     const { logitSoftCap: softCap, experts } = this.config;
-    const output = this.lmHead ?? this.model.embedTokens;
-    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions });
-    const loss = linearCrossEntropy(hidden, output, targets, { weights, softCap });
-    return balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    const { hidden, balance } = this.hiddenAndBalance(inputs, { segments, positions: places, noise });
+    const positions = supervisedPositions(hidden, batch);
+    const loss = linearCrossEntropy(positions.hidden, this.outputLayer, positions.targets, {
+      weights: positions.weights,
+      softCap,
+    });
+    const whole = balance === null ? loss : add(loss, mul(balance, experts?.auxiliaryWeight ?? 0.001));
+    return { loss: whole, positions };
+  }
+
+  /** What makes logits of states: a layer, or the embedding whose table is the output layer's too. */
+  get outputLayer(): Linear | Embedding {
+    return this.lmHead ?? this.model.embedTokens;
   }
 
   /** `hidden`, and the experts' auxiliary loss before its weight, a scalar; null in models without experts. */
@@ -336,6 +355,7 @@ export class Decoder extends Module implements LanguageModel {
     const padding = options.padding && before > 0 ? withoutPadding(options.padding, before) : options.padding;
     const around = { ...options, padding, ...this.tables(positions) };
     let x = embedTokens.forward(tokens);
+    if (options.noise !== undefined) x = noisyEmbeddings(x, options.noise, options.segments);
     const { fixedToken } = options;
     if (fixedToken !== undefined) x = where(equal(expandDims(tokens, -1), fixedToken), stopGradient(x), x);
     if (config.embeddingScale !== 1) x = mul(x, config.embeddingScale);

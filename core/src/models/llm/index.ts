@@ -8,6 +8,7 @@ import { qwen2Configs, qwen3Configs, qwen3MoeConfigs } from "./qwen.js";
 export type { DecoderConfig, ExpertConfig } from "./config.js";
 export { Decoder, type Decoder as Llama, type DecoderOptions } from "./decoder.js";
 export type { TokenProbability } from "./decoding.js";
+export { type EmbedOptions, embed, type Pooling } from "./embed.js";
 export { type Gemma2Config, type Gemma3Config, gemma2, gemma3 } from "./gemma.js";
 
 export {
@@ -42,4 +43,5 @@ export const configs = {
   ...phi3Configs,
   ...gpt2Configs,
 };
-export { type ResizeOptions, resizeVocabulary } from "./vocabulary.js";
+export { type SupervisedOptions, supervised } from "./supervised.js";
+export { addTokens, type NewTokens, type ResizeOptions, resizeVocabulary } from "./vocabulary.js";

@@ -1,6 +1,7 @@
 /** What every language model here offers. */
 import type { Tensor } from "../../array/tensor.js";
 import type { KeyValueCache } from "../../nn/cache.js";
+import type { EmbeddingNoise } from "./supervised.js";
 
 export interface ForwardOptions {
   /** Of the tokens before these; their keys and values are added to it, its position is not moved. */
@@ -15,6 +16,8 @@ export interface ForwardOptions {
   lead?: Lead;
   /** Gives the states of the lead's `states` too, before those of the tokens. Default false. */
   withLead?: boolean;
+  /** Noise on the embeddings (NEFTune). */
+  noise?: EmbeddingNoise;
   /** A token whose embedding is not learned where it is read (torch's `padding_idx`). */
   fixedToken?: number;
 }
@@ -44,6 +47,11 @@ export interface TokenBatch {
   readonly weights?: Tensor;
   readonly segments?: Tensor;
   readonly positions?: Tensor;
+  /**
+   * Integer [batch, capacity]: the places of all targets that count, and of others so that there are as many in each row; each once. Logits are
+   * computed for those only; without it for all.
+   */
+  readonly supervised?: Tensor;
 }
 
 /** A model of the next token. */

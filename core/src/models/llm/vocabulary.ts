@@ -6,10 +6,13 @@ import { slice, take } from "../../array/indexing.js";
 import { concatenate, stack } from "../../array/joining.js";
 import { mean } from "../../array/reductions.js";
 import type { Tensor } from "../../array/tensor.js";
+import { type AddTokensOptions, addTokens as withTokens } from "../../data/text/added-tokens.js";
+import type { HuggingFaceTokenizer } from "../../data/text/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { refuseUnknownOptions } from "../../graph/spelling.js";
 import { flatten } from "../../transform/tree.js";
 import { build } from "./build.js";
+import { checkTokenizer } from "./check-tokenizer.js";
 import type { Decoder } from "./decoder.js";
 
 export interface ResizeOptions {
@@ -48,6 +51,29 @@ export function resizeVocabulary(model: Decoder, vocabSize: number, options: Res
       return vocabSize < old ? slice(leaf, [0, vocabSize]) : grown(leaf, vocabSize, options.pieces);
     }),
   ) as Decoder;
+}
+
+export interface NewTokens {
+  readonly model: Decoder;
+  readonly tokenizer: HuggingFaceTokenizer;
+}
+
+/**
+ * A model and its tokenizer with further tokens, each of which begins as the mean of the pieces that it was written with before: rows of the
+ * embedding and of the output layer. Rows that the model has beyond its tokenizer's tokens give way to them.
+ */
+export function addTokens(
+  model: Decoder,
+  tokenizer: HuggingFaceTokenizer,
+  tokens: readonly string[],
+  options: AddTokensOptions = {},
+): NewTokens {
+  checkTokenizer("addTokens", model, tokenizer);
+  const larger = withTokens(tokenizer, tokens, options);
+  const first = tokenizer.vocabSize;
+  const pieces = (id: number): readonly number[] => [...tokenizer.encode(tokens[id - first]!)];
+  const own = resizeVocabulary(model, first);
+  return { model: resizeVocabulary(own, larger.vocabSize, { pieces }), tokenizer: larger };
 }
 
 function grown(table: Tensor, rows: number, pieces: ResizeOptions["pieces"]): Tensor {

@@ -171,7 +171,7 @@ describe("BPE training", () => {
 });
 
 describe("encoding word by word", () => {
-  test("gives what the library gives for the whole text", async () => {
+  test("gives the same whatever was encoded before", async () => {
     const trained = await trainBpe(
       mobyDick()
         .slice(1, 5)
@@ -201,15 +201,13 @@ describe("encoding word by word", () => {
       .array(fc.oneof(words, fc.string({ unit: "binary", maxLength: 4 })))
       .map((parts) => parts.join(""));
     for (const tokenizer of [trained, byteTokenizer()]) {
-      // The library alone, without the way around it.
-      const { library } = (
-        tokenizer as unknown as { parsing: { library: { encode(text: string): { ids: number[] } } } }
-      ).parsing;
+      // A tokenizer that has seen no word yet.
       fc.assert(
         fc.property(mixed, (sample) => {
-          expect(Array.from(tokenizer.encode(sample))).toEqual(library.encode(sample).ids);
+          const fresh = new HuggingFaceTokenizer(tokenizer.toJSON());
+          expect(Array.from(tokenizer.encode(sample))).toEqual(Array.from(fresh.encode(sample)));
         }),
-        { numRuns: 500 },
+        { numRuns: 200 },
       );
     }
   });
@@ -288,33 +286,39 @@ describe("a tokenizer.json of another type", () => {
     ...read("parts.json"),
     ...read("added.json"),
   };
-  test.each(Object.entries(types))("encodes and decodes as Hugging Face's: %s", (_, { file, encodings }) => {
-    const tokenizer = new HuggingFaceTokenizer(file);
-    for (const [sample, plain, special, decoded] of encodings) {
-      expect(Array.from(tokenizer.encode(sample)), JSON.stringify(sample)).toEqual(plain);
-      expect(Array.from(tokenizer.encode(sample, { addSpecialTokens: true }))).toEqual(special);
-      expect(tokenizer.decode(plain)).toBe(decoded);
-      const stream = tokenizer.stream();
-      expect(plain.map((id) => stream.push(id)).join("") + stream.end()).toBe(decoded);
-    }
-    // Parts of those texts in any order, and any text.
-    const parts = fc.constantFrom(...encodings.map(([sample]) => sample.slice(0, 12)), " ", "'s", " .");
-    const mixed = fc.array(fc.oneof(parts, fc.string({ unit: "binary", maxLength: 4 })), { maxLength: 12 });
-    fc.assert(
-      fc.property(mixed, (samples) => {
-        const ids = Array.from(tokenizer.encode(samples.join("")));
+  test.each(Object.entries(types))(
+    "encodes and decodes as Hugging Face's: %s",
+    (name, { file, encodings }) => {
+      const config = name === "CLIP" ? { tokenizer_class: "CLIPTokenizer" } : {};
+      const tokenizer = new HuggingFaceTokenizer(file, config);
+      for (const [sample, plain, special, decoded] of encodings) {
+        expect(Array.from(tokenizer.encode(sample)), JSON.stringify(sample)).toEqual(plain);
+        expect(Array.from(tokenizer.encode(sample, { addSpecialTokens: true }))).toEqual(special);
+        expect(tokenizer.decode(plain)).toBe(decoded);
         const stream = tokenizer.stream();
-        expect(ids.map((id) => stream.push(id)).join("") + stream.end()).toBe(tokenizer.decode(ids));
-      }),
-      { numRuns: 60 },
-    );
-  });
+        expect(plain.map((id) => stream.push(id)).join("") + stream.end()).toBe(decoded);
+      }
+      // Parts of those texts in any order, and any text.
+      const parts = fc.constantFrom(...encodings.map(([sample]) => sample.slice(0, 12)), " ", "'s", " .");
+      const mixed = fc.array(fc.oneof(parts, fc.string({ unit: "binary", maxLength: 4 })), { maxLength: 12 });
+      fc.assert(
+        fc.property(mixed, (samples) => {
+          const ids = Array.from(tokenizer.encode(samples.join("")));
+          const stream = tokenizer.stream();
+          expect(ids.map((id) => stream.push(id)).join("") + stream.end()).toBe(tokenizer.decode(ids));
+        }),
+        { numRuns: 60 },
+      );
+    },
+  );
 });
 
 describe("a tokenizer.json with a part that is not supported", () => {
   test("is refused by the part's name", () => {
-    const json = { ...byteTokenizer().toJSON(), pre_tokenizer: { type: "UnicodeScripts" } };
-    expect(() => new HuggingFaceTokenizer(json)).toThrow(/cannot be built: .*UnicodeScripts/);
+    const json = { ...byteTokenizer().toJSON(), pre_tokenizer: { type: "Syllables" } };
+    expect(() => new HuggingFaceTokenizer(json)).toThrow(
+      /cannot be built: the pre-tokenizer "Syllables" is not known/,
+    );
   });
 });
 

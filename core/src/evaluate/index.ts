@@ -1,0 +1,13 @@
+/** What models make, measured: `evaluation`. Losses and metrics of batches are a Trainer's own. */
+export {
+  type Answer,
+  type AnswerOptions,
+  type Answers,
+  answers,
+  type MeasureOptions,
+  measureAnswers,
+  type ReplyCallbackOptions,
+  replies,
+  type Score,
+} from "./answers.js";
+export { exactMatch, wordF1, wordMatch } from "./scores.js";
