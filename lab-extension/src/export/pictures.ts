@@ -5,10 +5,10 @@ import { axisTitle, formatValue, unitTitle } from "../model/format.js";
 import type { Run } from "../model/run.js";
 import type { RunGroup } from "../model/seedAverage.js";
 import type { ViewOptions } from "../model/viewOptions.js";
-import { layOut, paintAxes, paintLines } from "../widgets/painting/paint.js";
-import { CanvasPen, type Pen, SvgPen } from "../widgets/painting/pen.js";
-import type { Palette } from "../widgets/palette.js";
-import { nameOf } from "../widgets/runLegend.js";
+import { nameOf } from "../model/wording.js";
+import { layOut, paintAxes, paintLines } from "../painting/paint.js";
+import type { Palette } from "../painting/palette.js";
+import { CanvasPen, type Pen, SvgPen } from "../painting/pen.js";
 
 /** What a picture of charts is made of. */
 export interface PictureParts {

@@ -4,9 +4,8 @@ import { memoryOf } from "../model/progress.js";
 import type { MediaRecord } from "../model/protocol.js";
 import type { Run } from "../model/run.js";
 import { entryOf, type RunFileAccess } from "../model/source.js";
-import { escapeXml } from "../widgets/painting/pen.js";
-import { nonFiniteText, statusLabel, statusOf } from "../widgets/runHeader.js";
-import { nameOf } from "../widgets/runLegend.js";
+import { nameOf, nonFiniteText, statusLabel, statusOf } from "../model/wording.js";
+import { escapeXml } from "../painting/pen.js";
 import { chartSvg, type PictureParts } from "./pictures.js";
 
 /** Larger samples are named, not carried: a report is to be sent. */

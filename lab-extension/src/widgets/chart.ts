@@ -5,14 +5,14 @@ import { axisTitle, formatPosition, formatValue, unitTitle } from "../model/form
 import type { Run } from "../model/run.js";
 import type { RunGroup } from "../model/seedAverage.js";
 import type { ViewOptions } from "../model/viewOptions.js";
+import { nameOf } from "../model/wording.js";
+import { type Axes, layOut, paintAxes, paintLines } from "../painting/paint.js";
+import { type Palette, readPalette, seriesColour } from "../painting/palette.js";
+import { CanvasPen } from "../painting/pen.js";
 import { ChartPointer } from "./chartPointer.js";
 import type { ViewEnvironment } from "./environment.js";
 import { HoverTable } from "./hoverTable.js";
-import { type Axes, layOut, paintAxes, paintLines } from "./painting/paint.js";
-import { CanvasPen } from "./painting/pen.js";
-import { type Palette, readPalette, seriesColour } from "./palette.js";
 import { nearestPosition, readingOf } from "./readings.js";
-import { nameOf } from "./runLegend.js";
 
 const LEAST_SIZE = 40;
 /** Room around the plot for marks that lie on its edge. */

@@ -2,7 +2,7 @@ import type { IDisposable } from "@lumino/disposable";
 import type { Drawing, Range } from "../model/drawing.js";
 import type { Run } from "../model/run.js";
 import type { ViewOptions } from "../model/viewOptions.js";
-import type { Plot } from "./painting/paint.js";
+import type { Plot } from "../painting/paint.js";
 import { nearestPosition } from "./readings.js";
 
 /** What the pointer and the keys need to know of their chart. */

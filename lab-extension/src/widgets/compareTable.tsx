@@ -6,10 +6,10 @@ import { formatDelta, formatDuration, formatInteger, formatValue } from "../mode
 import { groupRuns, parseQuery, runValue, type SortKey, sortRuns } from "../model/runQuery.js";
 import type { RunEntry, SourceProgress } from "../model/source.js";
 import type { ViewOptions } from "../model/viewOptions.js";
-import { seriesColour } from "./palette.js";
+import { statusLabel, statusOf } from "../model/wording.js";
+import { seriesColour } from "../painting/palette.js";
 import { ParallelCoordinates } from "./parallelCoordinates.js";
 import { Gap, useVisibleRows } from "./parts/virtualRows.js";
-import { statusLabel, statusOf } from "./runHeader.js";
 
 const ROW_HEIGHT = 30;
 /** Metrics that are there at first, where runs have them. */

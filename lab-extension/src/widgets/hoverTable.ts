@@ -1,7 +1,7 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import type { Unit } from "../model/charts.js";
 import { formatDelta, formatValue } from "../model/format.js";
-import { seriesColour } from "./palette.js";
+import { seriesColour } from "../painting/palette.js";
 
 export interface HoverRow {
   readonly name: string;

@@ -4,7 +4,7 @@ import { useId, useMemo, useState } from "react";
 import { configOf, configText } from "../model/config.js";
 import { formatValue } from "../model/format.js";
 import type { RunEntry } from "../model/source.js";
-import { seriesColour } from "./palette.js";
+import { seriesColour } from "../painting/palette.js";
 
 const WIDTH = 900;
 const HEIGHT = 240;

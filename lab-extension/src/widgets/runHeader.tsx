@@ -3,30 +3,8 @@ import { ReactWidget, stopIcon } from "@jupyterlab/ui-components";
 import type { Message } from "@lumino/messaging";
 import { formatBytes, formatCount, formatDuration, formatInteger, formatValue } from "../model/format.js";
 import { memoryOf, progressOf } from "../model/progress.js";
-import type { RunInfo } from "../model/protocol.js";
-import type { NonFiniteSteps, Run } from "../model/run.js";
-
-/** How a run's status is shown: as it says, or `stale` where its process is gone. */
-export function statusOf({ status, isStale }: Pick<RunInfo, "status" | "isStale">): string | undefined {
-  return isStale && status === "running" ? "stale" : status;
-}
-
-export function statusLabel(status: string, trans: TranslationBundle): string {
-  switch (status) {
-    case "running":
-      return trans.__("Running");
-    case "interrupted":
-      return trans.__("Interrupted");
-    case "finished":
-      return trans.__("Finished");
-    case "failed":
-      return trans.__("Failed");
-    case "stale":
-      return trans.__("Gone");
-    default:
-      return status;
-  }
-}
+import type { Run } from "../model/run.js";
+import { nonFiniteText, statusLabel, statusOf } from "../model/wording.js";
 
 interface TileProps {
   readonly label: string;
@@ -46,23 +24,6 @@ function Tile({ label, value, detail, name, hint }: TileProps): JSX.Element {
       </span>
     </div>
   );
-}
-
-/** Where a column was not finite, in a sentence. */
-export function nonFiniteText(
-  { column, kind, firstStep, lastStep, isLast }: NonFiniteSteps,
-  trans: TranslationBundle,
-): string {
-  const what = kind === "NaN" ? "NaN" : kind === "Infinity" ? "∞" : "-∞";
-  const [first, last] = [formatInteger(firstStep), formatInteger(lastStep)];
-  if (isLast) {
-    return firstStep === lastStep
-      ? trans.__("%1 is %2 at step %3.", column, what, first)
-      : trans.__("%1 is %2 since step %3.", column, what, first);
-  }
-  return firstStep === lastStep
-    ? trans.__("%1 was %2 at step %3, and is finite since.", column, what, first)
-    : trans.__("%1 was %2 from step %3 to %4, and is finite since.", column, what, first, last);
 }
 
 /** Sentences on values that are not finite; the others are counted. */

@@ -2,7 +2,8 @@ import type { TranslationBundle } from "@jupyterlab/translation";
 import { Widget } from "@lumino/widgets";
 import type { Run } from "../model/run.js";
 import type { RunGroup } from "../model/seedAverage.js";
-import { seriesColour } from "./palette.js";
+import { nameOf } from "../model/wording.js";
+import { seriesColour } from "../painting/palette.js";
 
 /** Which colour is which run, once for all charts. */
 export class RunLegend extends Widget {
@@ -44,12 +45,4 @@ export class RunLegend extends Widget {
   }
 
   #key = "";
-}
-
-/** The name of a run; with the time at which it began where others have the same. */
-export function nameOf(run: Run, all: readonly Run[]): string {
-  const { name, startedAt } = run.info;
-  return all.some((other) => other !== run && other.info.name === name) && startedAt > 0
-    ? `${name} · ${new Date(startedAt).toLocaleString()}`
-    : name;
 }

@@ -5,9 +5,9 @@ import { formatInteger, formatValue } from "../model/format.js";
 import { parseQuery } from "../model/runQuery.js";
 import type { RunEntry, SourceProgress } from "../model/source.js";
 import type { ViewOptions } from "../model/viewOptions.js";
-import { seriesColour } from "./palette.js";
+import { statusLabel, statusOf } from "../model/wording.js";
+import { seriesColour } from "../painting/palette.js";
 import { useVisibleRows } from "./parts/virtualRows.js";
-import { statusLabel, statusOf } from "./runHeader.js";
 
 const ROW_HEIGHT = 44;
 

@@ -5,7 +5,7 @@ import { formatInteger } from "../model/format.js";
 import type { MediaRecord } from "../model/protocol.js";
 import type { Run } from "../model/run.js";
 import type { RunFileAccess } from "../model/source.js";
-import { seriesColour } from "./palette.js";
+import { seriesColour } from "../painting/palette.js";
 
 /** Rows of a table that are shown; the others are counted. */
 const MOST_ROWS = 200;

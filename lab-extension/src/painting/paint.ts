@@ -1,9 +1,9 @@
-import type { ChartSpec, Unit } from "../../model/charts.js";
-import type { Drawing, DrawnLine } from "../../model/drawing.js";
-import { formatPosition, formatTick, tickTexts } from "../../model/format.js";
-import type { MarkKind } from "../../model/marks.js";
-import { integerTicks, linearTicks, logTicks, timeTicks } from "../../model/ticks.js";
-import type { Palette } from "../palette.js";
+import type { ChartSpec, Unit } from "../model/charts.js";
+import type { Drawing, DrawnLine } from "../model/drawing.js";
+import { formatPosition, formatTick, tickTexts } from "../model/format.js";
+import type { MarkKind } from "../model/marks.js";
+import { integerTicks, linearTicks, logTicks, timeTicks } from "../model/ticks.js";
+import type { Palette } from "./palette.js";
 import type { Pen } from "./pen.js";
 
 /** Where in its picture the plot lies, in pixels. */
