@@ -23,7 +23,7 @@ interface Kept {
 
 const dataOf = (message: Received) => message.content.data as Record<string, unknown> & { type: string };
 const ofComm = (message: Received, id: string) =>
-  message.header.msg_type === "comm_msg" && message.content.comm_id === id;
+  message.header.msg_type === "aronnax_cells" && message.content.page === id;
 
 beforeAll(async () => {
   kernel = await KernelClient.start({});

@@ -85,7 +85,7 @@ function figuresOf(run: Pick<RunRecord, "totalSteps">, table: ColumnTable, summa
     ...speeds.flatMap((column) => last(column, column.replace("_per_second", "/s"))),
     ...(columns.mfu === undefined
       ? []
-      : [["MFU", `${(100 * numberOf(columns.mfu.last)).toFixed(1)} %`] as const]),
+      : [["MFU", `${numberText(Number((100 * numberOf(columns.mfu.last)).toPrecision(3)))} %`] as const]),
     ...last("learning_rate", "learning rate"),
     ...last("gradient_norm", "gradient norm"),
     ...(columns.memory_total?.max === undefined

@@ -1,6 +1,8 @@
 import type { Header, Json, Message } from "../protocol/wire.js";
 
 export const CELLS_TARGET = "aronnax.cells";
+/** What answers are sent as, beside the outputs whose order they share: every page has one, and no view of it is a comm's. */
+export const CELLS_MESSAGE = "aronnax_cells";
 
 /** What is kept of the output of one cell, and of all of them, about in bytes. */
 const OF_A_CELL = 16 << 20;

@@ -13,7 +13,7 @@ import { RUNTIME_TARGET, RuntimeComms } from "../metrics/runtime-comms.js";
 import type { NotebookSettings } from "../notebook-settings.js";
 import { paint } from "../paint.js";
 import { type Header, type Json, type Message, PROTOCOL_VERSION } from "../protocol/wire.js";
-import { CELLS_TARGET, CellOutputs } from "./cell-outputs.js";
+import { CELLS_MESSAGE, CELLS_TARGET, CellOutputs } from "./cell-outputs.js";
 import { ChildOutputReader } from "./child-output.js";
 import { Executor } from "./executor.js";
 import { HeapGuard } from "./heap-guard.js";
@@ -109,7 +109,9 @@ export class KernelServer {
       void this.#publish("comm_msg", this.#parent, { comm_id, data }, {}, buffers);
     this.#metrics = new MetricsComms(send);
     this.#devices = new DevicesComms(send, (wanted) => this.#tell({ type: "telemetry", wanted }));
-    this.#cellOutputs = new CellOutputs(send);
+    this.#cellOutputs = new CellOutputs(
+      (page, data, buffers) => void this.#publish(CELLS_MESSAGE, this.#parent, { page, data }, {}, buffers),
+    );
     this.#runtime = new RuntimeComms(send, (event) => {
       // What the cells' own runtime says of itself comes first: it may be one of several nodes.
       const heard = performance.now() - this.#heardTelemetry < OWN_TELEMETRY;

@@ -10,6 +10,9 @@ export interface CommMessage {
   readonly buffers: readonly (ArrayBuffer | ArrayBufferView)[];
 }
 
+/** How the kernel answers on `aronnax.cells` (docs/contracts.md §4). */
+const CELLS_MESSAGE = "aronnax_cells";
+
 const FIRST_RETRY_MS = 3_000;
 const LAST_RETRY_MS = 30_000;
 
@@ -162,6 +165,14 @@ export class KernelComm implements IDisposable {
   }
 
   #onMessage(_: unknown, message: KernelMessage.IMessage): void {
+    const { msg_type } = message.header as { msg_type: string };
+    if (msg_type === CELLS_MESSAGE) {
+      const { page, data } = message.content as unknown as { page: string; data: JSONObject };
+      if (page === this.#id) {
+        this.#receive(data, message.buffers ?? []);
+      }
+      return;
+    }
     if (!KernelMessage.isCommMsgMsg(message) && !KernelMessage.isCommCloseMsg(message)) {
       return;
     }
@@ -172,9 +183,13 @@ export class KernelComm implements IDisposable {
       this.#refuse();
       return;
     }
+    this.#receive(message.content.data as JSONObject, message.buffers ?? []);
+  }
+
+  #receive(data: JSONObject, buffers: CommMessage["buffers"]): void {
     this.#isAnswered = true;
     this.#delay = FIRST_RETRY_MS;
-    this.#received.emit({ data: message.content.data as JSONObject, buffers: message.buffers ?? [] });
+    this.#received.emit({ data, buffers });
   }
 
   #refuse(): void {
