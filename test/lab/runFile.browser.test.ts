@@ -44,6 +44,28 @@ describe("a run's file", () => {
     expect(lab.errors).toEqual([]);
   });
 
+  it("has each chart on its own too, with all its values, drawn by plotly", async () => {
+    const rows = trainingRows(300);
+    const path = await writeRun("explored", rows, "finished");
+    const lab = await LabPage.open(browser, server, "explored", path);
+    await lab.hasPoints("loss", 300);
+    await lab.panel.getByRole("button", { name: "Explore Loss" }).first().click();
+    const plot = lab.page.locator(".aronnax-Explore .js-plotly-plot");
+    await plot.waitFor();
+    const drawn = await plot.evaluate((element) => {
+      const { data } = element as HTMLElement & { data: { name: string; x: number[]; y: number[] }[] };
+      return data.map(({ name, x, y }) => ({ name, x: [...x], y: [...y] }));
+    });
+    const training = drawn.find(({ name }) => name === "Training")!;
+    const logged = rows.filter(({ loss }) => typeof loss === "number" && Number.isFinite(loss));
+    expect(training.x.length).toBeGreaterThanOrEqual(logged.length);
+    const last = logged.at(-1)!;
+    expect(training.y[training.x.indexOf(last.step!)]).toBe(last.loss);
+    await plot.locator(".modebar").waitFor({ state: "attached" });
+    await lab.screenshot("explore");
+    expect(lab.errors).toEqual([]);
+  });
+
   it("follows a run that another process is still training", async () => {
     const path = await writeRun("going", trainingRows(40), "running");
     const lab = await LabPage.open(browser, server, "going", path);

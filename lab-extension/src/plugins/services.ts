@@ -1,8 +1,9 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { IThemeManager, Notification } from "@jupyterlab/apputils";
+import { IThemeManager, MainAreaWidget, Notification } from "@jupyterlab/apputils";
 import { ISettingRegistry } from "@jupyterlab/settingregistry";
 import { ITranslator, nullTranslator } from "@jupyterlab/translation";
 import { Signal } from "@lumino/signaling";
+import { runsIcon } from "../icon.js";
 import { DEFAULT_RULES, readRules } from "../model/alerts.js";
 import { RunFeeds } from "../model/feeds.js";
 import { RunPlaces } from "../model/runPlaces.js";
@@ -51,13 +52,29 @@ export const environmentPlugin: JupyterFrontEndPlugin<ViewEnvironment> = {
       },
       () => undefined, // without settings the defaults hold
     );
+    const trans = (translator ?? nullTranslator).load("aronnax_lab");
+    const themeChanged = themes?.themeChanged ?? new Signal(app);
+    let explored = 0;
     return {
-      trans: (translator ?? nullTranslator).load("aronnax_lab"),
+      trans,
       frames: new FrameQueue(),
-      themeChanged: themes?.themeChanged ?? new Signal(app),
+      themeChanged,
       alertRules: () => rules,
       notify: (message) => {
         Notification.warning(message, { autoClose: 15_000 });
+      },
+      // plotly is loaded with the first chart that is explored.
+      explore: (chart) => {
+        void import("../explore/exploreWidget.js").then(({ ExploreWidget }) => {
+          const widget = new MainAreaWidget({ content: new ExploreWidget(chart, trans, themeChanged) });
+          widget.id = `aronnax-explore-${explored++}`;
+          widget.title.icon = runsIcon;
+          widget.title.closable = true;
+          widget.title.label = trans.__("%1: %2", chart.runs[0]?.info.name ?? "", chart.spec.title);
+          widget.toolbar.hide();
+          app.shell.add(widget, "main", { mode: "tab-after" });
+          app.shell.activateById(widget.id);
+        });
       },
     };
   },

@@ -53,6 +53,17 @@ export class Chart implements IDisposable {
     this.#log.addEventListener("click", () => this.#toggleLog());
     this.#legend.className = "aronnax-Legend";
     header.append(title, this.#legend, this.#log);
+    const { explore } = environment;
+    if (explore) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "aronnax-Chart-log aronnax-Chart-explore";
+      button.textContent = trans.__("explore");
+      button.title = trans.__("Open the chart on its own, with all its values");
+      button.setAttribute("aria-label", trans.__("Explore %1", spec.title));
+      button.addEventListener("click", () => explore({ spec, runs: this.#runs, choices: options.choices }));
+      header.append(button);
+    }
     this.#axes.className = "aronnax-Chart-axes";
     this.#clip.className = "aronnax-Chart-clip";
     this.#clip.append(this.#lines);

@@ -1,5 +1,6 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import type { ISignal } from "@lumino/signaling";
+import type { Explored } from "../explore/exploreWidget.js";
 import type { AlertRules } from "../model/alerts.js";
 import type { FrameQueue } from "./frameQueue.js";
 
@@ -14,4 +15,6 @@ export interface ViewEnvironment {
   readonly alertRules?: () => AlertRules;
   /** Tells the user outside of the view. */
   readonly notify?: (message: string) => void;
+  /** Opens a chart on its own. */
+  readonly explore?: (explored: Explored) => void;
 }
