@@ -14,7 +14,7 @@ export interface Palette {
   readonly series: readonly string[];
 }
 
-/** How many `--aronnax-series-*` colours style/base.css defines. */
+/** How many `--aronnax-series-*` colours style/view.css defines. */
 export const SERIES_COLOURS = 10;
 
 /** CSS for the nth line of a chart, for parts of the view that are styled by CSS itself. */

@@ -57,7 +57,7 @@ export class Chart implements IDisposable {
     if (explore) {
       const button = document.createElement("button");
       button.type = "button";
-      button.className = "aronnax-Chart-log aronnax-Chart-explore";
+      button.className = "aronnax-Chart-explore";
       button.textContent = trans.__("explore");
       button.title = trans.__("Open the chart on its own, with all its values");
       button.setAttribute("aria-label", trans.__("Explore %1", spec.title));

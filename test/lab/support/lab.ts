@@ -82,9 +82,9 @@ export class LabServer {
     return this.readLog();
   }
 
-  /** The address of a file in a workspace of its own, so that tests do not see each other's layout. */
+  /** The address of a file, or of none, in a workspace of its own, so that tests do not see each other's layout. */
   address(workspace: string, path: string): string {
-    return `${this.url}lab/workspaces/${workspace}/tree/${path}?token=${this.token}`;
+    return `${this.url}lab/workspaces/${workspace}${path === "" ? "" : `/tree/${path}`}?token=${this.token}`;
   }
 
   /** Writes a notebook, for the Aronnax kernel unless another is named. */
