@@ -98,6 +98,19 @@ export interface CompileOptions {
   readonly compiler?: CompilerOptions;
 }
 
+/**
+ * On GPUs products of FP8 are cuBLASLt's: XLA would try Triton's kernels for each of them too, which took minutes for a step of 8 billion
+ * parameters, and chose slower ones. What the user says counts.
+ */
+export function compilerOptions(
+  text: string,
+  platform: Runtime["platform"],
+  given: CompilerOptions | undefined,
+): CompilerOptions | undefined {
+  if (platform !== "cuda" || !text.includes("xf8E") || !text.includes("stablehlo.dot_general")) return given;
+  return { ...given, flags: { xla_gpu_enable_triton_gemm: false, ...given?.flags } };
+}
+
 /** A lowered program, compiled once for each runtime process that it meets. */
 export class CompiledGraph {
   readonly module: LoweredModule;
@@ -131,7 +144,7 @@ export class CompiledGraph {
         }),
         ...(mesh && { devices: [...mesh.devices] }),
         name,
-        options: compiler,
+        options: compilerOptions(this.module.text, runtime.platform, compiler),
       });
       cache.set(this.#key, program);
     }
