@@ -357,7 +357,8 @@ describe("a folder of odd runs", () => {
     await eventually(() => row("live").count()).toBe(0);
     expect(await row("twice").count()).toBeGreaterThan(0);
     await lab.screenshot("odd-runs-light");
-    expect(lab.errors).toEqual([]);
+    // JupyterLab asks about its debugger while it restarts, and says that nobody answered.
+    expect(lab.errors.filter((error) => !error.includes("debugger state"))).toEqual([]);
     await rm(join(server.root, "odd"), { recursive: true });
   });
 
