@@ -124,7 +124,7 @@ async function downloaded(kind: string): Promise<string> {
 describe("the dashboard of a folder", () => {
   it("lists the runs, shows the numbers of their files, and comes back with the layout", async () => {
     await openDashboard("folder");
-    expect(await lab.panel.locator(".aronnax-RunList-row").count()).toBe(7);
+    await eventually(() => lab.panel.locator(".aronnax-RunList-row").count()).toBe(7);
     await choose("lr0.001-seed1");
     await lab.hasPoints("loss", 300);
     const { table } = readRun(join(server.root, "runs", "lr0.001-seed1"));
