@@ -15,7 +15,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -106,7 +106,9 @@ function writeRun(name, columns, isRunning) {
               { length: rows },
               (_, i) => 1.6 + 3.9 * Math.exp((-6 * i) / rows) + 0.2 * Math.random(),
             )
-          : noise(),
+          : column === "learning_rate"
+            ? Float64Array.from({ length: rows }, (_, i) => 3e-4 * Math.cos(i / (2 * rows)))
+            : noise(),
     ]),
   );
   const run = { id: name, name, startedAt: Date.now(), totalSteps: rows };
@@ -143,10 +145,11 @@ hub.publish({ type: "start", id: "live", name: "live", startedAt: Date.now(), to
 const count = ${rows};
 const columns: any = { step: { values: Float64Array.from({ length: count }, (_, i) => i + 1) } };
 for (const name of names) columns[name] = { values: Float64Array.from({ length: count }, () => 1 + Math.random()) };
+columns.learning_rate.values = columns.step.values.map((step: number) => 3e-4 * Math.cos(step / ${2 * rows}));
 hub.publish({ type: "columns", id: "live", rows: { count, columns } });
 let step = count;
 const timer = setInterval(() => {
-  const rows = Array.from({ length: 10 }, () => ({ step: ++step, ...Object.fromEntries(names.map((name) => [name, 1 + Math.random()])) }));
+  const rows = Array.from({ length: 10 }, () => ({ step: ++step, ...Object.fromEntries(names.map((name) => [name, 1 + Math.random()])), learning_rate: 3e-4 * Math.cos(step / ${2 * rows}) }));
   hub.publish({ type: "rows", id: "live", rows });
 }, 100);
 "live"`;
@@ -244,7 +247,7 @@ const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   headless: true,
   args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info"],
-  viewport: { width: 1600, height: 1400 },
+  viewport: { width: 2100, height: 1600 },
 });
 context.setDefaultTimeout(120_000);
 const results = {
@@ -252,6 +255,8 @@ const results = {
   command: `node bench/lab/dashboard.mjs --rows ${rows} --seconds ${seconds}`,
   machine: `${cpus().length} × ${cpus()[0].model}, software rendering`,
   browser: context.browser()?.version(),
+  // Of the whole machine: what else ran on it meanwhile.
+  load_average: loadavg()[0],
   rows,
 };
 try {
@@ -282,7 +287,7 @@ try {
     const { profile: taken } = await client.send("Profiler.stop");
     const own = new Set();
     const visit = (node, inside, nodes) => {
-      const is = inside || node.callFrame.url.includes("labextensions/@aronnax/lab");
+      const is = inside || node.callFrame.url.includes("extensions/@aronnax/lab");
       if (is) own.add(node.id);
       for (const id of node.children ?? []) visit(nodes.get(id), is, nodes);
     };

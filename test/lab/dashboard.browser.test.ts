@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { asyncBufferFromFile, parquetReadObjects } from "hyparquet";
@@ -124,7 +124,7 @@ async function downloaded(kind: string): Promise<string> {
 describe("the dashboard of a folder", () => {
   it("lists the runs, shows the numbers of their files, and comes back with the layout", async () => {
     await openDashboard("folder");
-    expect(await lab.panel.locator(".aronnax-RunList-row").count()).toBe(7);
+    await eventually(() => lab.panel.locator(".aronnax-RunList-row").count()).toBe(7);
     await choose("lr0.001-seed1");
     await lab.hasPoints("loss", 300);
     const { table } = readRun(join(server.root, "runs", "lr0.001-seed1"));
@@ -318,18 +318,16 @@ describe("a folder of odd runs", () => {
       for (const one of trainingRows(steps)) run.log(one);
       run.close();
     }
-    const killed = join(root, "killed");
-    await cp(join(server.root, "runs", "sampled"), killed, { recursive: true });
-    const state = JSON.parse(await readFile(join(killed, "run.json"), "utf8"));
-    const gone = {
-      ...state,
-      id: "killed",
-      name: "killed",
-      status: "running",
-      pid: 2 ** 22 + 1,
-      updatedAt: Date.now(),
-    };
-    await writeFile(join(killed, "run.json"), JSON.stringify(gone));
+    const dead = new RunWriter({ name: "killed", root, hub, totalSteps: 100 });
+    for (const one of trainingRows(40)) dead.log(one);
+    dead.close();
+    const path = join(dead.folder, "run.json");
+    const state = JSON.parse(await readFile(path, "utf8"));
+    // As its process left it: that id is above any that the system gives.
+    await writeFile(
+      path,
+      JSON.stringify({ ...state, status: "running", pid: 2 ** 22 + 1, updatedAt: Date.now() }),
+    );
     await mkdir(join(root, "garbage"));
     await writeFile(join(root, "garbage", "metrics.arrow"), "hello, this is no arrow at all\n".repeat(20));
     await mkdir(join(root, "no-run"));
@@ -343,7 +341,7 @@ describe("a folder of odd runs", () => {
     await choose("killed");
     await lab.panel.locator(".aronnax-Status", { hasText: "Gone" }).waitFor();
     expect(await lab.panel.locator('[data-tile="left"]').count()).toBe(0);
-    await choose("twice");
+    await row("twice").first().locator("button").click();
     await eventually(() => row("twice").count()).toBe(2);
     await row("twice").nth(1).locator("button").click();
     await eventually(() => lab.tile("step")).toBe("30");
@@ -353,11 +351,14 @@ describe("a folder of odd runs", () => {
     await choose("live");
     await lab.hasPoints("loss", 20);
     expect(await lab.panel.locator(".aronnax-RunList-row").count()).toBeGreaterThanOrEqual(4);
+    // The menu is that of the widget that is used.
+    await lab.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first().click();
     await lab.restartKernel();
     await eventually(() => row("live").count()).toBe(0);
     expect(await row("twice").count()).toBeGreaterThan(0);
     await lab.screenshot("odd-runs-light");
-    expect(lab.errors).toEqual([]);
+    // JupyterLab asks about its debugger while it restarts, and says that nobody answered.
+    expect(lab.errors.filter((error) => !error.includes("debugger state"))).toEqual([]);
     await rm(join(server.root, "odd"), { recursive: true });
   });
 

@@ -29,6 +29,10 @@ interface Listed {
 /** Descriptions that are asked for at a time. */
 const AT_ONCE = 8;
 const TELL_MS = 200;
+/** A kernel that is being connected is waited for this long. */
+const CONNECT_MS = 4_000;
+/** A folder is gone over again after so many times as long as that took. */
+const PATIENCE = 10;
 const EARLIER = "earlier";
 
 /**
@@ -166,10 +170,17 @@ export class RunCatalog implements RunSource, IDisposable {
   }
 
   async #refresh(): Promise<void> {
-    try {
-      await (this.feed?.state === "live" ? this.#listByKernel(this.feed) : this.#listByServer());
-    } catch {
-      await this.#listByServer(); // the kernel went away meanwhile
+    await this.#feedIsReady();
+    const start = performance.now();
+    // A large folder is gone over less often.
+    if (!this.#isListed || start - this.#listedAt > PATIENCE * this.#listingTook) {
+      const isListed =
+        this.feed?.state === "live" && (await this.#listByKernel(this.feed).catch(() => false));
+      if (!isListed && !(await this.#listByServer()) && this.feed) {
+        await this.#listByKernel(this.feed).catch(() => false);
+      }
+      this.#listedAt = performance.now();
+      this.#listingTook = this.#listedAt - start;
     }
     for (const stored of this.#stored.values()) {
       if (stored.run?.info.status === "running" || stored.problem !== undefined) {
@@ -181,28 +192,59 @@ export class RunCatalog implements RunSource, IDisposable {
     this.#emit();
   }
 
+  #isKernelThere(): boolean {
+    return this.feed?.state === "live";
+  }
+
+  /** Waits a little for a kernel that is being connected: it lists a folder in few messages, the server in two requests a run. */
+  async #feedIsReady(): Promise<void> {
+    const { feed } = this;
+    if (feed?.state !== "connecting") {
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        if (feed.state !== "connecting" || this.#isDisposed) {
+          feed.stateChanged.disconnect(done);
+          clearTimeout(timer);
+          resolve();
+        }
+      };
+      const timer = setTimeout(() => {
+        feed.stateChanged.disconnect(done);
+        resolve();
+      }, CONNECT_MS);
+      feed.stateChanged.connect(done);
+    });
+  }
+
   /** Whether the folder was read once: before, that there are no runs is not known. */
   get isListed(): boolean {
     return this.#isListed;
   }
 
-  async #listByKernel(feed: KernelFeed): Promise<void> {
+  async #listByKernel(feed: KernelFeed): Promise<true> {
     const found = new Map<string, Listed>();
+    const served = new Set(await this.places.names(this.root));
     for (let from: number | null = 0; from !== null && !this.#isDisposed; ) {
       const page = await feed.list(this.folder, from);
       for (const { state, folder } of page.runs) {
-        const path = PathExt.join(this.root, PathExt.basename(folder));
-        const place = (await this.places.at(path)) ?? feed.kernelPlace(state.id, state.name);
+        const name = PathExt.basename(folder);
+        const place = served.has(name)
+          ? new ServerPlace(this.places.contents, this.places.settings, PathExt.join(this.root, name))
+          : feed.kernelPlace(state.id, state.name);
         found.set(state.id, { state, entry: entryOfState(state), place });
       }
       from = page.next;
       this.#tell(found.size, from === null ? found.size : undefined);
     }
     this.#take(found);
+    return true;
   }
 
-  /** Asks the server for the names, and for the description of each that is new or may have changed. */
-  async #listByServer(): Promise<void> {
+  /** Asks the server for the names, and for the description of each that is new or may have changed. @returns false where a kernel has come that can do it better. */
+  async #listByServer(): Promise<boolean> {
+    const couldAsk = this.#isKernelThere();
     const names = await this.places.names(this.root);
     const known = new Map(
       [...this.#listed.values()].flatMap((listed) =>
@@ -221,8 +263,13 @@ export class RunCatalog implements RunSource, IDisposable {
       }
     }
     const total = waiting.length;
+    const isBeaten = () => !couldAsk && this.#isKernelThere() && waiting.length > AT_ONCE;
     const work = async () => {
-      for (let path = waiting.shift(); path !== undefined && !this.#isDisposed; path = waiting.shift()) {
+      for (
+        let path = waiting.shift();
+        path !== undefined && !this.#isDisposed && !isBeaten();
+        path = waiting.shift()
+      ) {
         const listed = await this.#read(path);
         if (listed) {
           found.set(listed.entry.id, listed);
@@ -235,7 +282,11 @@ export class RunCatalog implements RunSource, IDisposable {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
+    if (isBeaten()) {
+      return false;
+    }
     this.#take(found);
+    return true;
   }
 
   async #read(path: string): Promise<Listed | undefined> {
@@ -344,6 +395,8 @@ export class RunCatalog implements RunSource, IDisposable {
   #isListed = false;
   #isDisposed = false;
   #toldAt = 0;
+  #listedAt = 0;
+  #listingTook = 0;
   readonly #listed = new Map<string, Listed>();
   readonly #earlier = new Map<string, Listed>();
   readonly #stored = new Map<string, StoredRun>();

@@ -118,7 +118,7 @@ export class Drawer {
     const log = choices.logCharts.includes(this.spec.id);
     const isStack = this.spec.stacked === true && runs.length === 1 && !log;
     const view: View = { choices, zoom, log, pixels };
-    const parts: Parts = { lines: [], nonFinite: [], samples: [], notPositive: 0 };
+    const parts: Parts = { lines: [], nonFinite: [], ends: [], notPositive: 0 };
     const entries = legendOf(this.spec, runs);
     if (isStack) {
       this.#drawStack(runs[0]!, entries, view, parts);
@@ -130,7 +130,7 @@ export class Drawer {
       }
     }
     const { lines, nonFinite } = parts;
-    const x = zoom ?? horizontalRange(lines, nonFinite);
+    const x = zoom ?? horizontalRange(lines, nonFinite, parts.ends);
     const own = verticalRange(this.spec, lines, { log, zoom, robust: choices.robust });
     const { limit } = this.spec;
     const isNear = limit !== undefined && limit <= NEAR_LIMIT * own[1];
@@ -171,6 +171,7 @@ export class Drawer {
     const width = bucketWidth(count, pixels);
     const marked = count < pixels / MARKED_SPACING;
     const x = positionOf(series, positions);
+    parts.ends.push(...spans.flatMap(([from, to]) => [x(from), x(to - 1)]));
     const add = (values: Values, lineStyle: LineStyle, thin: typeof decimate = decimate) => {
       const points: Points = { x: [], y: [] };
       for (const span of spans) {
@@ -225,6 +226,7 @@ export class Drawer {
     // A bucket may need two points for each part.
     const width = bucketWidth(count, Math.max(1, pixels / 2));
     const x = positionOf(base, positions);
+    parts.ends.push(...spans.flatMap(([from, to]) => [x(from), x(to - 1)]));
     const indices: number[] = [];
     for (const span of spans) {
       if (indices.length > 0) {
@@ -333,7 +335,8 @@ interface View {
 interface Parts {
   readonly lines: DrawnLine[];
   readonly nonFinite: NonFinitePoint[];
-  readonly samples: Values[];
+  /** Where lines begin and end, which their extremes do not tell. */
+  readonly ends: number[];
   notPositive: number;
 }
 
@@ -436,7 +439,11 @@ function outsideOf(lines: readonly DrawnLine[], x: Range, [low, high]: Range): D
 }
 
 /** The lowest and highest position; one position alone gets some room. */
-function horizontalRange(lines: readonly DrawnLine[], nonFinite: readonly NonFinitePoint[]): Range {
+function horizontalRange(
+  lines: readonly DrawnLine[],
+  nonFinite: readonly NonFinitePoint[],
+  ends: readonly number[],
+): Range {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   const include = (x: number) => {
@@ -446,6 +453,7 @@ function horizontalRange(lines: readonly DrawnLine[], nonFinite: readonly NonFin
   for (const { points } of lines) {
     points.x.forEach(include);
   }
+  ends.forEach(include);
   for (const point of nonFinite) {
     include(point.x);
     include(point.end);

@@ -15,6 +15,9 @@ import { HoverTable } from "./hoverTable.js";
 import { nearestPosition, readingOf } from "./readings.js";
 
 const LEAST_SIZE = 40;
+/** Least time between two drawings of a chart that is zoomed or moved, and of the values of a legend under a pointer that moves. */
+const REDRAW_MS = 90;
+const LEGEND_MS = 60;
 /** Room around the plot for marks that lie on its edge. */
 const EDGE = 8;
 
@@ -154,6 +157,7 @@ export class Chart implements IDisposable {
       return;
     }
     this.#drawnState = state;
+    this.#drawnAt = performance.now();
     this.#palette ??= readPalette(this.node);
     const palette = this.#palette;
     const drawing = this.#drawer.draw(
@@ -209,7 +213,16 @@ export class Chart implements IDisposable {
   /** Until it is drawn again, the picture is moved to where its values belong now. */
   readonly #onZoom = (): void => {
     this.#move(this.options.zoom);
-    this.#request();
+    // Moving costs next to nothing, drawing what is moved a few times a second is enough.
+    const wait = this.#drawnAt + REDRAW_MS - performance.now();
+    if (wait <= 0) {
+      this.#request();
+    } else if (this.#later === undefined) {
+      this.#later = setTimeout(() => {
+        this.#later = undefined;
+        this.#request();
+      }, wait);
+    }
   };
 
   #move(range: Range | null): void {
@@ -315,7 +328,12 @@ export class Chart implements IDisposable {
       }
       this.#cursor.classList.toggle("aronnax-mod-flipped", share > 0.7);
     }
-    this.#showLegend();
+    this.#legendTimer ??= setTimeout(() => {
+      this.#legendTimer = undefined;
+      if (!this.#isDisposed) {
+        this.#showLegend();
+      }
+    }, LEGEND_MS);
   }
 
   /** The table at the pointer, in the chart that it is over. */
@@ -395,6 +413,9 @@ export class Chart implements IDisposable {
   #legendKey = "";
   #label = "";
   #drawnState = "";
+  #drawnAt = 0;
+  #later: ReturnType<typeof setTimeout> | undefined;
+  #legendTimer: ReturnType<typeof setTimeout> | undefined;
   #isVisible = false;
   #isDisposed = false;
 }

@@ -116,7 +116,13 @@ function Compare({ entries, shown, progress, options, trans }: CompareProps): JS
           <span>{trans.__("All parameters and metrics")}</span>
         </label>
       </div>
-      <div ref={scroller} className="aronnax-TableFrame aronnax-mod-scrolled" tabIndex={-1}>
+      <section
+        ref={scroller}
+        className="aronnax-TableFrame aronnax-mod-scrolled"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keys
+        tabIndex={0}
+        aria-label={trans.__("All runs")}
+      >
         <table className="aronnax-Table aronnax-CompareTable" aria-rowcount={found.length + 1}>
           <thead>
             <tr>
@@ -156,7 +162,7 @@ function Compare({ entries, shown, progress, options, trans }: CompareProps): JS
             <Gap height={below} columns={columns} />
           </tbody>
         </table>
-      </div>
+      </section>
       <ParallelCoordinates
         entries={found}
         shown={shown}

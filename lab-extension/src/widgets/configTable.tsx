@@ -46,7 +46,12 @@ function ConfigTable({ entries, trans }: ConfigTableProps): JSX.Element {
           </label>
         ) : null}
       </div>
-      <div className="aronnax-TableFrame">
+      <section
+        className="aronnax-TableFrame"
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keys
+        tabIndex={0}
+        aria-label={trans.__("Configuration")}
+      >
         <table className="aronnax-Table">
           <thead>
             <tr>
@@ -69,7 +74,7 @@ function ConfigTable({ entries, trans }: ConfigTableProps): JSX.Element {
             ))}
           </tbody>
         </table>
-      </div>
+      </section>
     </>
   );
 }

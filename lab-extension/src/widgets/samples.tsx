@@ -274,7 +274,12 @@ function TableSample({
         ? JSON.stringify(value)
         : String(value);
   return (
-    <div className="aronnax-TableFrame">
+    <section
+      className="aronnax-TableFrame"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keys
+      tabIndex={0}
+      aria-label={trans.__("Table")}
+    >
       <table className="aronnax-Table">
         <thead>
           <tr>
@@ -300,7 +305,7 @@ function TableSample({
       {rows.length > MOST_ROWS ? (
         <p>{trans._n("and %1 more row", "and %1 more rows", rows.length - MOST_ROWS)}</p>
       ) : null}
-    </div>
+    </section>
   );
 }
 

@@ -236,6 +236,8 @@ describe("Drawer", () => {
     expect(lines.map((line) => line.style)).toEqual(["faint", "solid", "solid"]);
     expect(lines[0]!.points.x[lines[0]!.points.y.indexOf(95)]).toBe(7777);
     expect(lines[1]!.points.x.length).toBeLessThanOrEqual(802);
+    // From the first step to the last, whatever the extremes are.
+    expect(draw(new Drawer(LOSS), [runOfRows(rows)]).x).toEqual([1, 20_000]);
   });
 
   it("follows a run that grows", () => {
