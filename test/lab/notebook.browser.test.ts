@@ -41,8 +41,8 @@ it(
 
       // The notebook stops its first run itself, and goes on in a second one: then there are two, and the newest.
       await lab.panel
-        .locator('[data-control="run"] option')
-        .nth(2)
+        .locator(".aronnax-RunList-row")
+        .nth(1)
         .waitFor({ state: "attached", timeout: TRAINING_MS });
       const loss = async () => (await lab.points("loss")).y;
       await lab.hasPoints("loss", 60, TRAINING_MS);

@@ -65,7 +65,9 @@ describe("npm run lab", () => {
     }>(lab, "/api/kernelspecs");
     expect(specs.default).toBe("aronnax");
     expect(Object.keys(specs.kernelspecs)).toContain("aronnax");
-    const logo = await fetch(new URL(specs.kernelspecs.aronnax!.resources["logo-svg"]!, lab.url));
+    const logo = await fetch(new URL(specs.kernelspecs.aronnax!.resources["logo-svg"]!, lab.url), {
+      headers: { authorization: `token ${lab.url.searchParams.get("token")}` },
+    });
     expect(logo.headers.get("content-type")).toContain("image/svg+xml");
     const [, entry] = /"load": "([^"]+)", "name": "@aronnax\/lab"/.exec(await page.text()) ?? [];
     const script = await fetch(new URL(`/lab/extensions/@aronnax/lab/${entry}`, lab.url));

@@ -60,14 +60,22 @@ export class ExploreWidget extends Widget {
       return;
     }
     this.#timer = window.setInterval(() => this.#look(), EVERY);
-    const { default: plotly } = await import("plotly.js-basic-dist-min");
-    if (!this.isDisposed) {
-      this.#plotly = plotly;
-      this.#look();
+    try {
+      const { default: plotly } = await import("plotly.js-basic-dist-min");
+      if (!this.isDisposed) {
+        this.#plotly = plotly;
+        this.#look();
+      }
+    } catch (error) {
+      window.clearInterval(this.#timer);
+      this.#plot.textContent = this.trans.__("The chart cannot be drawn: %1", String(error));
     }
   }
 
   #look(): void {
+    if (!this.#plotly) {
+      return;
+    }
     const state = this.explored.runs.map(({ id, version }) => `${id} ${version}`).join("\n");
     if (state !== this.#drawn && this.isVisible) {
       this.#drawn = state;
