@@ -144,9 +144,8 @@ describe("the dashboard of a folder", () => {
     await eventually(() => lab.panel.locator(".aronnax-RunList-row").count()).toBe(2);
     await lab.panel.getByRole("searchbox", { name: "Search runs" }).fill("");
 
-    const saved = lab.layoutIsSaved();
     await lab.panel.locator('[data-control="robust"]').check();
-    await saved;
+    await lab.layoutHolds('"robust":true');
     await lab.page.reload();
     await lab.panel.locator("h2", { hasText: "lr0.001-seed1" }).waitFor();
     expect(await lab.panel.locator('[data-control="robust"]').isChecked()).toBe(true);

@@ -71,7 +71,7 @@ it("shows the host of a runtime on CPU, without figures of GPUs that are not the
   ).toEqual(["host_cpu", "host_memory"]);
   const { x } = await lab.points("host_cpu");
 
-  await lab.page.reload();
+  await lab.reloadWithPanel();
   await host.waitFor();
   await lab.hasPoints("host_cpu", x.length + 3);
   const after = (await lab.points("host_cpu")).x;

@@ -62,7 +62,7 @@ it(
       await status("Running");
       await lab.hasPoints("loss", reached + 5, TRAINING_MS);
 
-      await lab.page.reload();
+      await lab.reloadWithPanel();
       await lab.panel.waitFor();
       await lab.hasPoints("loss", reached + 5, TRAINING_MS);
       const { x } = await lab.points("loss");

@@ -59,7 +59,7 @@ describe("the panel", () => {
     expect(await lab.panel.locator("h2").textContent()).toBe("tiny-llama");
     await lab.screenshot("panel-live-light");
 
-    await lab.page.reload();
+    await lab.reloadWithPanel();
     await lab.panel.waitFor();
     await lab.hasPoints("loss", 20);
     expect((await lab.points("loss")).x[0]).toBe(1);
@@ -115,7 +115,7 @@ describe("the panel", () => {
     await lab.runCell(0);
     await lab.hasPoints("loss", 10);
     for (let reload = 0; reload < 2; reload++) {
-      await lab.page.reload();
+      await lab.reloadWithPanel();
       await lab.hasPoints("loss", 10);
     }
     const other = await LabPage.open(browser, server, "tabs-2", "tabs.ipynb");
@@ -317,7 +317,7 @@ describe("a view", () => {
       .locator('[data-control="x-axis"] select, select[data-control="x-axis"]')
       .selectOption("tokens");
     await eventually(async () => (await lab.points("loss")).x[59]).toBe(60 * 2048);
-    await lab.layoutIsSaved();
+    await lab.layoutHolds('"tokens"');
     await lab.page.reload();
     await lab.hasPoints("loss", 60);
     expect((await lab.points("loss")).x[59]).toBe(60 * 2048);

@@ -83,11 +83,31 @@ export class LabPage {
       .waitFor({ state: "detached" });
   }
 
-  /** Waits until JupyterLab has sent the layout with what it holds now to the server. */
-  async layoutIsSaved(): Promise<void> {
-    await this.page.waitForResponse(
-      (response) => response.url().includes("/api/workspaces/") && response.request().method() === "PUT",
-    );
+  /**
+   * Waits until the server keeps a layout that holds this text. JupyterLab sends a layout 0.75 s after its last change: a page that is
+   * reloaded before forgets it.
+   */
+  async layoutHolds(text: string): Promise<void> {
+    const { origin, pathname } = new URL(this.page.url());
+    const workspace = /\/workspaces\/([^/]+)/.exec(pathname)![1]!;
+    const deadline = Date.now() + 60_000;
+    for (;;) {
+      const answer = await this.page.request.get(`${origin}/lab/api/workspaces/${workspace}`);
+      const kept = JSON.stringify(await answer.json());
+      if (kept.includes(text)) {
+        return;
+      }
+      if (Date.now() > deadline) {
+        throw new Error(`The layout of ${workspace} did not come to hold ${text} within 60 s: ${kept}`);
+      }
+      await this.page.waitForTimeout(100);
+    }
+  }
+
+  /** Reloads the page once its layout is kept with the panel in it, which the reloaded page then shows. */
+  async reloadWithPanel(): Promise<void> {
+    await this.layoutHolds('"aronnax-runs:');
+    await this.page.reload();
   }
 
   /** The code cell whose source has this text. */
