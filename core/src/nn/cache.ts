@@ -9,6 +9,20 @@ import type { DType } from "../graph/dtype.js";
 import { ShapeError } from "../graph/errors.js";
 import { Module } from "./module.js";
 
+/** Where a decoder keeps keys and values: what its layers see of any cache. */
+export interface TokenCache {
+  /** Tokens held: an int32 scalar, or [batch] where each row has its own number. */
+  readonly position: Tensor;
+  /** int32 [batch], the padding before each text; null for none. */
+  readonly keyStart: Tensor | null;
+  /** Positions before the padding. */
+  readonly lead: number;
+  /** Positions within their texts of `time` further tokens: int32 [time] or [batch, time]. */
+  positions(time: number): Tensor;
+  /** Keeps a layer's keys and values [batch, time, heads, headDim]; returns all that the layer's queries may see. */
+  append(layer: number, key: Tensor, value: Tensor): [keys: Tensor, values: Tensor];
+}
+
 export interface CacheShape {
   readonly layers: number;
   readonly batch: number;
@@ -27,7 +41,7 @@ export interface CacheShape {
  * A cache of fixed length. It is a tree, so that compiled functions take and return it; `append` and `advance` put new Tensors into its
  * fields, within one traced call.
  */
-export class KeyValueCache extends Module {
+export class KeyValueCache extends Module implements TokenCache {
   /** For each layer [batch, length, heads, headDim]. */
   keys: Tensor[];
   values: Tensor[];

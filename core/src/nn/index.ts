@@ -1,6 +1,6 @@
 export { withUpdates } from "../transform/buffers.js";
 export { type AttentionOptions, attention } from "./attention.js";
-export { type CacheShape, KeyValueCache } from "./cache.js";
+export { type CacheShape, KeyValueCache, type TokenCache } from "./cache.js";
 export {
   Conv1d,
   Conv2d,

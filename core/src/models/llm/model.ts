@@ -1,11 +1,11 @@
 /** What every language model here offers. */
 import type { Tensor } from "../../array/tensor.js";
-import type { KeyValueCache } from "../../nn/cache.js";
+import type { KeyValueCache, TokenCache } from "../../nn/cache.js";
 import type { EmbeddingNoise } from "./supervised.js";
 
 export interface ForwardOptions {
   /** Of the tokens before these; their keys and values are added to it, its position is not moved. */
-  cache?: KeyValueCache;
+  cache?: TokenCache;
   /** Integer [batch, time]: a token sees only tokens of its own number (packed documents). */
   segments?: Tensor;
   /** Integer [time] or [batch, time]: positions within the document. Default counted from 0, or from the cache's position. */

@@ -22,7 +22,7 @@ import { categorical, foldIn, type Key } from "../../array/random.js";
 import { argmax, logSoftmax, max, min, softmax } from "../../array/reductions.js";
 import { expandDims } from "../../array/shaping.js";
 import { topK as largest, sort } from "../../array/sorting.js";
-import type { Tensor } from "../../array/tensor.js";
+import { Tensor } from "../../array/tensor.js";
 import { cumsum } from "../../array/windows.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { vmap } from "../../transform/vmap.js";
@@ -47,13 +47,14 @@ export interface SamplingOptions {
 }
 
 /**
- * Options as a tree for compiled functions: which filters are on is its structure, how strong they are its leaves. No temperature stands
- * for the likeliest token.
+ * Options as a tree for compiled functions: which filters are on is its structure, how strong they are its leaves, scalars or [batch, 1]. No
+ * temperature stands for the likeliest token.
  */
 export interface Sampling {
   readonly repetitionPenalty?: Tensor;
   readonly temperature?: Tensor;
-  readonly topK?: number;
+  /** A number for all rows alike, or int32 [batch, 1] from 1 to vocabSize. */
+  readonly topK?: number | Tensor;
   readonly topP?: Tensor;
   readonly minP?: Tensor;
 }
@@ -100,9 +101,12 @@ export function filteredLogits(logits: Tensor, sampling: Sampling, seen?: Tensor
     x = where(seen, where(less(x, 0), mul(x, penalty), div(x, penalty)), x);
   }
   if (temperature !== undefined) x = div(x, maximum(temperature, 1e-6));
-  if (topK !== undefined && topK < x.shape[1]!) {
-    const [top] = largest(x, topK);
-    x = where(less(x, slice(top, null, [topK - 1, topK])), Number.NEGATIVE_INFINITY, x);
+  if (topK !== undefined && (topK instanceof Tensor || topK < x.shape[1]!)) {
+    const last =
+      topK instanceof Tensor
+        ? takeAlongAxis(sort(x, -1, { descending: true }), sub(topK, 1), 1)
+        : slice(largest(x, topK)[0], null, [topK - 1, topK]);
+    x = where(less(x, last), Number.NEGATIVE_INFINITY, x);
   }
   if (topP !== undefined) {
     const sorted = sort(x, -1, { descending: true });

@@ -7,7 +7,7 @@ import { ArgumentError } from "../../graph/errors.js";
  */
 export class StopStrings {
   private held = "";
-  private found = false;
+  private found: string | undefined;
 
   constructor(private readonly stops: readonly string[]) {
     for (const stop of stops) {
@@ -22,18 +22,23 @@ export class StopStrings {
 
   /** Whether a stop string was met. */
   get stopped(): boolean {
+    return this.found !== undefined;
+  }
+
+  /** The stop string that was met. */
+  get met(): string | undefined {
     return this.found;
   }
 
   /** Takes the next piece; returns the text that is now certain. Nothing comes after a stop string. */
   push(piece: string): string {
-    if (this.found) return "";
+    if (this.stopped) return "";
     const text = this.held + piece;
     const first = this.firstIn(text);
     if (first !== undefined) {
-      this.found = true;
+      this.found = first.stop;
       this.held = "";
-      return text.slice(0, first);
+      return text.slice(0, first.start);
     }
     let certain = text.length;
     for (const stop of this.stops) {
@@ -46,16 +51,16 @@ export class StopStrings {
   }
 
   /** Where the stop string begins that is complete first, of such with the same end the longest. */
-  private firstIn(text: string): number | undefined {
-    let first: { start: number; end: number } | undefined;
+  private firstIn(text: string): { readonly start: number; readonly stop: string } | undefined {
+    let first: { start: number; end: number; stop: string } | undefined;
     for (const stop of this.stops) {
       const start = text.indexOf(stop);
       if (start < 0) continue;
       const end = start + stop.length;
       if (first === undefined || end < first.end || (end === first.end && start < first.start))
-        first = { start, end };
+        first = { start, end, stop };
     }
-    return first?.start;
+    return first;
   }
 
   /** The rest, when nothing more comes. */

@@ -1,0 +1,645 @@
+/** Continuous batching over shared pages: texts come and go while others are computed. */
+import { zeros } from "../../array/broadcast.js";
+import { tensor } from "../../array/creation.js";
+import type { TypedArray } from "../../array/hostdata.js";
+import type { Tensor } from "../../array/tensor.js";
+import type { Tokenizer } from "../../data/text/tokenizer.js";
+import { ArgumentError } from "../../graph/errors.js";
+import { refuseUnknownOptions } from "../../graph/spelling.js";
+import { checkTokenizer } from "../../models/llm/check-tokenizer.js";
+import { type Pooling, textVectors } from "../../models/llm/embed.js";
+import type { LanguageModel } from "../../models/llm/model.js";
+import type { StepProbabilities } from "../../models/llm/sampling.js";
+import type { Module } from "../../nn/module.js";
+import type { Pages } from "../../nn/paged-cache.js";
+import { adapterNames, remove } from "../../peft/model.js";
+import { stackAdapters } from "../../peft/rows.js";
+import { load as loadAdapter } from "../../peft/save.js";
+import { jit } from "../../transform/jit.js";
+import type { RowSampling } from "./draw.js";
+import { PageStore } from "./pages.js";
+import { type StepInput, type StepKind, type StepResult, step } from "./step.js";
+import { checkRequest, Text } from "./text.js";
+import type { Engine, EngineRequest, EngineStatistics, EngineStream, EngineToken } from "./types.js";
+
+export interface EngineOptions {
+  tokenizer: Tokenizer;
+  /** Tokens a text may have, prompt included. Default what the model has positions for, at most 4096. */
+  context?: number;
+  /** Tokens of a page. Default 16. */
+  pageSize?: number;
+  /** Pages of all texts together. Default room for eight texts of the whole context. */
+  pages?: number;
+  /** Texts computed at once. Default 32. */
+  maxBatch?: number;
+  /** Tokens of a prompt that are read in one step, between which others go on. Default 512. */
+  chunk?: number;
+  /** Keeps the pages of prompts for later ones that begin alike. Default true. */
+  prefixCache?: boolean;
+  /** How `embed` pools. Default `"mean"`. */
+  pooling?: Pooling;
+}
+
+type Servable = LanguageModel & Module;
+
+/**
+ * Serves a model: `submit` queues a request and gives its stream. The model's own parameters are read, not a copy: a Trainer's next step is seen by
+ * the next token. What a text becomes does not depend on the texts beside it, but for the rounding of other batch sizes.
+ *
+ * @throws ArgumentError for options that do not fit the model
+ */
+export function createEngine(model: Servable, options: EngineOptions): Engine {
+  return new PagedEngine(model, options);
+}
+
+const vectors = jit(
+  (model: LanguageModel, tokens: Tensor, lengths: Tensor, pooling: Pooling) =>
+    textVectors(model, tokens, lengths, pooling),
+  { name: "serve_embed", manyTraces: true },
+);
+
+class PagedEngine implements Engine {
+  readonly context: number;
+  readonly vocabSize: number;
+  readonly #tokenizer: Tokenizer;
+  readonly #pageSize: number;
+  readonly #maxBatch: number;
+  readonly #chunk: number;
+  readonly #prefixes: boolean;
+  readonly #pooling: Pooling;
+  readonly #shape: { layers: number; heads: number; headDim: number; dtype: Tensor["dtype"] };
+  readonly #store: PageStore;
+  #model: Servable;
+  /** Of `#model` with the factors of all adapters stacked; the same model where there are none. */
+  #stacked: Servable;
+  /** Name of each adapter, and what sets its pages apart from those of an earlier one of that name. */
+  #adapters = new Map<string, string>();
+  #loads = 0;
+  #pages: Pages | undefined;
+  #waiting: Text[] = [];
+  /** In the order of their admission. */
+  #running: Text[] = [];
+  #loop: Promise<void> | undefined;
+  #closing: "drain" | "close" | undefined;
+  readonly #counts = {
+    promptTokens: 0,
+    generatedTokens: 0,
+    prefixQueries: 0,
+    prefixHits: 0,
+    preemptions: 0,
+    steps: 0,
+    stepTokens: 0,
+  };
+
+  constructor(model: Servable, options: EngineOptions) {
+    refuseUnknownOptions("createEngine", options, [
+      "tokenizer",
+      "context",
+      "pageSize",
+      "pages",
+      "maxBatch",
+      "chunk",
+      "prefixCache",
+      "pooling",
+    ]);
+    const {
+      tokenizer,
+      pageSize = 16,
+      maxBatch = 32,
+      chunk = 512,
+      prefixCache = true,
+      pooling = "mean",
+    } = options;
+    checkTokenizer("createEngine", model, tokenizer);
+    const longest = Math.min(
+      model.config.maxPositions ?? Number.POSITIVE_INFINITY,
+      model.switchLength ?? Number.POSITIVE_INFINITY,
+    );
+    const context = options.context ?? Math.min(longest, 4096);
+    const pages = options.pages ?? 8 * Math.ceil(context / pageSize);
+    for (const [name, value] of Object.entries({ context, pageSize, pages, maxBatch, chunk })) {
+      if (!(Number.isInteger(value) && value >= 1))
+        throw new ArgumentError(`createEngine: ${name} is ${value}`, "give a positive integer");
+    }
+    if (context > longest)
+      throw new ArgumentError(
+        `createEngine: a context of ${context}, where the model has ${longest} positions that are seen alike`,
+        "give a smaller context",
+      );
+    const empty = model.newCache(1, 1);
+    if (empty.lead > 0 || empty.keys[0]!.shape[1] !== 1)
+      throw new ArgumentError(
+        "createEngine: every text of this model begins with a prompt or prefix of an adapter",
+        "serve the base, or merge an adapter that can be merged",
+      );
+    const [, , heads, headDim] = empty.keys[0]!.shape as [number, number, number, number];
+    this.#shape = { layers: empty.keys.length, heads, headDim, dtype: empty.keys[0]!.dtype };
+    this.context = Math.min(context, pages * pageSize);
+    this.vocabSize = model.config.vocabSize;
+    this.#tokenizer = tokenizer;
+    this.#pageSize = pageSize;
+    this.#maxBatch = maxBatch;
+    this.#chunk = chunk;
+    this.#prefixes = prefixCache;
+    this.#pooling = pooling;
+    this.#store = new PageStore(pages, pageSize);
+    this.#model = model;
+    this.#stacked = model;
+    const names = adapterNames(model);
+    if (names.length > 0) this.#restack(model, names);
+  }
+
+  submit(request: EngineRequest): EngineStream {
+    if (this.#closing !== undefined)
+      throw new ArgumentError("submit: the engine takes no more requests", "it drains: make another one");
+    checkRequest(request, { context: this.context, vocabSize: this.vocabSize, adapters: this.adapters() });
+    const { eosId } = this.#tokenizer;
+    const own = request.ignoreEnd
+      ? []
+      : [...(this.#model.stopIds ?? []), ...(eosId === undefined ? [] : [eosId])];
+    const stopIds = new Set([...own, ...(request.stopIds ?? [])]);
+    const text = new Text(request, this.#tokenizer, this.context, stopIds, () => this.#start());
+    text.salt = request.adapter === undefined ? "" : this.#adapters.get(request.adapter)!;
+    const priority = request.priority ?? 0;
+    const after = this.#waiting.findIndex((other) => (other.request.priority ?? 0) > priority);
+    this.#waiting.splice(after < 0 ? this.#waiting.length : after, 0, text);
+    this.#start();
+    return text.queue;
+  }
+
+  async embed(
+    prompts: readonly (readonly number[])[],
+    { dimensions }: { dimensions?: number } = {},
+  ): Promise<Float32Array[]> {
+    for (const prompt of prompts)
+      checkRequest({ prompt }, { context: this.context + 1, vocabSize: this.vocabSize, adapters: [] });
+    const all: Float32Array[] = [];
+    for (let at = 0; at < prompts.length; at += this.#maxBatch) {
+      const part = prompts.slice(at, at + this.#maxBatch);
+      const time = power(Math.max(...part.map((ids) => ids.length)));
+      const rows = power(part.length);
+      const tokens = new Int32Array(rows * time);
+      for (const [i, ids] of part.entries()) tokens.set(ids, i * time);
+      const lengths = Int32Array.from({ length: rows }, (_, i) => part[i]?.length ?? 1);
+      const found = vectors(this.#model, ints(tokens, [rows, time]), ints(lengths), this.#pooling);
+      const width = found.shape[1]!;
+      if (
+        dimensions !== undefined &&
+        !(Number.isInteger(dimensions) && dimensions >= 1 && dimensions <= width)
+      )
+        throw new ArgumentError(`embed: dimensions is ${dimensions}`, `give an integer from 1 to ${width}`);
+      const data = (await found.data()) as Float32Array;
+      for (const i of part.keys()) all.push(shortened(data.slice(i * width, (i + 1) * width), dimensions));
+    }
+    return all;
+  }
+
+  statistics(): EngineStatistics {
+    const { count, free, pageSize } = this.#store;
+    return {
+      ...this.#counts,
+      running: this.#running.length,
+      waiting: this.#waiting.length,
+      cacheUsage: (count - free) / count,
+      freePages: free,
+      pages: count,
+      pageSize,
+      drafts: 0,
+      draftTokens: 0,
+      acceptedTokens: 0,
+    };
+  }
+
+  adapters(): readonly string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  async loadAdapter(name: string, folder: string): Promise<void> {
+    if (this.#adapters.has(name))
+      throw new ArgumentError(`loadAdapter: ${JSON.stringify(name)} is loaded already`, "unload it first");
+    const loaded = await loadAdapter(this.#model, folder, { name });
+    this.#restack(loaded, [...this.#adapters.keys(), name]);
+  }
+
+  async unloadAdapter(name: string): Promise<void> {
+    if (!this.#adapters.has(name))
+      throw new ArgumentError(
+        `unloadAdapter: there is no adapter ${JSON.stringify(name)}`,
+        `loaded: ${this.adapters().join(", ") || "none"}`,
+      );
+    const using = [...this.#running, ...this.#waiting].filter(({ request }) => request.adapter === name);
+    for (const text of using) text.aborted = true;
+    while (this.#running.some(({ request }) => request.adapter === name)) await this.#loop;
+    this.#restack(
+      remove(this.#model, name),
+      this.adapters().filter((each) => each !== name),
+    );
+  }
+
+  async warmUp(onProgress?: (done: number, of: number) => void): Promise<void> {
+    const batches = powers(this.#maxBatch);
+    const contexts = powers(Math.ceil(this.context / this.#pageSize));
+    const times = powers(Math.min(this.#chunk, this.context)).filter((time) => time > 1);
+    const shapes = contexts.flatMap((pages) => [
+      ...batches.map((batch) => ({ batch, time: 1, pages })),
+      ...times.filter((time) => time <= pages * this.#pageSize).map((time) => ({ batch: 1, time, pages })),
+    ]);
+    for (const [i, { batch, time, pages }] of shapes.entries()) {
+      for (let run = 0; run < 3; run++) {
+        await this.#loop;
+        const result = this.#run(this.#input([], { batch, time, pages }), {});
+        await result.tokens.data();
+      }
+      onProgress?.(i + 1, shapes.length);
+    }
+  }
+
+  async drain(): Promise<void> {
+    this.#closing ??= "drain";
+    while (this.#loop !== undefined) await this.#loop;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = "close";
+    for (const text of [...this.#running, ...this.#waiting]) text.aborted = true;
+    this.#start();
+    while (this.#loop !== undefined) await this.#loop;
+    this.#pages = undefined;
+  }
+
+  /** Takes other adapters. The pages of those that stay are still theirs. */
+  #restack(model: Servable, names: readonly string[]): void {
+    const salts = names.map(
+      (name) => [name, this.#adapters.get(name) ?? `${name} ${++this.#loads}`] as const,
+    );
+    this.#stacked = names.length === 0 ? model : stackAdapters(model, names);
+    this.#model = model;
+    this.#adapters = new Map(salts);
+  }
+
+  #start(): void {
+    this.#loop ??= this.#work().finally(() => {
+      this.#loop = undefined;
+      // A request may have come after the last look.
+      if (this.#waiting.length + this.#running.length > 0) this.#start();
+    });
+  }
+
+  async #work(): Promise<void> {
+    // All that are submitted at once begin together.
+    await Promise.resolve();
+    for (;;) {
+      for (const text of [...this.#running, ...this.#waiting]) {
+        if (!text.aborted) continue;
+        text.abort();
+        this.#end(text);
+      }
+      this.#admit();
+      if (this.#running.length === 0) return;
+      try {
+        await this.#step();
+      } catch (error) {
+        this.#fail(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+  }
+
+  /** Begins waiting texts as long as there is room. */
+  #admit(): void {
+    while (this.#running.length < this.#maxBatch) {
+      const [text] = this.#waiting;
+      if (text === undefined) return;
+      const found = this.#prefixes && text.promptTokens === undefined;
+      if (found) text.held = this.#store.match(text.ids, text.salt);
+      const needed = Math.ceil(text.ids.length / this.#pageSize) - text.held.pages.length;
+      if (this.#running.length > 0 && needed > this.#store.free) {
+        this.#store.release(text.held);
+        return;
+      }
+      this.#waiting.shift();
+      this.#running.push(text);
+      text.computed = text.held.pages.length * this.#pageSize;
+      if (text.cachedTokens !== undefined) continue;
+      text.cachedTokens = text.computed;
+      text.queue.times.scheduled = performance.now();
+      this.#counts.promptTokens += text.ids.length;
+      if (!found) continue;
+      this.#counts.prefixQueries += text.ids.length;
+      this.#counts.prefixHits += text.computed;
+    }
+  }
+
+  /** One chunk of one prompt, and a token of each text whose prompt is read. */
+  async #step(): Promise<void> {
+    const reading = this.#running.find((text) => text.ids.length - text.computed > 1);
+    const decoding = this.#running.filter((text) => text.ids.length - text.computed === 1);
+    // The oldest first: what is put back is the newest.
+    for (const text of decoding) if (this.#running.includes(text)) this.#makeRoom(text, text.ids.length);
+    const left = decoding.filter((text) => this.#running.includes(text));
+    const groups: { texts: Text[]; time: number }[] = [];
+    if (reading !== undefined && this.#running.includes(reading)) {
+      const time = Math.min(this.#chunk, reading.ids.length - reading.computed);
+      this.#makeRoom(reading, reading.computed + time);
+      if (this.#running.includes(reading)) groups.push({ texts: [reading], time });
+    }
+    const still = left.filter((text) => this.#running.includes(text));
+    if (still.length > 0) groups.push({ texts: still, time: 1 });
+    const results: { texts: Text[]; time: number; result: StepResult }[] = [];
+    for (const { texts, time } of groups) {
+      const masks = await grammarMasks(texts, time, this.vocabSize);
+      const width = power(Math.max(...texts.map(({ held }) => held.pages.length)));
+      const shape = { batch: power(texts.length), time: power(time), pages: width };
+      const alternatives = most(texts.map(({ request }) => request.logProbabilities));
+      const wanted = texts.find(({ promptTokens }) => promptTokens !== undefined);
+      const prompt = time > 1 || wanted?.computed === 0 ? wanted?.request.promptLogProbabilities : undefined;
+      const result = this.#run(this.#input(texts, shape, time, masks, prompt !== undefined), {
+        ...(alternatives !== undefined && { alternatives }),
+        ...(prompt !== undefined && { promptAlternatives: prompt }),
+      });
+      results.push({ texts, time, result });
+    }
+    for (const { texts, time, result } of results) await this.#take(texts, time, result);
+  }
+
+  /** Gives each text what its tokens became. */
+  async #take(texts: readonly Text[], time: number, result: StepResult): Promise<void> {
+    const tokens = await read(result.tokens, result.probabilities);
+    const prompt = result.prompt && (await read(undefined, result.prompt));
+    this.#counts.steps++;
+    this.#counts.stepTokens += texts.length * time;
+    for (const [i, text] of texts.entries()) {
+      if (prompt !== undefined && text.promptTokens !== undefined) {
+        const own = text.request.prompt.slice(text.computed + 1, text.computed + 1 + time);
+        text.promptTokens.push(
+          ...own.map((id, k) => ({ ...prompt[i * (prompt.length / texts.length) + k]!, id })),
+        );
+      }
+      text.computed += time;
+      this.#fillPages(text);
+      if (text.computed < text.ids.length || text.aborted) continue;
+      this.#counts.generatedTokens++;
+      const { logProbabilities: wanted } = text.request;
+      text.take(only(tokens[i]!, wanted));
+      if (text.finish !== undefined) this.#end(text);
+    }
+  }
+
+  #fillPages(text: Text): void {
+    const size = this.#pageSize;
+    while (this.#prefixes && (text.held.keys.length + 1) * size <= text.computed) {
+      const from = text.held.keys.length * size;
+      this.#store.fill(text.held, text.ids.slice(from, from + size), text.salt);
+    }
+  }
+
+  /** Pages for so many tokens of a text; puts back the newest texts where there are none. */
+  #makeRoom(text: Text, tokens: number): void {
+    while (text.held.pages.length * this.#pageSize < tokens) {
+      const page = this.#store.take();
+      if (page !== undefined) {
+        text.held.pages.push(page);
+        continue;
+      }
+      const newest = this.#running.pop()!;
+      this.#store.release(newest.held);
+      newest.computed = 0;
+      if (newest.promptTokens !== undefined && newest.drawn === 0) newest.promptTokens.length = 1;
+      this.#waiting.unshift(newest);
+      this.#counts.preemptions++;
+      if (newest === text) return;
+    }
+  }
+
+  #end(text: Text): void {
+    this.#store.release(text.held);
+    this.#running = this.#running.filter((other) => other !== text);
+    this.#waiting = this.#waiting.filter((other) => other !== text);
+    text.dispose();
+  }
+
+  /** A step failed: what it wrote is lost, and the pages with it. */
+  #fail(error: Error): void {
+    for (const text of [...this.#running]) {
+      text.queue.fail(error);
+      this.#end(text);
+    }
+    this.#store.clear();
+    this.#pages = undefined;
+  }
+
+  #run(input: StepInput, kind: Omit<StepKind, "vocabulary">): StepResult {
+    const { layers, heads, headDim, dtype } = this.#shape;
+    const make = (): Tensor => zeros([this.#store.count + 1, this.#pageSize, heads, headDim], { dtype });
+    const fresh = (): Tensor[] => Array.from({ length: layers }, make);
+    const pages = this.#pages ?? { keys: fresh(), values: fresh() };
+    const result = step(pages, this.#stacked, input, { ...kind, vocabulary: this.#tokenizer.vocabSize });
+    this.#pages = result.pages;
+    return result;
+  }
+
+  /** What a step reads: rows and columns without a text are filled up, and kept nowhere. */
+  #input(
+    texts: readonly Text[],
+    { batch, time, pages }: { batch: number; time: number; pages: number },
+    count = 0,
+    masks?: Int32Array,
+    prompt = false,
+  ): StepInput {
+    const size = this.#pageSize;
+    const tokens = new Int32Array(batch * time);
+    const places = new Int32Array(batch * time).fill((this.#store.count + 1) * size);
+    const table = new Int32Array(batch * pages);
+    const position = new Int32Array(batch);
+    const following = new Int32Array(batch * time);
+    for (const [row, { ids, computed, held }] of texts.entries()) {
+      position[row] = computed;
+      table.set(held.pages, row * pages);
+      for (let i = 0; i < count; i++) {
+        const at = computed + i;
+        tokens[row * time + i] = ids[at]!;
+        following[row * time + i] = ids[at + 1] ?? 0;
+        places[row * time + i] = held.pages[Math.floor(at / size)]! * size + (at % size);
+      }
+    }
+    const adapters = this.adapters();
+    const numbers = Int32Array.from({ length: batch }, (_, row) =>
+      texts[row]?.request.adapter === undefined ? 0 : adapters.indexOf(texts[row].request.adapter) + 1,
+    );
+    return {
+      tokens: ints(tokens, [batch, time]),
+      position: ints(position),
+      places: ints(places, [batch, time]),
+      pages: ints(table, [batch, pages]),
+      last: ints(new Int32Array(batch).fill(Math.max(0, count - 1))),
+      sampling: rowSampling(texts, batch, this.vocabSize, masks),
+      ...(adapters.length > 0 && { adapters: ints(numbers) }),
+      ...(prompt && { following: ints(following, [batch, time]) }),
+    };
+  }
+}
+
+/** The options of texts as arrays; what none of them asks for is absent. */
+function rowSampling(
+  texts: readonly Text[],
+  batch: number,
+  vocabSize: number,
+  masks: Int32Array | undefined,
+): RowSampling {
+  const options = texts.map(({ request }) => request.sampling ?? {});
+  const column = (value: (i: number) => number, rest: number): Tensor =>
+    tensor(
+      Float32Array.from({ length: batch }, (_, i) => (i < texts.length ? value(i) : rest)),
+      {
+        shape: [batch, 1],
+      },
+    );
+  const some = (asks: (o: (typeof options)[number]) => boolean): boolean => options.some(asks);
+  const draws = some((o) => (o.temperature ?? 1) !== 0) && {
+    temperature: column((i) => options[i]!.temperature ?? 1, 0),
+    ...(some((o) => o.topK !== undefined) && {
+      topK: ints(
+        Int32Array.from({ length: batch }, (_, i) => Math.min(options[i]?.topK ?? vocabSize, vocabSize)),
+        [batch, 1],
+      ),
+    }),
+    // Above 1 whatever rounding makes of the sums: all are left.
+    ...(some((o) => (o.topP ?? 1) < 1) && {
+      topP: column((i) => ((options[i]!.topP ?? 1) < 1 ? options[i]!.topP! : 2), 2),
+    }),
+    ...(some((o) => (o.minP ?? 0) > 0) && { minP: column((i) => options[i]!.minP ?? 0, 0) }),
+    keys: keysOf(texts, batch),
+    steps: ints(Int32Array.from({ length: batch }, (_, i) => texts[i]?.drawn ?? 0)),
+  };
+  const punishes = some(
+    (o) =>
+      (o.repetitionPenalty ?? 1) !== 1 || (o.presencePenalty ?? 0) !== 0 || (o.frequencyPenalty ?? 0) !== 0,
+  );
+  const nowhere = batch * vocabSize;
+  const placesOf = (of: (text: Text) => readonly number[]): Tensor => {
+    const places = texts.flatMap((text, row) => of(text).map((id) => row * vocabSize + id));
+    const padded = new Int32Array(power(Math.max(64, places.length))).fill(nowhere);
+    padded.set(places);
+    return ints(padded);
+  };
+  const penalties = punishes && {
+    repetition: column((i) => options[i]!.repetitionPenalty ?? 1, 1),
+    presence: column((i) => options[i]!.presencePenalty ?? 0, 0),
+    frequency: column((i) => options[i]!.frequencyPenalty ?? 0, 0),
+    text: placesOf(({ ids }) => ids),
+    drawn: placesOf(({ ids, request }) => ids.slice(request.prompt.length)),
+  };
+  const added = texts.flatMap((text, row) => {
+    const { sampling, minTokens = 0 } = text.request;
+    const own = Object.entries(sampling?.logitBias ?? {}).map(([id, value]) => [Number(id), value] as const);
+    // Not yet: no token that ends the text.
+    const ends =
+      text.drawn < minTokens ? [...text.stopIds].map((id) => [id, Number.NEGATIVE_INFINITY] as const) : [];
+    return [...own, ...ends].map(([id, value]) => [row * vocabSize + id, value] as const);
+  });
+  const bias = added.length > 0 && biasOf(added, nowhere);
+  return {
+    ...(draws && { draws }),
+    ...(penalties && { penalties }),
+    ...(bias && { bias }),
+    ...(masks !== undefined && { mask: filled(masks, batch, vocabSize) }),
+  };
+}
+
+function biasOf(
+  added: readonly (readonly [place: number, value: number])[],
+  nowhere: number,
+): RowSampling["bias"] {
+  const size = power(Math.max(16, added.length));
+  const places = new Int32Array(size).fill(nowhere);
+  const values = new Float32Array(size);
+  places.set(added.map(([place]) => place));
+  values.set(added.map(([, value]) => value));
+  return { places: ints(places), values: tensor(values) };
+}
+
+function keysOf(texts: readonly Text[], batch: number): Tensor {
+  const words = new Uint32Array(2 * batch);
+  for (const [i, { seed }] of texts.entries()) {
+    // As random.key(seed).
+    const wide = BigInt.asUintN(64, BigInt(seed));
+    words[2 * i] = seed < 0 ? 0 : Number(wide >> 32n);
+    words[2 * i + 1] = Number(wide & 0xffffffffn);
+  }
+  return tensor(words, { shape: [batch, 2], dtype: "uint32" });
+}
+
+/** Words of the masks of texts that draw now; undefined where none has a grammar. */
+async function grammarMasks(
+  texts: readonly Text[],
+  time: number,
+  vocabSize: number,
+): Promise<Int32Array | undefined> {
+  if (texts.every(({ request }) => request.grammar === undefined)) return undefined;
+  const words = Math.ceil(vocabSize / 32);
+  const masks = new Int32Array(texts.length * words).fill(-1);
+  for (const [row, { request, computed, ids }] of texts.entries()) {
+    if (request.grammar === undefined || computed + time < ids.length) continue;
+    await request.grammar.fill(masks.subarray(row * words, (row + 1) * words));
+  }
+  return masks;
+}
+
+function filled(masks: Int32Array, batch: number, vocabSize: number): Tensor {
+  const words = Math.ceil(vocabSize / 32);
+  const all = new Int32Array(batch * words).fill(-1);
+  all.set(masks);
+  return ints(all, [batch, words]);
+}
+
+/** Tokens of [...] with their log-probabilities; without `tokens` only these, with ids of 0. */
+async function read(tokens: Tensor | undefined, probabilities?: StepProbabilities): Promise<EngineToken[]> {
+  const numbers = async (x: Tensor): Promise<number[]> => Array.from((await x.data()) as TypedArray, Number);
+  const ids = tokens && (await numbers(tokens));
+  if (probabilities === undefined) return ids!.map((id) => ({ id }));
+  const logs = await numbers(probabilities.drawn);
+  const { likeliest } = probabilities;
+  const [others, values] = likeliest
+    ? [await numbers(likeliest.ids), await numbers(likeliest.values)]
+    : [[], []];
+  const count = others.length / logs.length;
+  return logs.map((logProbability, i) => ({
+    id: ids?.[i] ?? 0,
+    logProbability,
+    alternatives: others
+      .slice(i * count, (i + 1) * count)
+      .map((id, k) => ({ id, logProbability: values[i * count + k]! })),
+  }));
+}
+
+/** A token with as many alternatives as were asked for. */
+function only({ id, logProbability, alternatives }: EngineToken, wanted: number | undefined): EngineToken {
+  if (wanted === undefined) return { id };
+  return { id, logProbability: logProbability!, alternatives: alternatives!.slice(0, wanted) };
+}
+
+/** Of length 1 again after the cut. */
+function shortened(vector: Float32Array, dimensions: number | undefined): Float32Array {
+  if (dimensions === undefined) return vector;
+  const cut = vector.slice(0, dimensions);
+  const length = Math.hypot(...cut);
+  return length === 0 ? cut : cut.map((x) => x / length);
+}
+
+function most(values: readonly (number | undefined)[]): number | undefined {
+  const given = values.filter((value) => value !== undefined);
+  return given.length === 0 ? undefined : Math.max(...given);
+}
+
+/** The next power of two. */
+function power(n: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(1, n)));
+}
+
+/** 1, 2, 4, ... up to the first that is at least `n`. */
+function powers(n: number): number[] {
+  return Array.from({ length: Math.log2(power(n)) + 1 }, (_, i) => 2 ** i);
+}
+
+function ints(values: Int32Array, shape: readonly number[] = [values.length]): Tensor {
+  return tensor(values, { shape });
+}
