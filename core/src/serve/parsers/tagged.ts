@@ -113,23 +113,21 @@ export class TaggedParser implements OutputParser {
         if (mark === undefined) return false;
         this.events.push({ type: "call", index: this.calls, name: this.name.trim() });
         this.opened = "";
-        this.value = new JsonValueReader();
+        this.value = undefined;
         this.state = "arguments";
         return true;
       }
       case "arguments": {
-        const { rest } = scanner;
-        const start = rest.search(/[^\s]/);
-        if (start < 0) return false;
-        // Space before the value is no part of it, space within it is.
-        if (this.name !== "") {
-          scanner.take(start);
-          this.name = "";
+        if (this.value === undefined) {
+          // Space before the value is no part of it, space within it is.
+          scanner.take(/^\s*/.exec(scanner.rest)![0].length);
+          if (scanner.rest === "") return false;
+          this.value = new JsonValueReader();
         }
-        const length = this.value!.push(scanner.rest);
+        const length = this.value.push(scanner.rest);
         if (length > 0)
           this.events.push({ type: "arguments", index: this.calls, text: scanner.take(length).text });
-        if (!this.value!.done) return false;
+        if (!this.value.done) return false;
         this.calls++;
         this.state = "calls";
         return true;
@@ -143,13 +141,12 @@ export class TaggedParser implements OutputParser {
     const marks = [...format.open, ...format.close, ...(format.ignored ?? [])];
     const skipped = /^[\s,;[\]]*/.exec(scanner.rest)![0];
     const at = scanner.rest.slice(skipped.length);
-    const listed = marks.some((mark) => scanner.rest.startsWith(mark) || mark.startsWith(scanner.rest));
-    if (at === "" && !(listed && scanner.rest !== "")) {
-      if (this.opened === "") scanner.take(skipped.length);
+    // A mark may itself begin with a bracket or a space, as Mistral's and DeepSeek's do.
+    const place = this.markWithin(skipped, marks);
+    if (at === "" && place === skipped.length) {
+      if (this.opened === "") scanner.take(place);
       return false;
     }
-    // A mark may itself begin with a bracket, as Mistral's do.
-    const place = listed ? 0 : this.markWithin(skipped, marks);
     const rest = scanner.rest.slice(place);
     const mark = marks.filter((one) => rest.startsWith(one)).sort((a, b) => b.length - a.length)[0];
     if (marks.some((one) => one.length > rest.length && one.startsWith(rest)) && !ended) return false;
@@ -158,7 +155,7 @@ export class TaggedParser implements OutputParser {
       if (format.close.includes(mark)) {
         this.state = "content";
         this.opened = "";
-      } else this.opened += mark;
+      } else if (format.open.includes(mark)) this.opened += mark;
       return true;
     }
     // After a call, brackets and commas are of the list; after a mark they may prove to be text.

@@ -73,6 +73,12 @@ const cases: [string, ParserFamily, string, Partial<ParsedOutput>][] = [
     { reasoning: "Hm.", content: "See.", calls: [weather, time] },
   ],
   [
+    "calls whose list was not closed",
+    "deepseek",
+    `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>${weather.arguments}<｜tool▁call▁end｜>`,
+    { calls: [weather] },
+  ],
+  [
     "V3.1",
     "deepseek",
     `<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>${weather.arguments}<｜tool▁call▁end｜><｜tool▁call▁begin｜>time<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>`,
