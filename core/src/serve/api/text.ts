@@ -1,0 +1,7 @@
+/** An answer that is not JSON. */
+export class Text {
+  constructor(
+    readonly text: string,
+    readonly type: string,
+  ) {}
+}

@@ -1,0 +1,5 @@
+/** `aronnax/serve`: models behind HTTP. */
+export { type ServedModel, type ServeOptions, Service } from "./api/index.js";
+export type * from "./engine/types.js";
+export * from "./parsers/index.js";
+export * from "./structured/index.js";

@@ -1,0 +1,2 @@
+export type { Constraint } from "./constraint.js";
+export { Grammars } from "./grammars.js";
