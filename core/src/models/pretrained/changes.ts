@@ -37,7 +37,7 @@ function compare(found: unknown, wanted: unknown, path: string, changes: string[
       changes.push(
         `${path} is [${found.shape.join(", ")}], the configuration says [${wanted.shape.join(", ")}]`,
       );
-    else if (!isFloat(found.dtype)) changes.push(`${path} is ${found.dtype}`);
+    else if (isFloat(wanted.dtype) && !isFloat(found.dtype)) changes.push(`${path} is ${found.dtype}`);
     return;
   }
   if (found instanceof Module && wanted instanceof Module && found.constructor === wanted.constructor) {
@@ -55,8 +55,15 @@ function compare(found: unknown, wanted: unknown, path: string, changes: string[
     return;
   }
   if (found === undefined && wanted === undefined) return;
+  // Options of layers; how a model is run (`execution`) is no part of what it computes.
+  if (isPlain(found) && isPlain(wanted) && JSON.stringify(found) === JSON.stringify(wanted)) return;
+  if (path.endsWith(".execution")) return;
   if (!Object.is(found, wanted))
     changes.push(`${path} is ${kindOf(found)}, the family has ${kindOf(wanted)}`);
+}
+
+function isPlain(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
 }
 
 function holdsTensors(value: unknown): boolean {
