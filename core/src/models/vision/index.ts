@@ -14,6 +14,7 @@ export { DualEncoder, type PairBatch, unit } from "./dual.js";
 export { type Encoded, type EncodeOptions, ImageModel, VisionModel } from "./family.js";
 export { Mae, type MaeConfig, mae, type Reconstruction } from "./mae.js";
 export { load, save, type VisionLoadOptions, type VisionSaveOptions } from "./pretrained.js";
+export { layerwiseRates, nearestNeighbours, zeroShot } from "./readout.js";
 export { ResNet, type ResNetConfig, resNet } from "./resnet.js";
 export { Siglip, type SiglipConfig, siglip } from "./siglip.js";
 export { type FlexibleBatch, Siglip2, type Siglip2Config, siglip2 } from "./siglip2.js";
