@@ -16,7 +16,12 @@ const out = new URL("../../notebooks/06-data/", import.meta.url).pathname;
 mkdirSync(out, { recursive: true });
 
 /** Tiles side by side, 50 a row, without loss. */
-async function sheet(path: string, tiles: readonly Uint8Array[], side: number, channels: 1 | 3): Promise<void> {
+async function sheet(
+  path: string,
+  tiles: readonly Uint8Array[],
+  side: number,
+  channels: 1 | 3,
+): Promise<void> {
   const across = 50;
   const width = across * side;
   const height = Math.ceil(tiles.length / across) * side;
@@ -69,7 +74,9 @@ async function emoji(): Promise<void> {
   ) as Emoji[];
   const openmoji = ({ unified, non_qualified: plain }: Emoji): string | undefined =>
     [unified, plain, unified.replaceAll("-FE0F", "")]
-      .flatMap((code) => (code === null ? [] : [join(packages!, "openmoji", "color", "svg", `${code.toUpperCase()}.svg`)]))
+      .flatMap((code) =>
+        code === null ? [] : [join(packages!, "openmoji", "color", "svg", `${code.toUpperCase()}.svg`)],
+      )
       .find((path) => existsSync(path));
   // Neither flags nor keys and clocks, which are all but alike.
   const found = all
@@ -92,7 +99,12 @@ async function emoji(): Promise<void> {
     openmoji: (each) => openmoji(each)!,
   };
   for (const [style, path] of Object.entries(styles))
-    await sheet(join(out, `emoji-${style}.webp`), await Promise.all(chosen.map((each) => tile(path(each)))), side, 3);
+    await sheet(
+      join(out, `emoji-${style}.webp`),
+      await Promise.all(chosen.map((each) => tile(path(each)))),
+      side,
+      3,
+    );
   const names = chosen.map(({ name, short_names: [short] }) => (name ?? short!).toLowerCase());
   writeFileSync(join(out, "emoji.json"), `${JSON.stringify(names, null, 1)}\n`);
   console.log(`${chosen.length} of ${found.length} emoji`);
