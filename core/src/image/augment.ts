@@ -25,6 +25,7 @@ import {
   minimum,
   mod,
   mul,
+  not,
   or,
   relu,
   round,
@@ -234,9 +235,9 @@ export function adjustHue(x: Tensor, turn: Tensor): Tensor {
   const [rc, gc, bc] = [r, g, b].map((c) => div(sub(high, c), divisor)) as [Tensor, Tensor, Tensor];
   const hr = where(equal(high, r), sub(bc, gc), 0);
   const isRed = equal(high, r);
-  const isGreen = and(equal(high, g), sub1(isRed));
+  const isGreen = and(equal(high, g), not(isRed));
   const hg = where(isGreen, add(2, sub(rc, bc)), 0);
-  const hb = where(and(sub1(isRed), sub1(equal(high, g))), add(4, sub(gc, rc)), 0);
+  const hb = where(and(not(isRed), not(equal(high, g))), add(4, sub(gc, rc)), 0);
   const hue = mod(add(div(add(add(hr, hg), hb), 6), 1), 1);
   const turned = mod(add(hue, expandDims(turn, [1, 2])), 1);
   const sixth = mul(turned, 6);
@@ -252,10 +253,6 @@ export function adjustHue(x: Tensor, turn: Tensor): Tensor {
     [choose([high, q, p, p, t, high]), choose([t, high, high, q, p, p]), choose([p, p, t, high, high, q])],
     -1,
   );
-}
-
-function sub1(x: Tensor): Tensor {
-  return equal(x, false);
 }
 
 /** Keeps 2^bits levels, `bits` [batch]. */

@@ -162,6 +162,25 @@ describe("a model of one's own", () => {
       expect(readFileSync(join(again, file)).equals(readFileSync(join(at, file))), file).toBe(true);
   });
 
+  it.each(["vit", "dinov2", "resnet-basic", "timm"])("gets another classifier: %s", async (name) => {
+    const model = (await vision.load(join(fixtures, name))) as vision.ImageModel;
+    const other = vision.withClasses(model, ["cat", "dog"]);
+    const pixels = random.normal(1, [2, 3, 12, 12]);
+    expect(await other.forward(pixels).shape).toEqual([2, 2]);
+    const [ours, theirs] = [other.encode(pixels).states, model.encode(pixels).states];
+    expect(await ours.data()).toEqual(await theirs.data());
+    const at = join(folder, `classes-${name}`);
+    await vision.save(other, at);
+    const opened = (await vision.load(at)) as vision.ImageModel;
+    expect(opened.config.labels).toEqual(["cat", "dog"]);
+    expect(await opened.forward(pixels).data()).toEqual(await other.forward(pixels).data());
+  });
+
+  it("is told that it can have no classifier", () => {
+    const model = vision.mae({ ...sizes, decoder: { hiddenSize: 8, layers: 1, heads: 2 } });
+    expect(() => vision.withClasses(model as never, 2)).toThrow(/mae has no classifier/);
+  });
+
   it("is not saved as what it is no more", async () => {
     const model = nn.initialize(vision.vit({ ...sizes, classes: 3 }), 1);
     model.classifier = nn.initialize(new nn.Linear(8, 5, { bias: true }), 2);

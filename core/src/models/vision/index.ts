@@ -13,7 +13,7 @@ export { Dinov2, type Dinov2Config, dinov2 } from "./dinov2.js";
 export { DualEncoder, type PairBatch, unit } from "./dual.js";
 export { type Encoded, type EncodeOptions, ImageModel, VisionModel } from "./family.js";
 export { Mae, type MaeConfig, mae, type Reconstruction } from "./mae.js";
-export { load, save, type VisionLoadOptions, type VisionSaveOptions } from "./pretrained.js";
+export { load, save, type VisionLoadOptions, type VisionSaveOptions, withClasses } from "./pretrained.js";
 export { layerwiseRates, nearestNeighbours, zeroShot } from "./readout.js";
 export { ResNet, type ResNetConfig, resNet } from "./resnet.js";
 export { Siglip, type SiglipConfig, siglip } from "./siglip.js";

@@ -1,21 +1,24 @@
 /** Vision checkpoints in the layouts of Hugging Face, timm and OpenCLIP: straight from the disk to the devices, and the same bytes back. */
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Key } from "../../array/random.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
 import { listFiles } from "../../checkpoint/pieces.js";
 import { replaceFileSync } from "../../files/atomic.js";
 import { ArgumentError } from "../../graph/errors.js";
 import type { Mesh } from "../../graph/mesh.js";
+import { initialize, isUndrawn } from "../../nn/module.js";
 import type { LayerOptions } from "../../nn/stack.js";
 import type { Rules } from "../../sharding/rules.js";
-import { flatten, named } from "../../transform/tree.js";
+import { flatten, mapNamed, named } from "../../transform/tree.js";
 import { refuseChanged } from "../pretrained/changes.js";
 import { type Json, modelFolder, readJson, weightsIn } from "../pretrained/folders.js";
 import { jsonText, type Listed, loadWeights, saveWeights } from "../pretrained/weights.js";
 import { Clip, clipFamily } from "./clip.js";
+import { writeClasses } from "./config.js";
 import { convNextV2Family } from "./convnext.js";
 import { dinov2Family, dinov2RegistersFamily } from "./dinov2.js";
-import { type Layout, type Source, type VisionFamily, VisionModel } from "./family.js";
+import { type ImageModel, type Layout, type Source, type VisionFamily, VisionModel } from "./family.js";
 import { maeFamily } from "./mae.js";
 import { openClipConfig } from "./open-clip.js";
 import { resNetFamily } from "./resnet.js";
@@ -223,4 +226,34 @@ function configTextOf(model: VisionModel, source: Source | null): string {
   for (const [name, value] of changed)
     json[name] = /_config$/.test(name) ? { ...(json[name] as Json | undefined), ...(value as Json) } : value;
   return jsonText({ ...json, dtype }, floats);
+}
+
+/**
+ * A model with a fresh classifier over other classes, to fine-tune: all else is shared with the one that is given, which may have none.
+ *
+ * @param classes - their number, or their names
+ * @param seed - of the classifier's first weights. Default 0
+ */
+export function withClasses<M extends ImageModel>(
+  model: M,
+  classes: number | readonly string[],
+  seed: Key | number = 0,
+): M {
+  const { family } = model;
+  const architecture = family.architectures.find((name) => name.endsWith("ForImageClassification"));
+  if (architecture === undefined)
+    throw new ArgumentError(
+      `withClasses: a ${family.name} has no classifier`,
+      `those that have: ${visionFamilies
+        .filter(({ architectures }) => architectures.some((name) => name.endsWith("ForImageClassification")))
+        .map(({ name }) => name)
+        .join(", ")}`,
+    );
+  const wanted = typeof classes === "number" ? { classes } : { classes: classes.length, labels: classes };
+  const json = { ...family.write(model), ...writeClasses(wanted) };
+  const fresh = family.open(json, architecture, "withClasses", {}) as M;
+  const kept = named(model);
+  const isHead = (path: string): boolean => /^(classifier|distillationClassifier)\./.test(path);
+  const filled = mapNamed((leaf, path) => (isHead(path) ? leaf : (kept.get(path) ?? leaf)), fresh);
+  return initialize(filled, seed, undefined, isUndrawn);
 }
