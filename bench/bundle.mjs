@@ -1,6 +1,6 @@
 /**
  * Bundles the benchmark programs into single files, with a stripped and packed Node 24 beside them, for a GPU machine that has Python with
- * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, any-model.mjs, record-telemetry.mjs, lora.mjs, finetune-packed.mjs, node.xz}.
+ * jax but neither Node nor a registry: build/bench/{llama-train.mjs, training-features.mjs, generate.mjs, kill-resume.mjs, runtime.mjs, checks.mjs, dispatch.mjs, garbage.mjs, random.mjs, loader.mjs, any-model.mjs, record-telemetry.mjs, lora.mjs, finetune-packed.mjs, vision.mjs, node.xz}.
  *
  * usage: node bench/bundle.mjs [--no-node]
  * there: xz -dk build/bench/node.xz && chmod +x build/bench/node && ARONNAX_PYTHON=python3 build/bench/node build/bench/llama-train.mjs
@@ -31,6 +31,7 @@ await build({
     "finetune-packed": join(root, "bench/finetune/packed.ts"),
     "record-telemetry": join(root, "bench/lab/record-telemetry.ts"),
     lora: join(root, "bench/finetune/lora.ts"),
+    vision: join(root, "bench/vision/train.ts"),
   },
   outdir: out,
   outExtension: { ".js": ".mjs" },

@@ -170,6 +170,7 @@ export * as image from "./image/index.js";
 export * as llm from "./llm.js";
 export * as media from "./media/index.js";
 export * as metrics from "./metrics/index.js";
+export * as vision from "./models/vision/index.js";
 export * as nn from "./nn/index.js";
 export {
   adafactor,

@@ -93,6 +93,8 @@ it.each([
     ],
   ],
   [["make-base", "--steps", "2", "--texts", "1", "--output", join(directory, "base")]],
+  [["vision", "--tiny", "--batch", "4", "--steps", "4", "--precision", "float32"]],
+  [["vision", "--model", "clip_base_32", "--tiny", "--batch", "4", "--steps", "4", "--precision", "float32"]],
   [["garbage", "--calls", "3"]],
   [["dispatch", "--parameters", "2", "--calls", "3"]],
   [["random", "--only", "vmap"]],

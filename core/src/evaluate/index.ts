@@ -10,4 +10,15 @@ export {
   replies,
   type Score,
 } from "./answers.js";
+export {
+  type Calibration,
+  calibration,
+  confusionMatrix,
+  type Drawn,
+  drawCalibration,
+  drawConfusion,
+  type Rows,
+  recallAtK,
+  topK,
+} from "./classification.js";
 export { exactMatch, wordF1, wordMatch } from "./scores.js";

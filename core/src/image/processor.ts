@@ -5,35 +5,8 @@ import { div, mul, sub } from "../array/elementwise.js";
 import type { Tensor } from "../array/tensor.js";
 import { DataError } from "../data/errors.js";
 import { ArgumentError } from "../graph/errors.js";
-import { centerCrop, type Picture, padToSquare } from "./picture.js";
-import { type Resampling, resize } from "./resize.js";
-
-/** A size as `preprocessor_config.json` has it. */
-export type SizeJson =
-  | number
-  | { height: number; width: number }
-  | { shortest_edge: number; longest_edge?: number };
-
-/** What of a `preprocessor_config.json` says how pictures become numbers. */
-export interface ProcessorConfig {
-  image_processor_type?: string;
-  do_resize?: boolean;
-  size?: SizeJson;
-  /** Pillow's number of the filter. */
-  resample?: number;
-  do_center_crop?: boolean;
-  crop_size?: SizeJson;
-  do_rescale?: boolean;
-  rescale_factor?: number;
-  do_normalize?: boolean;
-  image_mean?: number[];
-  image_std?: number[];
-  /** LLaVA: to a square of the mean's colour first. */
-  do_pad?: boolean;
-  /** ConvNeXt: what of a resized picture is kept, below 384. */
-  crop_pct?: number;
-  [field: string]: unknown;
-}
+import { type ProcessorConfig, prepared, resamplings, type SizeJson, sides } from "./geometry.js";
+import type { Picture } from "./picture.js";
 
 const clip = { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] };
 const halves = { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] };
@@ -88,8 +61,6 @@ const known: Readonly<Record<string, Defaults>> = {
   ConvNext: defaults(halves, { shortest_edge: 384 }, bicubic, { crop_pct: 224 / 256 }),
   Bit: defaults(clip, { shortest_edge: 224 }, bicubic, { do_center_crop: true, crop_size: square(224) }),
 };
-
-const resamplings: readonly Resampling[] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"];
 
 /**
  * Makes pictures into what a model takes, as transformers' image processors of that name: `prepare` on the host gives pictures of one size (uint8,
@@ -151,36 +122,7 @@ export class ImageProcessor {
 
   /** Resized and cut; 8-bit RGB as before. */
   prepare(given: Picture): Picture {
-    const { do_resize, size, do_center_crop, crop_size, do_pad, image_mean } = this.config;
-    let picture = given;
-    if (do_pad === true) {
-      const colour = image_mean.map((mean) => Math.trunc(mean * 255)) as [number, number, number];
-      picture = padToSquare(picture, colour);
-    }
-    if (do_resize) picture = this.resized(picture, size);
-    if (do_center_crop) {
-      const { width, height } = sides(crop_size ?? size);
-      picture = centerCrop(picture, width, height);
-    }
-    return picture;
-  }
-
-  private resized(picture: Picture, size: SizeJson): Picture {
-    const how = resamplings[this.config.resample]!;
-    const { crop_pct: kept } = this.config;
-    if (kept !== undefined && typeof size === "object" && "shortest_edge" in size) {
-      const side = size.shortest_edge;
-      if (side >= 384) return resize(picture, side, side, how);
-      const { width, height } = byShortest(picture, Math.trunc(side / kept));
-      return centerCrop(resize(picture, width, height, how), side, side);
-    }
-    const { width, height } =
-      typeof size === "number"
-        ? byShortest(picture, size)
-        : "height" in size
-          ? size
-          : byShortest(picture, size.shortest_edge, size.longest_edge);
-    return resize(picture, width, height, how);
+    return prepared(given, this.config);
   }
 
   /** [n, height, width, 3] of pictures of one size, as they are sent to the device. */
@@ -220,22 +162,4 @@ export class ImageProcessor {
     const { data, shape } = this.batch(pictures.map((picture) => this.prepare(picture)));
     return this.normalize(tensor(data, { shape, dtype: "uint8" }));
   }
-}
-
-function sides(size: SizeJson): { width: number; height: number } {
-  if (typeof size === "number") return { width: size, height: size };
-  if ("height" in size) return { width: size.width, height: size.height };
-  return { width: size.shortest_edge, height: size.shortest_edge };
-}
-
-/** The sides with the shorter one given, as transformers computes them: the longer is cut to a whole number. */
-function byShortest(
-  { width, height }: Picture,
-  shortest: number,
-  longest?: number,
-): { width: number; height: number } {
-  const [short, long] = width <= height ? [width, height] : [height, width];
-  let [a, b] = [shortest, Math.trunc((shortest * long) / short)];
-  if (longest !== undefined && b > longest) [a, b] = [Math.trunc((longest * shortest) / b), longest];
-  return width <= height ? { width: a, height: b } : { width: b, height: a };
 }

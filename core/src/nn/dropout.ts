@@ -60,3 +60,12 @@ export function withKeys<M>(model: M, key: Key | number): M {
   visit(copy, "", true);
   return copy;
 }
+
+/** Stochastic depth (Huang et al. 2016): leaves out whole examples of a residual branch, along the first axis; with a key as `Dropout`. */
+export class StochasticDepth extends Dropout {
+  override forward(x: Tensor): Tensor {
+    if (this.key === null || this.rate === 0) return x;
+    const kept = bernoulli(this.key, 1 - this.rate, [x.shape[0]!, ...x.shape.slice(1).map(() => 1)]);
+    return where(kept, div(x, 1 - this.rate), 0);
+  }
+}

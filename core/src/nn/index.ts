@@ -1,6 +1,7 @@
 export { withUpdates } from "../transform/buffers.js";
 export { type AttentionOptions, attention } from "./attention.js";
 export { type CacheShape, KeyValueCache, type TokenCache } from "./cache.js";
+export { clipLoss, sigmoidPairLoss } from "./contrastive.js";
 export {
   Conv1d,
   Conv2d,
@@ -18,7 +19,7 @@ export {
   MultiheadCrossAttention,
   type MultiheadCrossAttentionOptions,
 } from "./cross-attention.js";
-export { Dropout, dropout, withKeys } from "./dropout.js";
+export { Dropout, dropout, StochasticDepth, withKeys } from "./dropout.js";
 export { ExpertMlp, type ExpertOptions, type RouterStatistics, routerBalance } from "./experts.js";
 export {
   constantInit,

@@ -1,5 +1,5 @@
 /** Feed-forward layers of transformers. Fields are named as in Hugging Face's checkpoints, in camel case. */
-import { gelu, mul, relu, silu, square } from "../array/elementwise.js";
+import { gelu, mul, relu, sigmoid, silu, square } from "../array/elementwise.js";
 import { split } from "../array/joining.js";
 import type { Tensor } from "../array/tensor.js";
 import { ArgumentError } from "../graph/errors.js";
@@ -8,13 +8,14 @@ import { type Initializer, normalInit } from "./initializers.js";
 import { Linear } from "./layers.js";
 import { Module } from "./module.js";
 
-/** Nonlinearities by name; `geluTanh` is GELU's tanh approximation, `relu2` the square of ReLU (So et al. 2021, "Primer"). */
+/** Nonlinearities by name; `geluTanh` is GELU's tanh approximation, `relu2` the square of ReLU (So et al. 2021, "Primer"), `quickGelu` CLIP's x · σ(1.702 x). */
 export const activations = {
   silu,
   gelu: (x: Tensor): Tensor => gelu(x),
   geluTanh: (x: Tensor): Tensor => gelu(x, { approximate: true }),
   relu,
   relu2: (x: Tensor): Tensor => square(relu(x)),
+  quickGelu: (x: Tensor): Tensor => mul(x, sigmoid(mul(x, 1.702))),
 } as const satisfies Record<string, (x: Tensor) => Tensor>;
 
 export type Activation = keyof typeof activations;

@@ -3,16 +3,16 @@ import { broadcastTo } from "../array/broadcast.js";
 import { add, cast, mul, notEqual, sub, where } from "../array/elementwise.js";
 import { slice } from "../array/indexing.js";
 import { concatenate } from "../array/joining.js";
-import { pad, transpose } from "../array/shaping.js";
+import { pad } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
 import { cumsum } from "../array/windows.js";
 import { CheckpointError } from "../checkpoint/errors.js";
 import type { Decoder } from "../models/llm/decoder.js";
 import { storedAs } from "../models/llm/family.js";
 import { load } from "../models/llm/pretrained.js";
+import { storedTensors } from "../models/pretrained/weights.js";
 import { ExpertMlp } from "../nn/experts.js";
 import { crossEntropy } from "../nn/losses.js";
-import { named } from "../transform/tree.js";
 import type { Alias, Computed, HostArray, Verifiable, Way } from "./verifiable.js";
 
 /** Of labels that do not count. */
@@ -184,13 +184,7 @@ function within(name: string, { data }: HostArray, from: number, to: number, oth
 
 /** A tree of the model's structure by the names that its checkpoint has. */
 function stored(tree: Decoder): Map<string, Tensor> {
-  const found = new Map<string, Tensor>();
-  for (const [path, tensor] of named(tree)) {
-    const { names, stacked, transposed } = storedAs(tree.family!, path, tensor.shape);
-    for (const [i, name] of names.entries())
-      found.set(name, stacked ? slice(tensor, i) : transposed ? transpose(tensor) : tensor);
-  }
-  return found;
+  return storedTensors(tree, (path, shape) => storedAs(tree.family!, path, shape));
 }
 
 /** Names that torch's parameters have where the checkpoint's are others: the shared table's second one, experts in one Tensor. */

@@ -3,10 +3,12 @@ import { join } from "node:path";
 import { CheckpointError } from "../checkpoint/errors.js";
 import { readObject } from "../checkpoint/read-object.js";
 import { families } from "../models/llm/pretrained.js";
+import { isForeign, visionFamilies } from "../models/vision/pretrained.js";
 import { adapterTypes } from "../peft/save.js";
 import { openAdapter } from "./adapters.js";
 import { openLanguageModel } from "./language-models.js";
 import type { Adapter, Architecture } from "./verifiable.js";
+import { openVisionModel } from "./vision-models.js";
 
 export const architectures: readonly Architecture[] = [
   ...families.map(({ architecture, modelType }) => ({
@@ -14,6 +16,10 @@ export const architectures: readonly Architecture[] = [
     modelType,
     open: openLanguageModel,
   })),
+  ...visionFamilies.flatMap(({ architectures: names, modelType }) =>
+    names.map((name) => ({ name, modelType, open: openVisionModel })),
+  ),
+  { name: "timm's vit_*_patch*_*, OpenCLIP's", recognizes: isForeign, open: openVisionModel },
 ];
 
 /** Those of PEFT, and what is kept in its form. */
@@ -21,12 +27,14 @@ export const adapters: readonly Adapter[] = adapterTypes.map((name) => ({ name, 
 
 /** @throws CheckpointError with the list of what is there */
 export function architectureOf(folder: string): Architecture {
+  const foreign = architectures.find((each) => each.recognizes?.(folder) === true);
+  if (foreign !== undefined) return foreign;
   const path = join(folder, "config.json");
   const config = readObject(path, "give a folder that transformers' or diffusers' save_pretrained wrote");
   const { architectures: named, _class_name: className, model_type: modelType } = config;
   const name = (Array.isArray(named) ? named[0] : undefined) ?? className;
   const found = architectures.find((each) =>
-    name === undefined ? each.modelType === modelType : each.name === name,
+    name === undefined ? modelType !== undefined && each.modelType === modelType : each.name === name,
   );
   if (found !== undefined) return found;
   throw new CheckpointError(

@@ -58,6 +58,8 @@ export interface Architecture {
   readonly name: string;
   /** As its `model_type` names it. */
   readonly modelType?: string;
+  /** Whether a folder is one of it though no `architectures` says so. */
+  recognizes?(folder: string): boolean;
   open(folder: string): Promise<Verifiable>;
 }
 

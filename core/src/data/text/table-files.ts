@@ -42,8 +42,16 @@ export interface TableRow {
   readonly rows: number;
 }
 
-/** Rows of a Parquet file, one row group at a time: all columns, or one that must be there. */
-export async function* parquetRows(path: string, column?: string): AsyncGenerator<TableRow> {
+/**
+ * Rows of a Parquet file, one row group at a time: all columns, or one that must be there.
+ *
+ * @param options.utf8 - whether bytes of no declared kind are texts; default true
+ */
+export async function* parquetRows(
+  path: string,
+  column?: string,
+  { utf8 = true } = {},
+): AsyncGenerator<TableRow> {
   const bytes = fileBytes(path);
   const handle = await open(path, "r").catch((error: unknown) => {
     throw unreadable(path, error);
@@ -67,7 +75,15 @@ export async function* parquetRows(path: string, column?: string): AsyncGenerato
     let rowStart = 0;
     for (const group of metadata.row_groups) {
       const rowEnd = rowStart + Number(group.num_rows);
-      const records = await parquetReadObjects({ file, metadata, columns, rowStart, rowEnd, compressors });
+      const records = await parquetReadObjects({
+        file,
+        metadata,
+        columns,
+        rowStart,
+        rowEnd,
+        compressors,
+        utf8,
+      });
       for (const [i, record] of records.entries()) yield { record, row: rowStart + i, rows };
       rowStart = rowEnd;
     }

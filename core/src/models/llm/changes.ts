@@ -1,9 +1,5 @@
-/** What was done to a model after it was made, as far as its checkpoints can tell. */
-import { Tensor } from "../../array/tensor.js";
-import { CheckpointError } from "../../checkpoint/errors.js";
-import { isFloat } from "../../graph/dtype.js";
-import { Module } from "../../nn/module.js";
-import { flatten } from "../../transform/tree.js";
+/** What was done to a language model after it was made, as far as its checkpoints can tell. */
+import { refuseChanged as refuse } from "../pretrained/changes.js";
 import { build } from "./build.js";
 import type { ResolvedConfig } from "./config.js";
 import type { Decoder } from "./decoder.js";
@@ -17,56 +13,5 @@ import type { Decoder } from "./decoder.js";
  */
 export function refuseChanged(model: Decoder, config: ResolvedConfig): void {
   const like = build(model.family!, config);
-  const changes: string[] = [];
-  for (const field of new Set([...Object.keys(like), ...Object.keys(model)])) {
-    const [found, wanted] = [model, like].map((each) => (each as unknown as Record<string, unknown>)[field]);
-    // Its configuration and the like may say more than that of a fresh one.
-    if (field === "model" || field === "lmHead" || holdsTensors(found))
-      compare(found, wanted, field, changes);
-  }
-  if (changes.length === 0) return;
-  const shown = changes.slice(0, 5).join("; ");
-  throw new CheckpointError(
-    `save: a ${model.family!.name} could not be opened again as this model: ${shown}${changes.length > 5 ? `; and ${changes.length - 5} more` : ""}`,
-    "bring the model into the family's form first (what a replaced layer computes goes into its weight), or keep its tensors with checkpoint.saveTree, to be opened with checkpoint.loadTree",
-  );
-}
-
-function compare(found: unknown, wanted: unknown, path: string, changes: string[]): void {
-  if (found instanceof Tensor && wanted instanceof Tensor) {
-    if (found.shape.join() !== wanted.shape.join())
-      changes.push(
-        `${path} is [${found.shape.join(", ")}], the configuration says [${wanted.shape.join(", ")}]`,
-      );
-    else if (!isFloat(found.dtype)) changes.push(`${path} is ${found.dtype}`);
-    return;
-  }
-  if (found instanceof Module && wanted instanceof Module && found.constructor === wanted.constructor) {
-    const fields = found as unknown as Record<string, unknown>;
-    for (const [name, value] of Object.entries(wanted))
-      compare(fields[name], value, `${path}.${name}`, changes);
-    for (const [name, value] of Object.entries(found))
-      if (!(name in wanted) && holdsTensors(value)) changes.push(`${path}.${name} is ${kindOf(value)} more`);
-    return;
-  }
-  if (Array.isArray(found) && Array.isArray(wanted)) {
-    if (found.length !== wanted.length)
-      changes.push(`${path} holds ${found.length}, the configuration says ${wanted.length}`);
-    else for (const [i, value] of wanted.entries()) compare(found[i], value, `${path}.${i}`, changes);
-    return;
-  }
-  if (found === undefined && wanted === undefined) return;
-  if (!Object.is(found, wanted))
-    changes.push(`${path} is ${kindOf(found)}, the family has ${kindOf(wanted)}`);
-}
-
-function holdsTensors(value: unknown): boolean {
-  return typeof value === "object" && value !== null && flatten(value).leaves.length > 0;
-}
-
-function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return "none";
-  if (value instanceof Tensor) return `a Tensor [${value.shape.join(", ")}]`;
-  if (typeof value === "object") return `a ${value.constructor?.name ?? "object"}`;
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+  refuse(model, like, { name: model.family!.name, fields: ["model", "lmHead"], call: "save" });
 }

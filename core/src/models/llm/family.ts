@@ -3,9 +3,11 @@ import { CheckpointError } from "../../checkpoint/errors.js";
 import type { Activation } from "../../nn/mlp.js";
 import { checkpointName } from "../../nn/module.js";
 import type { RotaryScaling } from "../../nn/rotary.js";
+import type { Json } from "../pretrained/folders.js";
+import { jsonText, type Stored } from "../pretrained/weights.js";
 import { type DecoderConfig, type ResolvedConfig, resolve } from "./config.js";
 
-export type Json = Record<string, unknown>;
+export type { Json, Stored };
 
 /** What every family lets one choose. */
 export type CommonConfig = Pick<
@@ -39,13 +41,6 @@ export const commonFields = {
   initStd: "initializer_range",
   activation: "hidden_act",
 } as const satisfies Partial<Record<keyof DecoderConfig, string>>;
-
-/** Where a parameter lies in a checkpoint: tensors of these names, stacked if they are several, transposed or not. */
-export interface Stored {
-  readonly names: readonly string[];
-  readonly stacked: boolean;
-  readonly transposed: boolean;
-}
 
 export interface Family {
   readonly name: string;
@@ -148,14 +143,20 @@ export function resolved(family: Family, config: DecoderConfig): ResolvedConfig 
 /** A model that was not opened from a file knows no tokens; transformers would take those of the family's first tokenizer. */
 const noTokens: Json = { bos_token_id: null, eos_token_id: null, pad_token_id: null };
 
-/** Fields that transformers refuses as integers; to JavaScript 30.0 is one. */
-const floats =
-  /^( *"(?:attn_logit_softcapping|final_logit_softcapping|initializer_range|layer_norm_epsilon|rms_norm_eps|router_aux_loss_coef|router_jitter_noise)": -?\d+)(?=,?$)/gm;
-
 /** The text of a `config.json`. */
 export function configText(json: Json): string {
-  return `${JSON.stringify(json, null, 2).replace(floats, "$1.0")}\n`;
+  return jsonText(json, floats);
 }
+
+const floats = [
+  "attn_logit_softcapping",
+  "final_logit_softcapping",
+  "initializer_range",
+  "layer_norm_epsilon",
+  "rms_norm_eps",
+  "router_aux_loss_coef",
+  "router_jitter_noise",
+];
 
 /** A configuration as `config.json`, as transformers 5 writes it; what `source` says already stays as it says it. */
 export function writeConfig(

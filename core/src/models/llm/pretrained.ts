@@ -1,24 +1,17 @@
 /** Checkpoints in Hugging Face's layout: `config.json` and safetensors, straight from the disk to the devices and back. */
-import { existsSync, mkdirSync, rmSync } from "node:fs";
-import { basename, join } from "node:path";
-import { materialize } from "../../array/evaluate.js";
-import { stack } from "../../array/joining.js";
-import { transpose } from "../../array/shaping.js";
-import { loadTensors, saveTensors } from "../../array/storage.js";
-import type { Tensor } from "../../array/tensor.js";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { CheckpointError } from "../../checkpoint/errors.js";
 import { listFiles } from "../../checkpoint/pieces.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { replaceFileSync } from "../../files/atomic.js";
-import { type DType, itemSize } from "../../graph/dtype.js";
 import { ArgumentError } from "../../graph/errors.js";
-import { type Mesh, type Placement, placementKey } from "../../graph/mesh.js";
-import { parameterLayout } from "../../nn/module.js";
+import type { Mesh } from "../../graph/mesh.js";
 import type { LayerOptions } from "../../nn/stack.js";
 import type { Rules } from "../../sharding/rules.js";
-import { jit } from "../../transform/jit.js";
-import { scope } from "../../transform/scope.js";
-import { flatten, named } from "../../transform/tree.js";
+import { flatten } from "../../transform/tree.js";
+import { modelFolder, readJson, weightsIn } from "../pretrained/folders.js";
+import { loadWeights, saveWeights } from "../pretrained/weights.js";
 import { build } from "./build.js";
 import { refuseChanged } from "./changes.js";
 import { checkTokenizer } from "./check-tokenizer.js";
@@ -32,7 +25,6 @@ import {
   storedAs,
   writeConfig,
 } from "./family.js";
-import { modelFolder, readJson, weightsIn } from "./folders.js";
 import { gemma2Family, gemma3Family } from "./gemma.js";
 import { gpt2Family } from "./gpt2.js";
 import { llamaFamily } from "./llama.js";
@@ -94,41 +86,15 @@ export async function load(
   const tensors = await listFiles(weights);
   const flat = flatten(model);
   const stored = flat.paths.map((p, i) => storedAs(family, p, flat.leaves[i]!.shape));
-  const unprefixed = withoutPrefix(stored, tensors);
-  const layout = mesh && parameterLayout(model, mesh, rules);
-  const parameters = flat.leaves.map((leaf, i) => ({
-    leaf,
-    stored: unprefixed[i]!,
-    to: layout?.get(flat.paths[i]!),
-  }));
-  compare(at, family, model, parameters, tensors);
-  const own = (name: string): DType => dtype ?? (tensors.get(name)!.dtype as DType);
-  const plain = parameters.filter(({ stored: s }) => !s.stacked && !s.transposed);
-  const requests = plain.map(({ leaf, stored: { names }, to }) => ({
-    name: names[0]!,
-    shape: leaf.shape,
-    dtype: own(names[0]!),
-    to,
-  }));
-  const found = new Map<Tensor, Tensor>();
-  for (const [i, tensor] of (await loadTensors(weights, requests, "parameter")).entries())
-    found.set(plain[i]!.leaf, tensor);
-  // One by one: for a moment its parts lie beside the whole.
-  for (const { leaf, stored: s, to } of parameters) {
-    if (found.has(leaf)) continue;
-    const part = to && { mesh: to.mesh, spec: partShape(to.spec, s) };
-    const whole = await scope(async () => {
-      const parts = s.names.map((name) => ({
-        name,
-        shape: partShape(leaf.shape, s),
-        dtype: own(name),
-        to: part,
-      }));
-      return assembler(to)(await loadTensors(weights, parts, "parameter"), s.transposed);
-    });
-    found.set(leaf, whole);
-  }
-  return flat.rebuild(flat.leaves.map((leaf) => found.get(leaf)!)) as Decoder;
+  return loadWeights(model, weights, withoutPrefix(stored, tensors), {
+    folder: at,
+    tensors,
+    dtype,
+    mesh,
+    rules,
+    ignores: (name) =>
+      (model.lmHead === null && name === "lm_head.weight") || family.ignored?.test(name) === true,
+  });
 }
 
 /** The model that `config.json` describes. */
@@ -146,21 +112,6 @@ function opened(
     throw new CheckpointError(`${path}: ${error.message}`, error.fix ?? "correct the file", { cause: error });
   }
 }
-
-/** Puts the parts of a parameter together, where it shall lie. */
-function assembler(to: Placement | undefined): (parts: Tensor[], transposed: boolean) => Tensor {
-  const key = to === undefined ? "" : placementKey(to);
-  const known = assemblers.get(key);
-  if (known !== undefined) return known;
-  const made = jit(
-    (parts: Tensor[], transposed: boolean): Tensor => (transposed ? transpose(parts[0]!) : stack(parts)),
-    { name: "assemble_parameter", tag: () => "parameter", place: () => to, manyTraces: true },
-  );
-  assemblers.set(key, made);
-  return made;
-}
-
-const assemblers = new Map<string, (parts: Tensor[], transposed: boolean) => Tensor>();
 
 const generationFile = "generation_config.json";
 
@@ -188,55 +139,6 @@ function withoutPrefix(stored: readonly Stored[], tensors: ReadonlyMap<string, u
   const names = stored.flatMap((s) => s.names);
   if (!names.some((name) => prefix.test(name)) || names.some((name) => tensors.has(name))) return stored;
   return stored.map((s) => ({ ...s, names: s.names.map((name) => name.replace(prefix, "")) }));
-}
-
-/** What each tensor in the file has for its axes, from what the parameter has. */
-function partShape<T>(axes: readonly T[], { stacked, transposed }: Stored): readonly T[] {
-  if (stacked) return axes.slice(1);
-  return transposed ? [...axes].reverse() : axes;
-}
-
-/** Throws where the file and the model do not fit. */
-function compare(
-  folder: string,
-  family: Family,
-  model: Decoder,
-  parameters: readonly { leaf: Tensor; stored: Stored }[],
-  tensors: ReadonlyMap<string, { shape: readonly number[]; dtype: string }>,
-): void {
-  const [missing, unexpected, misshapen]: [string[], string[], string[]] = [[], [], []];
-  const known = new Set<string>();
-  for (const { leaf, stored } of parameters) {
-    const wanted = partShape(leaf.shape, stored);
-    for (const name of stored.names) {
-      known.add(name);
-      const found = tensors.get(name);
-      if (found === undefined) missing.push(name);
-      else if (found.shape.join() !== wanted.join())
-        misshapen.push(
-          `${name} is [${found.shape.join(", ")}], the configuration says [${wanted.join(", ")}]`,
-        );
-    }
-  }
-  for (const name of tensors.keys()) {
-    const tiedHead = model.lmHead === null && name === "lm_head.weight";
-    if (!known.has(name) && !tiedHead && family.ignored?.test(name) !== true) unexpected.push(name);
-  }
-  const list = (what: string, names: readonly string[], separator = ", "): string[] => {
-    if (names.length === 0) return [];
-    const rest = names.length > 5 ? `${separator}and ${names.length - 5} more` : "";
-    return [`${what}${names.slice(0, 5).join(separator)}${rest}`];
-  };
-  const problems = [
-    ...list("missing: ", missing),
-    ...list("unexpected: ", unexpected),
-    ...list("", misshapen, "; "),
-  ];
-  if (problems.length === 0) return;
-  throw new CheckpointError(
-    `${folder} does not fit its config.json: ${problems.join("; ")}`,
-    "check that all files of the checkpoint are there and belong together",
-  );
 }
 
 export interface SaveOptions {
@@ -272,27 +174,7 @@ export async function save(
   refuseChanged(model, config);
   if (tokenizer !== undefined) checkTokenizer("save", { config }, tokenizer);
   mkdirSync(folder, { recursive: true });
-  let bytes = 0;
-  const tensors = new Map<string, Tensor>();
-  // The scope below would free the model's own leaves, were they computed in it.
-  materialize([...named(model).values()]);
-  for (const [path, tensor] of named(model)) {
-    bytes += tensor.size * itemSize(tensor.dtype);
-    const { names, stacked, transposed } = storedAs(family, path, tensor.shape);
-    for (const [i, name] of names.entries())
-      tensors.set(name, stacked ? tensor.slice(i) : transposed ? transpose(tensor) : tensor);
-  }
-  const whole = bytes <= maxFileBytes;
-  const indexed = indexedFiles(folder);
-  await scope(async () => {
-    await saveTensors(whole ? join(folder, "model.safetensors") : folder, tensors, {
-      metadata: { format: "pt" },
-      maxFileBytes,
-    });
-  });
-  // What an earlier save in another number of files has left would be read too.
-  for (const file of whole ? [...indexed, "model.safetensors.index.json"] : ["model.safetensors"])
-    rmSync(join(folder, file), { force: true });
+  await saveWeights(model, folder, (path, shape) => storedAs(family, path, shape), { maxFileBytes });
   const { dtype } = model.model.embedTokens.weight;
   const json = writeConfig(family, config, dtype, model.source);
   if (tokenizer !== undefined) {
@@ -303,12 +185,4 @@ export async function save(
   }
   if (model.generation !== null) replaceFileSync(join(folder, generationFile), model.generation);
   replaceFileSync(join(folder, "config.json"), configText(json));
-}
-
-/** The files that the folder's index names. */
-function indexedFiles(folder: string): string[] {
-  const index = join(folder, "model.safetensors.index.json");
-  if (!existsSync(index)) return [];
-  const { weight_map: map } = readJson(index).json as { weight_map?: Record<string, string> };
-  return [...new Set(Object.values(map ?? {}))].filter((file) => basename(file) === file);
 }

@@ -5,7 +5,9 @@ import { CheckpointStore } from "../../checkpoint/checkpoint-store.js";
 import { CheckpointError } from "../../checkpoint/errors.js";
 import { refuseLoosePieces } from "../../checkpoint/pieces.js";
 import { ArgumentError } from "../../graph/errors.js";
-import type { Json } from "./family.js";
+
+/** An object of JSON. */
+export type Json = Record<string, unknown>;
 
 /** A file that holds a JSON object, as such and as it is written. */
 export function readJson(path: string): { json: Json; text: string } {
@@ -73,7 +75,7 @@ function ofTraining(checkpoint: string): string {
     );
   throw new CheckpointError(
     `load: the model of this training's checkpoint lies in ${model}, by the names of its fields and without config.json`,
-    `make the model as it was trained, and open it with checkpoint.loadTree(model, ${JSON.stringify(model)}); llm.save writes what llm.load opens`,
+    `make the model as it was trained, and open it with checkpoint.loadTree(model, ${JSON.stringify(model)}); save writes what load opens`,
   );
 }
 
