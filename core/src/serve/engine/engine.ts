@@ -1,6 +1,5 @@
 /** Continuous batching over shared pages: texts come and go while others are computed. */
 import { zeros } from "../../array/broadcast.js";
-import { tensor } from "../../array/creation.js";
 import type { TypedArray } from "../../array/hostdata.js";
 import type { Tensor } from "../../array/tensor.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
@@ -16,8 +15,8 @@ import { adapterNames, remove } from "../../peft/model.js";
 import { stackAdapters } from "../../peft/rows.js";
 import { load as loadAdapter } from "../../peft/save.js";
 import { jit } from "../../transform/jit.js";
-import type { RowSampling } from "./draw.js";
 import { PageStore } from "./pages.js";
+import { grammarMasks, ints, power, rowSampling } from "./rows.js";
 import { type StepInput, type StepKind, type StepResult, step } from "./step.js";
 import { checkRequest, Text } from "./text.js";
 import type { Engine, EngineRequest, EngineStatistics, EngineStream, EngineToken } from "./types.js";
@@ -75,6 +74,8 @@ class PagedEngine implements Engine {
   /** Name of each adapter, and what sets its pages apart from those of an earlier one of that name. */
   #adapters = new Map<string, string>();
   #loads = 0;
+  /** Those that are being unloaded: no request may begin with them. */
+  readonly #leaving = new Set<string>();
   #pages: Pages | undefined;
   #waiting: Text[] = [];
   /** In the order of their admission. */
@@ -152,7 +153,8 @@ class PagedEngine implements Engine {
   submit(request: EngineRequest): EngineStream {
     if (this.#closing !== undefined)
       throw new ArgumentError("submit: the engine takes no more requests", "it drains: make another one");
-    checkRequest(request, { context: this.context, vocabSize: this.vocabSize, adapters: this.adapters() });
+    const adapters = this.adapters().filter((name) => !this.#leaving.has(name));
+    checkRequest(request, { context: this.context, vocabSize: this.vocabSize, adapters });
     const { eosId } = this.#tokenizer;
     const own = request.ignoreEnd
       ? []
@@ -222,14 +224,18 @@ class PagedEngine implements Engine {
   }
 
   async unloadAdapter(name: string): Promise<void> {
-    if (!this.#adapters.has(name))
+    if (!this.#adapters.has(name) || this.#leaving.has(name))
       throw new ArgumentError(
         `unloadAdapter: there is no adapter ${JSON.stringify(name)}`,
         `loaded: ${this.adapters().join(", ") || "none"}`,
       );
-    const using = [...this.#running, ...this.#waiting].filter(({ request }) => request.adapter === name);
-    for (const text of using) text.aborted = true;
-    while (this.#running.some(({ request }) => request.adapter === name)) await this.#loop;
+    this.#leaving.add(name);
+    const using = (): Text[] =>
+      [...this.#running, ...this.#waiting].filter(({ request }) => request.adapter === name);
+    for (const text of using()) text.aborted = true;
+    // They end before the next step.
+    while (using().length > 0) await new Promise((resolve) => setImmediate(resolve));
+    this.#leaving.delete(name);
     this.#restack(
       remove(this.#model, name),
       this.adapters().filter((each) => each !== name),
@@ -478,119 +484,6 @@ class PagedEngine implements Engine {
   }
 }
 
-/** The options of texts as arrays; what none of them asks for is absent. */
-function rowSampling(
-  texts: readonly Text[],
-  batch: number,
-  vocabSize: number,
-  masks: Int32Array | undefined,
-): RowSampling {
-  const options = texts.map(({ request }) => request.sampling ?? {});
-  const column = (value: (i: number) => number, rest: number): Tensor =>
-    tensor(
-      Float32Array.from({ length: batch }, (_, i) => (i < texts.length ? value(i) : rest)),
-      {
-        shape: [batch, 1],
-      },
-    );
-  const some = (asks: (o: (typeof options)[number]) => boolean): boolean => options.some(asks);
-  const draws = some((o) => (o.temperature ?? 1) !== 0) && {
-    temperature: column((i) => options[i]!.temperature ?? 1, 0),
-    ...(some((o) => o.topK !== undefined) && {
-      topK: ints(
-        Int32Array.from({ length: batch }, (_, i) => Math.min(options[i]?.topK ?? vocabSize, vocabSize)),
-        [batch, 1],
-      ),
-    }),
-    // Above 1 whatever rounding makes of the sums: all are left.
-    ...(some((o) => (o.topP ?? 1) < 1) && {
-      topP: column((i) => ((options[i]!.topP ?? 1) < 1 ? options[i]!.topP! : 2), 2),
-    }),
-    ...(some((o) => (o.minP ?? 0) > 0) && { minP: column((i) => options[i]!.minP ?? 0, 0) }),
-    keys: keysOf(texts, batch),
-    steps: ints(Int32Array.from({ length: batch }, (_, i) => texts[i]?.drawn ?? 0)),
-  };
-  const punishes = some(
-    (o) =>
-      (o.repetitionPenalty ?? 1) !== 1 || (o.presencePenalty ?? 0) !== 0 || (o.frequencyPenalty ?? 0) !== 0,
-  );
-  const nowhere = batch * vocabSize;
-  const placesOf = (of: (text: Text) => readonly number[]): Tensor => {
-    const places = texts.flatMap((text, row) => of(text).map((id) => row * vocabSize + id));
-    const padded = new Int32Array(power(Math.max(64, places.length))).fill(nowhere);
-    padded.set(places);
-    return ints(padded);
-  };
-  const penalties = punishes && {
-    repetition: column((i) => options[i]!.repetitionPenalty ?? 1, 1),
-    presence: column((i) => options[i]!.presencePenalty ?? 0, 0),
-    frequency: column((i) => options[i]!.frequencyPenalty ?? 0, 0),
-    text: placesOf(({ ids }) => ids),
-    drawn: placesOf(({ ids, request }) => ids.slice(request.prompt.length)),
-  };
-  const added = texts.flatMap((text, row) => {
-    const { sampling, minTokens = 0 } = text.request;
-    const own = Object.entries(sampling?.logitBias ?? {}).map(([id, value]) => [Number(id), value] as const);
-    // Not yet: no token that ends the text.
-    const ends =
-      text.drawn < minTokens ? [...text.stopIds].map((id) => [id, Number.NEGATIVE_INFINITY] as const) : [];
-    return [...own, ...ends].map(([id, value]) => [row * vocabSize + id, value] as const);
-  });
-  const bias = added.length > 0 && biasOf(added, nowhere);
-  return {
-    ...(draws && { draws }),
-    ...(penalties && { penalties }),
-    ...(bias && { bias }),
-    ...(masks !== undefined && { mask: filled(masks, batch, vocabSize) }),
-  };
-}
-
-function biasOf(
-  added: readonly (readonly [place: number, value: number])[],
-  nowhere: number,
-): RowSampling["bias"] {
-  const size = power(Math.max(16, added.length));
-  const places = new Int32Array(size).fill(nowhere);
-  const values = new Float32Array(size);
-  places.set(added.map(([place]) => place));
-  values.set(added.map(([, value]) => value));
-  return { places: ints(places), values: tensor(values) };
-}
-
-function keysOf(texts: readonly Text[], batch: number): Tensor {
-  const words = new Uint32Array(2 * batch);
-  for (const [i, { seed }] of texts.entries()) {
-    // As random.key(seed).
-    const wide = BigInt.asUintN(64, BigInt(seed));
-    words[2 * i] = seed < 0 ? 0 : Number(wide >> 32n);
-    words[2 * i + 1] = Number(wide & 0xffffffffn);
-  }
-  return tensor(words, { shape: [batch, 2], dtype: "uint32" });
-}
-
-/** Words of the masks of texts that draw now; undefined where none has a grammar. */
-async function grammarMasks(
-  texts: readonly Text[],
-  time: number,
-  vocabSize: number,
-): Promise<Int32Array | undefined> {
-  if (texts.every(({ request }) => request.grammar === undefined)) return undefined;
-  const words = Math.ceil(vocabSize / 32);
-  const masks = new Int32Array(texts.length * words).fill(-1);
-  for (const [row, { request, computed, ids }] of texts.entries()) {
-    if (request.grammar === undefined || computed + time < ids.length) continue;
-    await request.grammar.fill(masks.subarray(row * words, (row + 1) * words));
-  }
-  return masks;
-}
-
-function filled(masks: Int32Array, batch: number, vocabSize: number): Tensor {
-  const words = Math.ceil(vocabSize / 32);
-  const all = new Int32Array(batch * words).fill(-1);
-  all.set(masks);
-  return ints(all, [batch, words]);
-}
-
 /** Tokens of [...] with their log-probabilities; without `tokens` only these, with ids of 0. */
 async function read(tokens: Tensor | undefined, probabilities?: StepProbabilities): Promise<EngineToken[]> {
   const numbers = async (x: Tensor): Promise<number[]> => Array.from((await x.data()) as TypedArray, Number);
@@ -630,16 +523,7 @@ function most(values: readonly (number | undefined)[]): number | undefined {
   return given.length === 0 ? undefined : Math.max(...given);
 }
 
-/** The next power of two. */
-function power(n: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(1, n)));
-}
-
 /** 1, 2, 4, ... up to the first that is at least `n`. */
 function powers(n: number): number[] {
   return Array.from({ length: Math.log2(power(n)) + 1 }, (_, i) => 2 ** i);
-}
-
-function ints(values: Int32Array, shape: readonly number[] = [values.length]): Tensor {
-  return tensor(values, { shape });
 }

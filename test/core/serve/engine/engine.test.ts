@@ -350,7 +350,7 @@ it("warms up every program, counts what it does, and embeds as llm.embed", async
   expect(engine.statistics()).toMatchObject({ promptTokens: 5, generatedTokens: 3, running: 0 });
   const texts = ["whale", "the ship sails"];
   const expected = await llm.embed(model, texts, { tokenizer });
-  const got = await engine.embed(texts.map(encode));
+  const got = await engine.embed(texts.map((each) => [...encode(each), tokenizer.eosId!]));
   for (const [i, vector] of got.entries())
     for (const [k, x] of vector.entries()) expect(Math.abs(x - expected[i]![k]!)).toBeLessThan(1e-5);
   await engine.close();

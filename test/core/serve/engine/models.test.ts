@@ -1,0 +1,119 @@
+/** Every family, adapters that come and go, and a model over several devices: each writes what it writes without the engine. */
+import "../../../support/eight-devices.js";
+import "../../../support/runtime.js";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { llm, Mesh, peft, random, text, tree } from "aronnax";
+import { describe, expect, it, vi } from "vitest";
+import { createEngine } from "../../../../core/src/serve/engine/index.js";
+import type { Engine, EngineRequest } from "../../../../core/src/serve/engine/types.js";
+
+// Much of this is compilation, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000 });
+
+const fixtures = fileURLToPath(new URL("../../../fixtures/verify", import.meta.url));
+
+/** Ids as text: the fixtures have a few dozen tokens and no tokenizer. */
+const characters = await text.characterTokenizer(["abcdefghijklmnopqrstuvwxyz .,;ABC"]);
+
+async function ids(engine: Engine, request: EngineRequest): Promise<number[]> {
+  const drawn: number[] = [];
+  for await (const { tokens } of engine.submit({ sampling: { temperature: 0 }, ignoreEnd: true, ...request }))
+    drawn.push(...tokens.map(({ id }) => id));
+  return drawn;
+}
+
+const prompts = ["whale", "the ship sails on and on", "a"].map((each) => [...characters.encode(each)]);
+
+async function written(model: llm.Decoder, of = prompts): Promise<number[][]> {
+  const completions = await llm.complete(model, of, {
+    tokenizer: characters,
+    maxTokens: 8,
+    temperature: 0,
+    stopIds: [],
+  });
+  return completions.map((each) => [...each.ids]);
+}
+
+describe("a family", () => {
+  it.each([
+    ["llama", 40],
+    ["gpt2", 32],
+    ["gemma2", 40],
+    ["gemma3", 40],
+    ["mistral", 40],
+    ["mixtral", 40],
+    ["qwen2", 40],
+    ["qwen3", 40],
+    ["qwen3-moe", 40],
+    // Sees longer texts otherwise from their first token on.
+    ["phi3", 16],
+  ])("%s", async (name, context) => {
+    const model = await llm.load(join(fixtures, name));
+    const engine = createEngine(model, { tokenizer: characters, context, pageSize: 4, chunk: 8 });
+    const fitting = prompts.map((prompt) => prompt.slice(0, context - 8));
+    const together = await Promise.all(fitting.map((prompt) => ids(engine, { prompt, maxTokens: 8 })));
+    expect(together).toEqual(await written(model, fitting));
+    const longer = { tokenizer: characters, context: context + 1 };
+    if (context < 40) expect(() => createEngine(model, longer)).toThrow(`the model has ${context} positions`);
+    await engine.close();
+  });
+});
+
+it("over four devices writes what it writes on one", async () => {
+  const folder = join(fixtures, "llama");
+  const parted = await llm.load(folder, { mesh: new Mesh({ fsdp: 2, tensor: 2 }, [0, 1, 2, 3]) });
+  const engine = createEngine(parted, { tokenizer: characters, context: 40, pageSize: 4 });
+  const together = await Promise.all(prompts.map((prompt) => ids(engine, { prompt, maxTokens: 8 })));
+  expect(together).toEqual(await written(await llm.load(folder)));
+  await engine.close();
+});
+
+it("computes each text with its own adapter, and takes and gives up adapters between", async () => {
+  const base = await llm.load(join(fixtures, "llama"));
+  const moved = (model: llm.Decoder, by: number): llm.Decoder =>
+    tree.mapNamed(
+      (leaf, path) =>
+        path.includes("adapters.") ? random.normal(by + path.length, leaf.shape).mul(0.5) : leaf,
+      model,
+    );
+  const folder = mkdtempSync(join(tmpdir(), "aronnax-adapters-"));
+  try {
+    const names = ["first", "second"];
+    const alone: number[][] = [];
+    const [prompt] = prompts as [number[]];
+    for (const [i, name] of names.entries()) {
+      const adapted = moved(peft.lora(base, { targetModules: "all-linear", rank: 2 + i }), 100 * i);
+      await peft.save(adapted, join(folder, name));
+      alone.push((await written(adapted))[0]!);
+    }
+    const engine = createEngine(base, { tokenizer: characters, context: 40, pageSize: 4 });
+    for (const name of names) await engine.loadAdapter(name, join(folder, name));
+    expect(engine.adapters()).toEqual(names);
+    const own = (adapter?: string): Promise<number[]> =>
+      ids(engine, { prompt, maxTokens: 8, ...(adapter !== undefined && { adapter }) });
+    const bare = (await written(base))[0]!;
+    // Equal prompts: a page of one adapter is of no use to another.
+    const expected = [alone[0], alone[1], bare];
+    expect(await Promise.all([own("first"), own("second"), own()])).toEqual(expected);
+    expect(await Promise.all([own("first"), own("second"), own()])).toEqual(expected);
+    expect(new Set(expected.map((each) => each!.join())).size).toBe(3);
+
+    const cut = engine.submit({ prompt, adapter: "first", ignoreEnd: true, sampling: { temperature: 0 } });
+    await engine.unloadAdapter("first");
+    let finish: string | undefined;
+    for await (const piece of cut) finish = piece.finish;
+    expect(finish).toBe("aborted");
+    expect(() => engine.submit({ prompt, adapter: "first" })).toThrow('there is no adapter "first"');
+    expect(await Promise.all([own("second"), own()])).toEqual(expected.slice(1));
+    // Another adapter of the same name does not find the pages of the first.
+    await engine.loadAdapter("first", join(folder, "second"));
+    expect(await own("first")).toEqual(alone[1]);
+    await expect(engine.loadAdapter("first", join(folder, "second"))).rejects.toThrow("is loaded already");
+    await engine.close();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
