@@ -19,6 +19,7 @@ await build({
     "llama-train": join(root, "bench/train/llama-train.ts"),
     runtime: join(root, "bench/runtime/runtime.ts"),
     "training-features": join(root, "bench/train/training-features.ts"),
+    engine: join(root, "bench/serve/engine.ts"),
     generate: join(root, "bench/serve/generate.ts"),
     "kill-resume": join(root, "bench/train/kill-resume.mjs"),
     checks: join(root, "bench/checks/main.ts"),

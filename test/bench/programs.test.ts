@@ -60,6 +60,7 @@ it.each([
     ],
   ],
   [["generate", "--model", "tiny", "--batches", "1", "--calls", "1,4", "--prompt", "8", "--tokens", "8"]],
+  [["engine", "--model", "tiny", "--dtype", "float32", "--clients", "2", "--prompt", "8", "--tokens", "4"]],
   [
     [
       "finetune-packed",

@@ -17,7 +17,7 @@ import { load as loadAdapter } from "../../peft/save.js";
 import { jit } from "../../transform/jit.js";
 import { PageStore } from "./pages.js";
 import { grammarMasks, ints, power, rowSampling } from "./rows.js";
-import { type StepInput, type StepKind, type StepResult, step } from "./step.js";
+import { rowHead, type StepInput, type StepKind, type StepResult, step } from "./step.js";
 import { checkRequest, Text } from "./text.js";
 import type { Engine, EngineRequest, EngineStatistics, EngineStream, EngineToken } from "./types.js";
 
@@ -253,7 +253,7 @@ class PagedEngine implements Engine {
     for (const [i, { batch, time, pages }] of shapes.entries()) {
       for (let run = 0; run < 3; run++) {
         await this.#loop;
-        const result = this.#run(this.#input([], { batch, time, pages }), {});
+        const result = this.#run(this.#input([], { batch, time, pages }), { time });
         await result.tokens.data();
       }
       onProgress?.(i + 1, shapes.length);
@@ -358,7 +358,8 @@ class PagedEngine implements Engine {
       const alternatives = most(texts.map(({ request }) => request.logProbabilities));
       const wanted = texts.find(({ promptTokens }) => promptTokens !== undefined);
       const prompt = time > 1 || wanted?.computed === 0 ? wanted?.request.promptLogProbabilities : undefined;
-      const result = this.#run(this.#input(texts, shape, time, masks, prompt !== undefined), {
+      const result = this.#run(this.#input(texts, shape, time, masks), {
+        time: shape.time,
         ...(alternatives !== undefined && { alternatives }),
         ...(prompt !== undefined && { promptAlternatives: prompt }),
       });
@@ -433,12 +434,16 @@ class PagedEngine implements Engine {
     this.#pages = undefined;
   }
 
-  #run(input: StepInput, kind: Omit<StepKind, "vocabulary">): StepResult {
+  #run(input: StepInput, kind: Pick<StepKind, "time" | "alternatives" | "promptAlternatives">): StepResult {
     const { layers, heads, headDim, dtype } = this.#shape;
     const make = (): Tensor => zeros([this.#store.count + 1, this.#pageSize, heads, headDim], { dtype });
     const fresh = (): Tensor[] => Array.from({ length: layers }, make);
     const pages = this.#pages ?? { keys: fresh(), values: fresh() };
-    const result = step(pages, this.#stacked, input, { ...kind, vocabulary: this.#tokenizer.vocabSize });
+    const result = step(pages, this.#stacked, input, {
+      ...kind,
+      vocabulary: this.#tokenizer.vocabSize,
+      adapters: this.#adapters.size > 0,
+    });
     this.#pages = result.pages;
     return result;
   }
@@ -449,37 +454,34 @@ class PagedEngine implements Engine {
     { batch, time, pages }: { batch: number; time: number; pages: number },
     count = 0,
     masks?: Int32Array,
-    prompt = false,
   ): StepInput {
     const size = this.#pageSize;
-    const tokens = new Int32Array(batch * time);
-    const places = new Int32Array(batch * time).fill((this.#store.count + 1) * size);
-    const table = new Int32Array(batch * pages);
-    const position = new Int32Array(batch);
-    const following = new Int32Array(batch * time);
-    for (const [row, { ids, computed, held }] of texts.entries()) {
-      position[row] = computed;
-      table.set(held.pages, row * pages);
+    const width = rowHead + 3 * time + pages;
+    const packed = new Int32Array(batch * width);
+    const adapters = this.adapters();
+    for (let row = 0; row < batch; row++) {
+      const own = packed.subarray(row * width, (row + 1) * width);
+      const [tokens, places, following] = [0, 1, 2].map((i) =>
+        own.subarray(rowHead + i * time, rowHead + (i + 1) * time),
+      ) as [Int32Array, Int32Array, Int32Array];
+      places.fill((this.#store.count + 1) * size);
+      const text = texts[row];
+      if (text === undefined) continue;
+      const { ids, computed, held, request } = text;
+      own[0] = computed;
+      own[1] = count - 1;
+      own[2] = request.adapter === undefined ? 0 : adapters.indexOf(request.adapter) + 1;
+      own.set(held.pages, rowHead + 3 * time);
       for (let i = 0; i < count; i++) {
         const at = computed + i;
-        tokens[row * time + i] = ids[at]!;
-        following[row * time + i] = ids[at + 1] ?? 0;
-        places[row * time + i] = held.pages[Math.floor(at / size)]! * size + (at % size);
+        tokens[i] = ids[at]!;
+        following[i] = ids[at + 1] ?? 0;
+        places[i] = held.pages[Math.floor(at / size)]! * size + (at % size);
       }
     }
-    const adapters = this.adapters();
-    const numbers = Int32Array.from({ length: batch }, (_, row) =>
-      texts[row]?.request.adapter === undefined ? 0 : adapters.indexOf(texts[row].request.adapter) + 1,
-    );
     return {
-      tokens: ints(tokens, [batch, time]),
-      position: ints(position),
-      places: ints(places, [batch, time]),
-      pages: ints(table, [batch, pages]),
-      last: ints(new Int32Array(batch).fill(Math.max(0, count - 1))),
+      packed: ints(packed, [batch, width]),
       sampling: rowSampling(texts, batch, this.vocabSize, masks),
-      ...(adapters.length > 0 && { adapters: ints(numbers) }),
-      ...(prompt && { following: ints(following, [batch, time]) }),
     };
   }
 }

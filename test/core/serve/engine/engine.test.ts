@@ -134,8 +134,9 @@ describe("what is written", () => {
           );
         }
         await Promise.all(jobs);
-        await vi.waitFor(() =>
-          expect(engine.statistics()).toMatchObject({ running: 0, waiting: 0, cacheUsage: 0 }),
+        await vi.waitFor(
+          () => expect(engine.statistics()).toMatchObject({ running: 0, waiting: 0, cacheUsage: 0 }),
+          { timeout: 60_000 },
         );
       }),
       { numRuns: Number(process.env.SCHEDULES ?? 60) },
