@@ -37,8 +37,8 @@ export interface RowSampling {
     readonly keys: Tensor;
     readonly steps: Tensor;
   };
-  /** Float32 [batch, 1] each; places `row * vocabSize + id`, int32 [n], those of no row at or beyond batch * vocabSize. */
-  readonly penalties?: {
+  /** Float32 [batch, 1] each; places `row * vocabSize + id`, int32 [n] each, those of no row at or beyond batch * vocabSize. */
+  readonly changes?: {
     readonly repetition: Tensor;
     readonly presence: Tensor;
     readonly frequency: Tensor;
@@ -46,9 +46,10 @@ export interface RowSampling {
     readonly text: Tensor;
     /** Of the tokens that were drawn, each as often as it was. */
     readonly drawn: Tensor;
+    /** Where `bias`, float32 [n], is added. */
+    readonly biased: Tensor;
+    readonly bias: Tensor;
   };
-  /** Places as those of penalties, and what is added there, float32 [n]. */
-  readonly bias?: { readonly places: Tensor; readonly values: Tensor };
   /** int32 [batch, ceil(vocabSize / 32)]: bit `id % 32` of word `id >> 5` for each token that may be drawn. */
   readonly mask?: Tensor;
 }
@@ -71,17 +72,17 @@ export function drawRows(
   alternatives: number | undefined,
 ): Drawn {
   const raw = cast(logits, "float32");
-  const { draws, penalties, bias, mask } = sampling;
+  const { draws, changes, mask } = sampling;
   let x = raw;
-  if (penalties !== undefined) {
-    const { repetition, presence, frequency, text, drawn } = penalties;
+  if (changes !== undefined) {
+    const { repetition, presence, frequency, text, drawn, biased, bias } = changes;
     const seen = greater(counts(x, text), 0);
     const times = counts(x, drawn);
     x = where(seen, where(greater(x, 0), x.div(repetition), mul(x, repetition)), x);
     x = sub(x, mul(frequency, times));
     x = sub(x, mul(presence, cast(greater(times, 0), "float32")));
+    x = add(x, spread(x, biased, bias));
   }
-  if (bias !== undefined) x = add(x, spread(x, bias.places, bias.values));
   if (vocabulary < x.shape[1]!) x = where(iota(x.shape, 1).less(vocabulary), x, Number.NEGATIVE_INFINITY);
   if (mask !== undefined) x = where(allowed(mask, x.shape[1]!), x, Number.NEGATIVE_INFINITY);
   const greedy = cast(argmax(x, -1), "int32");

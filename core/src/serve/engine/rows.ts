@@ -20,39 +20,21 @@ export function rowSampling(
       },
     );
   const some = (asks: (o: (typeof options)[number]) => boolean): boolean => options.some(asks);
+  // All filters or none, all changes of logits or none: few programs are compiled.
+  const filtered = some((o) => o.topK !== undefined || (o.topP ?? 1) < 1 || (o.minP ?? 0) > 0);
   const draws = some((o) => (o.temperature ?? 1) !== 0) && {
     temperature: column((i) => options[i]!.temperature ?? 1, 0),
-    ...(some((o) => o.topK !== undefined) && {
+    ...(filtered && {
       topK: ints(
         Int32Array.from({ length: batch }, (_, i) => Math.min(options[i]?.topK ?? vocabSize, vocabSize)),
         [batch, 1],
       ),
-    }),
-    // Above 1 whatever rounding makes of the sums: all are left.
-    ...(some((o) => (o.topP ?? 1) < 1) && {
+      // Above 1 whatever rounding makes of the sums: all are left.
       topP: column((i) => ((options[i]!.topP ?? 1) < 1 ? options[i]!.topP! : 2), 2),
+      minP: column((i) => options[i]!.minP ?? 0, 0),
     }),
-    ...(some((o) => (o.minP ?? 0) > 0) && { minP: column((i) => options[i]!.minP ?? 0, 0) }),
     keys: keysOf(texts, batch),
     steps: ints(Int32Array.from({ length: batch }, (_, i) => texts[i]?.drawn ?? 0)),
-  };
-  const punishes = some(
-    (o) =>
-      (o.repetitionPenalty ?? 1) !== 1 || (o.presencePenalty ?? 0) !== 0 || (o.frequencyPenalty ?? 0) !== 0,
-  );
-  const nowhere = batch * vocabSize;
-  const placesOf = (of: (text: Text) => readonly number[]): Tensor => {
-    const places = texts.flatMap((text, row) => of(text).map((id) => row * vocabSize + id));
-    const padded = new Int32Array(power(Math.max(64, places.length))).fill(nowhere);
-    padded.set(places);
-    return ints(padded);
-  };
-  const penalties = punishes && {
-    repetition: column((i) => options[i]!.repetitionPenalty ?? 1, 1),
-    presence: column((i) => options[i]!.presencePenalty ?? 0, 0),
-    frequency: column((i) => options[i]!.frequencyPenalty ?? 0, 0),
-    text: placesOf(({ ids }) => ids),
-    drawn: placesOf(({ ids, request }) => ids.slice(request.prompt.length)),
   };
   const added = texts.flatMap((text, row) => {
     const { sampling, minTokens = 0 } = text.request;
@@ -62,25 +44,47 @@ export function rowSampling(
       text.drawn < minTokens ? [...text.stopIds].map((id) => [id, Number.NEGATIVE_INFINITY] as const) : [];
     return [...own, ...ends].map(([id, value]) => [row * vocabSize + id, value] as const);
   });
-  const bias = added.length > 0 && biasOf(added, nowhere);
+  const changed =
+    added.length > 0 ||
+    some(
+      (o) =>
+        (o.repetitionPenalty ?? 1) !== 1 || (o.presencePenalty ?? 0) !== 0 || (o.frequencyPenalty ?? 0) !== 0,
+    );
   return {
     ...(draws && { draws }),
-    ...(penalties && { penalties }),
-    ...(bias && { bias }),
+    ...(changed && { changes: changesOf(texts, batch, vocabSize, column, added) }),
     ...(masks !== undefined && { mask: filled(masks, batch, vocabSize) }),
   };
 }
 
-function biasOf(
+/** What is done to logits before one is drawn, as places of [batch, vocabSize]. */
+function changesOf(
+  texts: readonly Text[],
+  batch: number,
+  vocabSize: number,
+  column: (value: (i: number) => number, rest: number) => Tensor,
   added: readonly (readonly [place: number, value: number])[],
-  nowhere: number,
-): RowSampling["bias"] {
-  const size = power(Math.max(16, added.length));
-  const places = new Int32Array(size).fill(nowhere);
-  const values = new Float32Array(size);
-  places.set(added.map(([place]) => place));
-  values.set(added.map(([, value]) => value));
-  return { places: ints(places), values: tensor(values) };
+): RowSampling["changes"] {
+  const option = (i: number) => texts[i]!.request.sampling ?? {};
+  const places = texts.map(({ ids }, row) => ids.map((id) => row * vocabSize + id));
+  const drawn = places.flatMap((each, row) => each.slice(texts[row]!.request.prompt.length));
+  const size = power(Math.max(64, places.flat().length, added.length));
+  const filled = (values: readonly number[]): Tensor => {
+    const all = new Int32Array(size).fill(batch * vocabSize);
+    all.set(values);
+    return ints(all);
+  };
+  const amounts = new Float32Array(size);
+  amounts.set(added.map(([, value]) => value));
+  return {
+    repetition: column((i) => option(i).repetitionPenalty ?? 1, 1),
+    presence: column((i) => option(i).presencePenalty ?? 0, 0),
+    frequency: column((i) => option(i).frequencyPenalty ?? 0, 0),
+    text: filled(places.flat()),
+    drawn: filled(drawn),
+    biased: filled(added.map(([place]) => place)),
+    bias: tensor(amounts),
+  };
 }
 
 function keysOf(texts: readonly Text[], batch: number): Tensor {
