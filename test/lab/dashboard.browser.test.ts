@@ -138,6 +138,12 @@ describe("the dashboard of a folder", () => {
     expect(memory.lines.at(-1)!.points.y.at(-1)).toBeCloseTo(4.2e6 + 8.4e6 + 60e6 + data, 3);
     await lab.screenshot("dashboard-light");
     expect(await violations()).toEqual([]);
+    for (const theme of ["JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"]) {
+      await lab.menu("Settings", "Theme", theme);
+      await lab.page.locator(`body[data-jp-theme-name="${theme}"]`).waitFor({ state: "attached" });
+      await lab.screenshot(`dashboard ${theme}`);
+      expect([theme, await violations()]).toEqual([theme, []]);
+    }
 
     // The search finds by name, configuration and metric.
     await lab.panel.getByRole("searchbox", { name: "Search runs" }).fill("lr=0.0001 seed<3");

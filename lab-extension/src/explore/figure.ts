@@ -13,6 +13,9 @@ import type { Palette } from "../painting/palette.js";
 /** A line with more points is thinned: of each bucket its least and its greatest value stay. */
 export const MOST_POINTS = 50_000;
 
+/** Stretches of values that are not finite and have marks: the first ones. */
+export const MOST_MARKS = 1000;
+
 export interface Figure {
   readonly data: readonly Trace[];
   readonly layout: Layout;
@@ -111,28 +114,34 @@ function pointsOf(series: Series, positions: XPositions): { x: number[]; y: numb
     }
     return { x, y };
   }
-  const { extremes } = series;
+  const { extremes, nonFinite } = series;
+  let next = 0;
   for (let from = 0; from < series.length; from += width) {
-    extremes.find(from, Math.min(series.length, from + width));
+    const to = Math.min(series.length, from + width);
+    extremes.find(from, to);
     const { low, high } = extremes;
-    if (low < 0) {
-      add(from);
-      continue;
+    while (next < nonFinite.length && nonFinite[next]!.to <= from) {
+      next += 1;
     }
-    add(Math.min(low, high));
-    if (low !== high) {
-      add(Math.max(low, high));
+    // The gap of values that are not finite stays one.
+    const gap = nonFinite[next];
+    const kept = new Set(low < 0 ? [] : [low, high]);
+    if (gap && gap.from < to) {
+      kept.add(Math.max(gap.from, from));
+    }
+    for (const index of [...kept].sort((a, b) => a - b)) {
+      add(index);
     }
   }
   return { x, y };
 }
 
-/** Where values are not finite, at the height of the last one that was. */
+/** Where values are not finite, at the height of the last one that was, or else at 1, which every axis has. */
 function notFinite(series: Series, positions: XPositions): { x: number[]; y: number[]; text: string[] } {
   const at = positionOf(series, positions);
   const { values } = series;
   const marks: { x: number[]; y: number[]; text: string[] } = { x: [], y: [], text: [] };
-  for (const { from, to, kind } of series.nonFinite) {
+  for (const { from, to, kind } of series.nonFinite.slice(0, MOST_MARKS)) {
     let near = from - 1;
     while (near >= 0 && !Number.isFinite(values[near]!)) {
       near -= 1;
@@ -144,7 +153,7 @@ function notFinite(series: Series, positions: XPositions): { x: number[]; y: num
     }
     for (const i of to - from > 1 ? [from, to - 1] : [from]) {
       marks.x.push(at(i));
-      marks.y.push(near < 0 ? 0 : values[near]!);
+      marks.y.push(near < 0 ? 1 : values[near]!);
       marks.text.push(kind);
     }
   }

@@ -1,6 +1,6 @@
 import type { TranslationBundle } from "@jupyterlab/translation";
 import { expect, it } from "vitest";
-import { figureOf, MOST_POINTS } from "../../../lab-extension/src/explore/figure.js";
+import { figureOf, MOST_MARKS, MOST_POINTS } from "../../../lab-extension/src/explore/figure.js";
 import type { ChartSpec } from "../../../lab-extension/src/model/charts.js";
 import type { Palette } from "../../../lab-extension/src/painting/palette.js";
 import { runOfColumns } from "../support/runs.js";
@@ -73,4 +73,16 @@ it("keeps the extremes of a long run", () => {
   const [x, y] = [[...line!.x], [...line!.y]];
   expect(y[x.indexOf(123_458)]).toBe(77);
   expect(y[x.indexOf(200_002)]).toBe(-55);
+});
+
+it("keeps the gaps of a long run, has not more marks than one can see, and marks what never was finite on a logarithmic axis", () => {
+  const count = 300_000;
+  const loss = Array.from({ length: count }, (_, i) => (i % 100 === 50 ? Number.NaN : Math.sin(i / 1000)));
+  const [line, marks] = figure({ step: loss.map((_, i) => i + 1), loss }).data;
+  const gaps = [...line!.x].filter((_, i) => Number.isNaN(line!.y[i]!));
+  // One of three thousand a hundred steps, in order.
+  expect(gaps).toEqual(Array.from({ length: 3000 }, (_, i) => 100 * i + 51));
+  expect(line!.x.every((x, i) => i === 0 || x > line!.x[i - 1]!)).toBe(true);
+  expect(marks!.x.length).toBe(MOST_MARKS);
+  expect(figure({ step: [1], loss: [Number.NaN] }, ["loss"]).data[1]!.y).toEqual([1]);
 });
