@@ -1,5 +1,4 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { asyncBufferFromFile, parquetReadObjects } from "hyparquet";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
@@ -93,27 +92,6 @@ async function choose(name: string): Promise<void> {
   await lab.panel.locator("h2", { hasText: name }).waitFor();
 }
 
-/** What axe-core finds that is serious or worse, in the panel. */
-async function violations(): Promise<unknown[]> {
-  const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-  await lab.page.addScriptTag({ path: axe });
-  return lab.page.evaluate(async () => {
-    const { axe: tool } = window as unknown as {
-      axe: {
-        run(
-          context: object,
-        ): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }>;
-      };
-    };
-    const { violations: found } = await tool.run({
-      include: [".aronnax-RunView"],
-    });
-    return found
-      .filter(({ impact }) => impact === "serious" || impact === "critical")
-      .map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)]);
-  });
-}
-
 async function downloaded(kind: string): Promise<string> {
   const download = lab.page.waitForEvent("download");
   await lab.panel.locator('[data-control="export"]').click();
@@ -137,12 +115,12 @@ describe("the dashboard of a folder", () => {
     const data = table.get("memory_data", 299)!;
     expect(memory.lines.at(-1)!.points.y.at(-1)).toBeCloseTo(4.2e6 + 8.4e6 + 60e6 + data, 3);
     await lab.screenshot("dashboard-light");
-    expect(await violations()).toEqual([]);
+    expect(await lab.violations(".aronnax-RunView")).toEqual([]);
     for (const theme of ["JupyterLab Dark High Contrast", "JupyterLab Dark", "JupyterLab Light"]) {
       await lab.menu("Settings", "Theme", theme);
       await lab.page.locator(`body[data-jp-theme-name="${theme}"]`).waitFor({ state: "attached" });
       await lab.screenshot(`dashboard ${theme}`);
-      expect([theme, await violations()]).toEqual([theme, []]);
+      expect([theme, await lab.violations(".aronnax-RunView")]).toEqual([theme, []]);
     }
 
     // The search finds by name, configuration and metric.
@@ -171,7 +149,7 @@ describe("the dashboard of a folder", () => {
     await eventually(() =>
       differing.evaluateAll((rows) => rows.map((one) => (one as HTMLElement).dataset.key)),
     ).toEqual(["optimizer.lr", "seed"]);
-    expect(await violations()).toEqual([]);
+    expect(await lab.violations(".aronnax-RunView")).toEqual([]);
 
     await lab.panel.locator('[data-tab="charts"]').click();
     await eventually(async () => (await lab.drawing("loss")).lines.length).toBe(12);
@@ -221,7 +199,7 @@ describe("the dashboard of a folder", () => {
     );
     expect(await lab.panel.locator(".aronnax-Parallel polyline").count()).toBe(7);
     await lab.screenshot("compare-table-light");
-    expect(await violations()).toEqual([]);
+    expect(await lab.violations(".aronnax-RunView")).toEqual([]);
     await lab.panel.getByRole("searchbox", { name: "Filter runs" }).fill("seed=1");
     await eventually(() => table.locator("tbody tr[data-run]").count()).toBe(2);
     expect(lab.errors).toEqual([]);
@@ -243,7 +221,7 @@ describe("the dashboard of a folder", () => {
     await samples.getByText("There she blows! 20").waitFor();
     await samples.getByText("picture of 20").waitFor();
     await lab.screenshot("samples-light");
-    expect(await violations()).toEqual([]);
+    expect(await lab.violations(".aronnax-RunView")).toEqual([]);
     expect(lab.errors).toEqual([]);
   });
 

@@ -142,6 +142,7 @@ it("shows a GPU as it was recorded, with who holds its memory, and keeps the his
   for (const chart of ["utilization", "memory", "power", "temperature", "clock", "pcie", "pcie_received"])
     await panel().locator(`[data-chart="device_${chart}"]`).waitFor();
   await lab.screenshot("devices-h200");
+  expect(await lab.violations(".aronnax-DevicesSidebar, .aronnax-Devices")).toEqual([]);
   // What the kernel has of the hour is there at once.
   await lab.page.reload();
   await panel().locator('[data-chart="device_power"]').waitFor();

@@ -1,6 +1,6 @@
 /** Keys and values in pages that texts of any lengths share (Kwon et al. 2023, "PagedAttention"). */
 import { iota } from "../array/creation.js";
-import { add } from "../array/elementwise.js";
+import { add, minimum } from "../array/elementwise.js";
 import { scatter, take } from "../array/indexing.js";
 import { expandDims, reshape } from "../array/shaping.js";
 import type { Tensor } from "../array/tensor.js";
@@ -18,6 +18,8 @@ export interface Pages {
 export interface PageTable {
   /** int32 [batch]: tokens that each row holds already. */
   readonly position: Tensor;
+  /** int32 [batch]: the place among its tokens of each row's last one; what follows fills the row up, and counts to no length. */
+  readonly last: Tensor;
   /** int32 [batch, time]: the place `page * pageSize + offset` of each token; one beyond all pages for a token that is not kept. */
   readonly places: Tensor;
   /** int32 [batch, n]: the pages of each row in order. What is not yet filled is seen by no query. */
@@ -32,22 +34,25 @@ export class PagedCache extends Module implements TokenCache {
   keys: Tensor[];
   values: Tensor[];
   position: Tensor;
+  last: Tensor;
   places: Tensor;
   pages: Tensor;
   readonly keyStart = null;
   readonly lead = 0;
 
-  constructor({ keys, values }: Pages, { position, places, pages }: PageTable) {
+  constructor({ keys, values }: Pages, { position, last, places, pages }: PageTable) {
     super();
     this.keys = [...keys];
     this.values = [...values];
     this.position = position;
+    this.last = last;
     this.places = places;
     this.pages = pages;
   }
 
   positions(time: number): Tensor {
-    return add(expandDims(iota([time], 0), 0), expandDims(this.position, 1));
+    const own = minimum(expandDims(iota([time], 0), 0), expandDims(this.last, 1));
+    return add(own, expandDims(this.position, 1));
   }
 
   append(layer: number, key: Tensor, value: Tensor): [keys: Tensor, values: Tensor] {

@@ -1,3 +1,4 @@
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { Locator, Page } from "playwright-core";
 import type { Drawing } from "../../../lab-extension/src/model/drawing.js";
@@ -148,6 +149,24 @@ export class LabPage {
       [selector, count] as const,
       { timeout },
     );
+  }
+
+  /** What axe-core finds that is serious or worse, in a part of the page. */
+  async violations(part: string): Promise<unknown[]> {
+    await this.page.addScriptTag({ path: createRequire(import.meta.url).resolve("axe-core/axe.min.js") });
+    return this.page.evaluate(async (include) => {
+      const { axe } = window as unknown as {
+        axe: {
+          run(
+            context: object,
+          ): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }>;
+        };
+      };
+      const { violations } = await axe.run({ include: [include] });
+      return violations
+        .filter(({ impact }) => impact === "serious" || impact === "critical")
+        .map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)]);
+    }, part);
   }
 
   /** Keeps a picture in the folder that the variable SCREENSHOTS names, where it does. */

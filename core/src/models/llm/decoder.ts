@@ -428,6 +428,11 @@ export class Decoder extends Module implements LanguageModel {
     return ropeScaling?.type === "longrope" ? ropeScaling.originalContext : undefined;
   }
 
+  get alikeLength(): number | undefined {
+    const { ropeScaling } = this.config;
+    return ropeScaling?.type === "dynamic" ? ropeScaling.originalContext : this.switchLength;
+  }
+
   /** An empty cache for `batch` texts of up to `length` tokens; `keyStart`: int32 [batch], the padding tokens that each begins with. */
   newCache(batch: number, length: number, keyStart?: Tensor): KeyValueCache {
     const { layers, keyValueHeads: heads, headDim } = this.config;

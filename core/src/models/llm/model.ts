@@ -65,6 +65,8 @@ export interface LanguageModel {
    * below is of no use above.
    */
   readonly switchLength?: number;
+  /** Tokens up to which keys and values do not depend on the length of their text (LongRoPE and dynamic scaling look at it). Default all. */
+  readonly alikeLength?: number;
   /** Logits of the next token at each position: integer [batch, time] to [batch, time, vocabSize]. */
   forward(tokens: Tensor, options?: ForwardOptions): Tensor;
   /** The states that the output layer reads: integer [batch, time] to [batch, time, hiddenSize]. */

@@ -15,8 +15,9 @@ import { adapterNames, remove } from "../../peft/model.js";
 import { stackAdapters } from "../../peft/rows.js";
 import { load as loadAdapter } from "../../peft/save.js";
 import { jit } from "../../transform/jit.js";
+import { flatten } from "../../transform/tree.js";
 import { PageStore } from "./pages.js";
-import { grammarMasks, ints, power, rowSampling } from "./rows.js";
+import { grammarMasks, ints, plainRow, power, rowSampling } from "./rows.js";
 import { rowHead, type StepInput, type StepKind, type StepResult, step } from "./step.js";
 import { checkRequest, Text } from "./text.js";
 import type { Engine, EngineRequest, EngineStatistics, EngineStream, EngineToken } from "./types.js";
@@ -80,6 +81,9 @@ class PagedEngine implements Engine {
   #waiting: Text[] = [];
   /** In the order of their admission. */
   #running: Text[] = [];
+  /** The parameters that the pages are of. */
+  #parameters: readonly unknown[] = [];
+  #generation = 0;
   #loop: Promise<void> | undefined;
   #closing: "drain" | "close" | undefined;
   readonly #counts = {
@@ -114,7 +118,7 @@ class PagedEngine implements Engine {
     checkTokenizer("createEngine", model, tokenizer);
     const longest = Math.min(
       model.config.maxPositions ?? Number.POSITIVE_INFINITY,
-      model.switchLength ?? Number.POSITIVE_INFINITY,
+      model.alikeLength ?? Number.POSITIVE_INFINITY,
     );
     const context = options.context ?? Math.min(longest, 4096);
     const pages = options.pages ?? 8 * Math.ceil(context / pageSize);
@@ -162,9 +166,7 @@ class PagedEngine implements Engine {
     const stopIds = new Set([...own, ...(request.stopIds ?? [])]);
     const text = new Text(request, this.#tokenizer, this.context, stopIds, () => this.#start());
     text.salt = request.adapter === undefined ? "" : this.#adapters.get(request.adapter)!;
-    const priority = request.priority ?? 0;
-    const after = this.#waiting.findIndex((other) => (other.request.priority ?? 0) > priority);
-    this.#waiting.splice(after < 0 ? this.#waiting.length : after, 0, text);
+    this.#queue(text, (other) => priorityOf(other) > priorityOf(text));
     this.#start();
     return text.queue;
   }
@@ -251,10 +253,14 @@ class PagedEngine implements Engine {
       ...times.filter((time) => time <= pages * this.#pageSize).map((time) => ({ batch: 1, time, pages })),
     ]);
     for (const [i, { batch, time, pages }] of shapes.entries()) {
-      for (let run = 0; run < 3; run++) {
-        await this.#loop;
-        const result = this.#run(this.#input([], { batch, time, pages }), { time });
-        await result.tokens.data();
+      for (const row of [undefined, plainRow(false), plainRow(true)]) {
+        for (let run = 0; run < 3; run++) {
+          await this.#loop;
+          const input = this.#input([], { batch, time, pages });
+          const sampling =
+            row === undefined ? input.sampling : rowSampling([row], batch, this.vocabSize, undefined);
+          await this.#run({ ...input, sampling }, { time }).tokens.data();
+        }
       }
       onProgress?.(i + 1, shapes.length);
     }
@@ -283,6 +289,12 @@ class PagedEngine implements Engine {
     this.#adapters = new Map(salts);
   }
 
+  /** Puts a text among those that wait, before the first one of which this holds. */
+  #queue(text: Text, before: (other: Text) => boolean): void {
+    const at = this.#waiting.findIndex(before);
+    this.#waiting.splice(at < 0 ? this.#waiting.length : at, 0, text);
+  }
+
   #start(): void {
     this.#loop ??= this.#work().finally(() => {
       this.#loop = undefined;
@@ -300,6 +312,7 @@ class PagedEngine implements Engine {
         text.abort();
         this.#end(text);
       }
+      this.#lookAtParameters();
       this.#admit();
       if (this.#running.length === 0) return;
       try {
@@ -308,6 +321,20 @@ class PagedEngine implements Engine {
         this.#fail(error instanceof Error ? error : new Error(String(error)));
       }
     }
+  }
+
+  /**
+   * Where the model's parameters have changed, no later text finds pages of the old ones. Texts that are being written go on with the keys and
+   * values that they have.
+   */
+  #lookAtParameters(): void {
+    const now = flatten(this.#stacked).leaves.map((leaf) => leaf.buffer ?? leaf);
+    const same =
+      now.length === this.#parameters.length && now.every((each, i) => each === this.#parameters[i]);
+    if (same) return;
+    this.#parameters = now;
+    this.#generation++;
+    this.#store.clear();
   }
 
   /** Begins waiting texts as long as there is room. */
@@ -325,6 +352,7 @@ class PagedEngine implements Engine {
       this.#waiting.shift();
       this.#running.push(text);
       text.computed = text.held.pages.length * this.#pageSize;
+      text.generation = this.#generation;
       if (text.cachedTokens !== undefined) continue;
       text.cachedTokens = text.computed;
       text.queue.times.scheduled = performance.now();
@@ -355,9 +383,12 @@ class PagedEngine implements Engine {
       const masks = await grammarMasks(texts, time, this.vocabSize);
       const width = power(Math.max(...texts.map(({ held }) => held.pages.length)));
       const shape = { batch: power(texts.length), time: power(time), pages: width };
-      const alternatives = most(texts.map(({ request }) => request.logProbabilities));
-      const wanted = texts.find(({ promptTokens }) => promptTokens !== undefined);
-      const prompt = time > 1 || wanted?.computed === 0 ? wanted?.request.promptLogProbabilities : undefined;
+      const alternatives = most(
+        texts.map(({ request }) => request.logProbabilities),
+        this.vocabSize,
+      );
+      const wanted = texts.find(({ promptTokens, drawn }) => promptTokens !== undefined && drawn === 0);
+      const prompt = time > 1 ? most([wanted?.request.promptLogProbabilities], this.vocabSize) : undefined;
       const result = this.#run(this.#input(texts, shape, time, masks), {
         time: shape.time,
         ...(alternatives !== undefined && { alternatives }),
@@ -375,14 +406,18 @@ class PagedEngine implements Engine {
     this.#counts.steps++;
     this.#counts.stepTokens += texts.length * time;
     for (const [i, text] of texts.entries()) {
-      if (prompt !== undefined && text.promptTokens !== undefined) {
+      const { promptLogProbabilities: ofPrompt } = text.request;
+      if (prompt !== undefined && text.promptTokens !== undefined && text.drawn === 0) {
         const own = text.request.prompt.slice(text.computed + 1, text.computed + 1 + time);
-        text.promptTokens.push(
-          ...own.map((id, k) => ({ ...prompt[i * (prompt.length / texts.length) + k]!, id })),
-        );
+        const from = i * (prompt.length / texts.length);
+        text.promptTokens.push(...own.map((id, k) => only({ ...prompt[from + k]!, id }, ofPrompt)));
       }
       text.computed += time;
       this.#fillPages(text);
+      if (text.finish === "failed") {
+        this.#end(text);
+        continue;
+      }
       if (text.computed < text.ids.length || text.aborted) continue;
       this.#counts.generatedTokens++;
       const { logProbabilities: wanted } = text.request;
@@ -393,6 +428,7 @@ class PagedEngine implements Engine {
 
   #fillPages(text: Text): void {
     const size = this.#pageSize;
+    if (text.generation !== this.#generation) return;
     while (this.#prefixes && (text.held.keys.length + 1) * size <= text.computed) {
       const from = text.held.keys.length * size;
       this.#store.fill(text.held, text.ids.slice(from, from + size), text.salt);
@@ -407,11 +443,13 @@ class PagedEngine implements Engine {
         text.held.pages.push(page);
         continue;
       }
-      const newest = this.#running.pop()!;
+      const newest = this.#running.reduce((a, b) => (priorityOf(b) >= priorityOf(a) ? b : a));
+      this.#running = this.#running.filter((other) => other !== newest);
       this.#store.release(newest.held);
       newest.computed = 0;
       if (newest.promptTokens !== undefined && newest.drawn === 0) newest.promptTokens.length = 1;
-      this.#waiting.unshift(newest);
+      // Before all that came after it.
+      this.#queue(newest, (other) => priorityOf(other) >= priorityOf(newest));
       this.#counts.preemptions++;
       if (newest === text) return;
     }
@@ -512,6 +550,10 @@ function only({ id, logProbability, alternatives }: EngineToken, wanted: number 
   return { id, logProbability: logProbability!, alternatives: alternatives!.slice(0, wanted) };
 }
 
+function priorityOf({ request }: Text): number {
+  return request.priority ?? 0;
+}
+
 /** Of length 1 again after the cut. */
 function shortened(vector: Float32Array, dimensions: number | undefined): Float32Array {
   if (dimensions === undefined) return vector;
@@ -520,9 +562,12 @@ function shortened(vector: Float32Array, dimensions: number | undefined): Float3
   return length === 0 ? cut : cut.map((x) => x / length);
 }
 
-function most(values: readonly (number | undefined)[]): number | undefined {
+/** Likeliest tokens that serve all who ask for some: few numbers, each of which is a program. */
+function most(values: readonly (number | undefined)[], vocabSize: number): number | undefined {
   const given = values.filter((value) => value !== undefined);
-  return given.length === 0 ? undefined : Math.max(...given);
+  if (given.length === 0) return undefined;
+  const largest = Math.max(...given);
+  return largest === 0 ? 0 : Math.min(power(largest), vocabSize);
 }
 
 /** 1, 2, 4, ... up to the first that is at least `n`. */

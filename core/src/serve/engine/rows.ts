@@ -4,9 +4,18 @@ import type { Tensor } from "../../array/tensor.js";
 import type { RowSampling } from "./draw.js";
 import type { Text } from "./text.js";
 
+/** What of a text says how its next token is drawn. */
+export type Row = Pick<Text, "request" | "ids" | "drawn" | "seed" | "stopIds">;
+
+/** A text that asks for nothing special, to compile programs by: its token is drawn, among all or among few. */
+export function plainRow(filtered: boolean): Row {
+  const sampling = filtered ? { topK: 1 } : {};
+  return { request: { prompt: [0], sampling }, ids: [0], drawn: 0, seed: 0, stopIds: new Set() };
+}
+
 /** The options of texts as arrays; what none of them asks for is absent. */
 export function rowSampling(
-  texts: readonly Text[],
+  texts: readonly Row[],
   batch: number,
   vocabSize: number,
   masks: Int32Array | undefined,
@@ -59,7 +68,7 @@ export function rowSampling(
 
 /** What is done to logits before one is drawn, as places of [batch, vocabSize]. */
 function changesOf(
-  texts: readonly Text[],
+  texts: readonly Row[],
   batch: number,
   vocabSize: number,
   column: (value: (i: number) => number, rest: number) => Tensor,
@@ -87,7 +96,7 @@ function changesOf(
   };
 }
 
-function keysOf(texts: readonly Text[], batch: number): Tensor {
+function keysOf(texts: readonly Row[], batch: number): Tensor {
   const words = new Uint32Array(2 * batch);
   for (const [i, { seed }] of texts.entries()) {
     // As random.key(seed).
@@ -98,7 +107,7 @@ function keysOf(texts: readonly Text[], batch: number): Tensor {
   return tensor(words, { shape: [batch, 2], dtype: "uint32" });
 }
 
-/** Words of the masks of texts that draw now; undefined where none has a grammar. */
+/** Words of the masks of texts that draw now; undefined where none has a grammar. A text whose grammar fails fails alone. */
 export async function grammarMasks(
   texts: readonly Text[],
   time: number,
@@ -107,10 +116,16 @@ export async function grammarMasks(
   if (texts.every(({ request }) => request.grammar === undefined)) return undefined;
   const words = Math.ceil(vocabSize / 32);
   const masks = new Int32Array(texts.length * words).fill(-1);
-  for (const [row, { request, computed, ids }] of texts.entries()) {
-    if (request.grammar === undefined || computed + time < ids.length) continue;
-    await request.grammar.fill(masks.subarray(row * words, (row + 1) * words));
-  }
+  const fill = async (text: Text, row: number): Promise<void> => {
+    const { request, computed, ids } = text;
+    if (request.grammar === undefined || computed + time < ids.length) return;
+    try {
+      await request.grammar.fill(masks.subarray(row * words, (row + 1) * words));
+    } catch (error) {
+      text.fail(error);
+    }
+  };
+  await Promise.all(texts.map(fill));
   return masks;
 }
 

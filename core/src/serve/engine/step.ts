@@ -53,7 +53,7 @@ export const step = jit(
     const block = (i: number): Tensor => slice(packed, null, [rowHead + i * time, rowHead + (i + 1) * time]);
     const [tokens, places] = [block(0), block(1)];
     const table = slice(packed, null, [rowHead + 3 * time, packed.shape[1]!]);
-    const cache = new PagedCache(pages, { position: column(0), places, pages: table });
+    const cache = new PagedCache(pages, { position: column(0), last: column(1), places, pages: table });
     const own = kind.adapters ? withRows(model, column(2)) : model;
     const hidden = own.hidden(tokens, { cache });
     const at = broadcastTo(expandDims(column(1), [1, 2]), [hidden.shape[0]!, 1, hidden.shape[2]!]);

@@ -88,7 +88,9 @@ export class Text {
   /** Of the prompt, found in the prefix cache when it was first begun. */
   cachedTokens: number | undefined;
   aborted = false;
-  finish: EngineFinish | undefined;
+  finish: EngineFinish | "failed" | undefined;
+  /** Which parameters its pages are of. */
+  generation = 0;
   /** Log-probabilities of the prompt's tokens so far. */
   promptTokens: EngineToken[] | undefined;
   readonly #stops: StopStrings;
@@ -130,7 +132,12 @@ export class Text {
     const { id } = token;
     this.ids.push(id);
     const { grammar, minTokens = 0 } = this.request;
-    grammar?.accept(id);
+    try {
+      grammar?.accept(id);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
     let text = "";
     let stoppedBy: string | number | undefined;
     if (this.stopIds.has(id) && this.drawn > minTokens) {
@@ -149,14 +156,21 @@ export class Text {
       if (this.#stops.stopped) [this.finish, stoppedBy] = ["stop", this.#stops.met];
     }
     const first = this.drawn === 1;
+    const finish = this.finish as EngineFinish | undefined;
     this.queue.push({
       tokens: [token],
       text,
-      ...(this.finish !== undefined && { finish: this.finish }),
+      ...(finish !== undefined && { finish }),
       ...(stoppedBy !== undefined && { stoppedBy }),
       ...(first && { cachedTokens: this.cachedTokens ?? 0 }),
       ...(first && this.promptTokens !== undefined && { prompt: this.promptTokens }),
     });
+  }
+
+  /** Ends it with an error of its own. */
+  fail(error: unknown): void {
+    this.finish = "failed";
+    this.queue.fail(error instanceof Error ? error : new Error(String(error)));
   }
 
   /** Ends it without another token. */
@@ -168,7 +182,11 @@ export class Text {
   /** After its end, whatever ended it. */
   dispose(): void {
     this.request.signal?.removeEventListener("abort", this.queue.abort);
-    this.request.grammar?.dispose();
+    try {
+      this.request.grammar?.dispose();
+    } catch {
+      // The text has ended; nobody waits for what its grammar says now.
+    }
   }
 
   /** What was held back, when nothing more comes. */

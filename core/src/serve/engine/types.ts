@@ -144,11 +144,14 @@ export interface Engine {
   /** Pooled, normalised states of texts, [texts][hiddenSize], for models that give them. */
   embed(prompts: readonly (readonly number[])[], options?: { dimensions?: number }): Promise<Float32Array[]>;
   statistics(): EngineStatistics;
-  /** Adapters by name, as `submit` takes them. Loading and unloading compiles nothing. */
+  /** Adapters by name, as `submit` takes them. Another number of them, or a larger rank, is another program. */
   adapters(): readonly string[];
   loadAdapter(name: string, folder: string): Promise<void>;
   unloadAdapter(name: string): Promise<void>;
-  /** Compiles every program and runs each three times. */
+  /**
+   * Compiles the programs of texts that are greedy, drawn, and drawn among few, and runs each three times. Penalties, biases, grammars and
+   * log-probabilities are compiled when they are first asked for.
+   */
   warmUp(onProgress?: (done: number, of: number) => void): Promise<void>;
   /** Takes no more requests, and resolves when those under way have ended. */
   drain(): Promise<void>;

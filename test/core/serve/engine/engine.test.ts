@@ -1,4 +1,3 @@
-import "../../../support/runtime.js";
 import { llm, nn, tensor, text } from "aronnax";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
@@ -10,6 +9,7 @@ import type {
   EngineToken,
   TokenGrammar,
 } from "../../../../core/src/serve/engine/types.js";
+import { compiledModules } from "../../../support/runtime.js";
 
 const tokenizer = text.byteTokenizer();
 const model = nn.initialize(
@@ -20,7 +20,7 @@ const model = nn.initialize(
 vi.setConfig({ testTimeout: 300_000 });
 
 const make = (options: object = {}): Engine =>
-  createEngine(model, { tokenizer, context: 64, pageSize: 4, pages: 48, maxBatch: 8, chunk: 8, ...options });
+  createEngine(model, { tokenizer, context: 40, pageSize: 8, pages: 24, maxBatch: 4, chunk: 16, ...options });
 
 interface Whole {
   readonly ids: number[];
@@ -91,9 +91,9 @@ describe("what is written", () => {
       "the ship sails on and on",
     ];
     const engines = [
-      make({ pages: 16 }),
+      make({ pages: 8 }),
       make({ prefixCache: false }),
-      make({ pages: 22, maxBatch: 3, chunk: 4 }),
+      make({ pages: 11, maxBatch: 3, chunk: 8 }),
     ];
     const schedule = fc.array(
       fc.record({
@@ -139,7 +139,7 @@ describe("what is written", () => {
           { timeout: 60_000 },
         );
       }),
-      { numRuns: Number(process.env.SCHEDULES ?? 60) },
+      { numRuns: Number(process.env.SCHEDULES ?? 40) },
     );
     expect(engines[0]!.statistics().preemptions).toBeGreaterThan(0);
     expect(engines[0]!.statistics().prefixHits).toBeGreaterThan(0);
@@ -211,7 +211,9 @@ describe("what is written", () => {
     );
     const engine = createEngine(own, { tokenizer, context: 64 });
     const request = { prompt: encode("whale"), maxTokens: 8, sampling: { temperature: 0 }, ignoreEnd: true };
+    const long = { ...request, prompt: encode("the ship sails on and on") };
     const before = (await whole(engine.submit(request))).ids;
+    await whole(engine.submit(long));
     const table = own.model.embedTokens;
     table.weight = table.weight.mul(-1);
     const after = (await whole(engine.submit(request))).ids;
@@ -219,6 +221,29 @@ describe("what is written", () => {
     expect(after).toEqual(
       (await llm.complete(own, ["whale"], { tokenizer, maxTokens: 8, temperature: 0, stopIds: [] }))[0]!.ids,
     );
+    // Nor the pages of a beginning that was read before.
+    const [afresh] = await llm.complete(own, ["the ship sails on and on"], {
+      tokenizer,
+      maxTokens: 8,
+      temperature: 0,
+      stopIds: [],
+    });
+    const later = await whole(engine.submit(long));
+    expect([later.cached, later.ids]).toEqual([0, afresh!.ids]);
+    expect((await whole(engine.submit(long))).cached).toBe(16);
+    await engine.close();
+  });
+
+  it("has the log-probabilities of its prompt once, also where it was put back and read again", async () => {
+    const engine = make({ context: 32, pages: 5 });
+    const first = whole(engine.submit({ prompt: encode("the ship"), maxTokens: 20, ignoreEnd: true }));
+    const prompt = encode("whale rises");
+    const given = await whole(
+      engine.submit({ prompt, maxTokens: 18, ignoreEnd: true, promptLogProbabilities: 0 }),
+    );
+    await first;
+    expect(engine.statistics().preemptions).toBeGreaterThan(0);
+    expect(given.prompt!.map(({ id }) => id)).toEqual(prompt);
     await engine.close();
   });
 });
@@ -300,6 +325,32 @@ describe("the end", () => {
     await engine.close();
   });
 
+  it("of a grammar that fails is its own text's", async () => {
+    const engine = make();
+    const request = { prompt: encode("whale"), sampling: { temperature: 0 }, maxTokens: 10, ignoreEnd: true };
+    const fails = (at: "fill" | "accept"): TokenGrammar => ({
+      fill: (mask) => {
+        mask.fill(-1);
+        if (at === "fill") throw new Error("no mask");
+      },
+      accept: () => {
+        throw new Error("not allowed");
+      },
+      ended: false,
+      dispose: () => {
+        throw new Error("freed twice");
+      },
+    });
+    const beside = whole(engine.submit(request));
+    await expect(whole(engine.submit({ ...request, grammar: fails("fill") }))).rejects.toThrow("no mask");
+    await expect(whole(engine.submit({ ...request, grammar: fails("accept") }))).rejects.toThrow(
+      "not allowed",
+    );
+    expect((await beside).ids).toHaveLength(10);
+    expect(engine.statistics()).toMatchObject({ running: 0, cacheUsage: 0 });
+    await engine.close();
+  });
+
   it("frees the pages of who ends early or reads no more, and others go on", async () => {
     const engine = make();
     const controller = new AbortController();
@@ -322,7 +373,7 @@ describe("the end", () => {
     const engine = make();
     const prompt = encode("whale");
     expect(() => engine.submit({ prompt: [] })).toThrow("submit: the prompt is empty");
-    expect(() => engine.submit({ prompt: Array(64).fill(1) })).toThrow(/64 tokens, the context 64/);
+    expect(() => engine.submit({ prompt: Array(40).fill(1) })).toThrow(/40 tokens, the context 40/);
     expect(() => engine.submit({ prompt: [1, 257] })).toThrow("the prompt has the token 257");
     expect(() => engine.submit({ prompt, sampling: { topP: 0 } })).toThrow("topP is 0");
     expect(() => engine.submit({ prompt, sampling: { temperature: Number.NaN } })).toThrow(
@@ -344,11 +395,15 @@ it("warms up every program, counts what it does, and embeds as llm.embed", async
   const told: [number, number][] = [];
   await engine.warmUp((done, of) => told.push([done, of]));
   expect(told.at(-1)![0]).toBe(told.at(-1)![1]);
+  const compiled = compiledModules.size;
+  for (const sampling of [{ temperature: 0 }, {}, { topP: 0.9, topK: 20 }])
+    await whole(engine.submit({ prompt: encode("whale"), maxTokens: 4, sampling, ignoreEnd: true }));
+  expect(compiledModules.size).toBe(compiled);
   const written = await whole(
     engine.submit({ prompt: encode("whale"), maxTokens: 3, sampling: { temperature: 0 }, ignoreEnd: true }),
   );
   expect(written.ids).toEqual((await reference(encode("whale"))).slice(0, 3));
-  expect(engine.statistics()).toMatchObject({ promptTokens: 5, generatedTokens: 3, running: 0 });
+  expect(engine.statistics()).toMatchObject({ promptTokens: 20, generatedTokens: 15, running: 0 });
   const texts = ["whale", "the ship sails"];
   const expected = await llm.embed(model, texts, { tokenizer });
   const got = await engine.embed(texts.map((each) => [...encode(each), tokenizer.eosId!]));

@@ -50,9 +50,10 @@ describe("a family", () => {
     ["qwen3-moe", 40],
     // Sees longer texts otherwise from their first token on.
     ["phi3", 16],
+    ["llama-dynamic", 16],
   ])("%s", async (name, context) => {
     const model = await llm.load(join(fixtures, name));
-    const engine = createEngine(model, { tokenizer: characters, context, pageSize: 4, chunk: 8 });
+    const engine = createEngine(model, { tokenizer: characters, context, pageSize: 8, chunk: 16 });
     const fitting = prompts.map((prompt) => prompt.slice(0, context - 8));
     const together = await Promise.all(fitting.map((prompt) => ids(engine, { prompt, maxTokens: 8 })));
     expect(together).toEqual(await written(model, fitting));
@@ -62,10 +63,27 @@ describe("a family", () => {
   });
 });
 
+it.each(["phi3", "llama-dynamic"])(
+  "of %s reads a prompt in pieces, the last of them filled up, as in one",
+  async (name) => {
+    const model = await llm.load(join(fixtures, name));
+    const logs: number[] = [];
+    for (const chunk of [16, 5, 3]) {
+      const engine = createEngine(model, { tokenizer: characters, context: 16, pageSize: 8, chunk });
+      const request = { prompt: prompts[1]!.slice(0, 15), maxTokens: 1, logProbabilities: 0 };
+      for await (const { tokens } of engine.submit({ ...request, sampling: { temperature: 0 } }))
+        logs.push(...tokens.map(({ logProbability }) => logProbability!));
+      await engine.close();
+    }
+    for (const log of logs) expect(log).toBeCloseTo(logs[0]!, 4);
+    expect(logs).toHaveLength(3);
+  },
+);
+
 it("over four devices writes what it writes on one", async () => {
   const folder = join(fixtures, "llama");
   const parted = await llm.load(folder, { mesh: new Mesh({ fsdp: 2, tensor: 2 }, [0, 1, 2, 3]) });
-  const engine = createEngine(parted, { tokenizer: characters, context: 40, pageSize: 4 });
+  const engine = createEngine(parted, { tokenizer: characters, context: 40, pageSize: 8 });
   const together = await Promise.all(prompts.map((prompt) => ids(engine, { prompt, maxTokens: 8 })));
   expect(together).toEqual(await written(await llm.load(folder)));
   await engine.close();
@@ -89,7 +107,7 @@ it("computes each text with its own adapter, and takes and gives up adapters bet
       await peft.save(adapted, join(folder, name));
       alone.push((await written(adapted))[0]!);
     }
-    const engine = createEngine(base, { tokenizer: characters, context: 40, pageSize: 4 });
+    const engine = createEngine(base, { tokenizer: characters, context: 40, pageSize: 8 });
     for (const name of names) await engine.loadAdapter(name, join(folder, name));
     expect(engine.adapters()).toEqual(names);
     const own = (adapter?: string): Promise<number[]> =>
