@@ -3,7 +3,14 @@ import { collectEvents, createParser, familyOfTemplate, type ParsedEvent } from 
 import { constraintOf } from "./constraints.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
-import { type ChatLogprobs, chatLogprobs, generate, UsageCounter } from "./generate.js";
+import {
+  type ChatLogprobs,
+  chatLogprobs,
+  checkLength,
+  generate,
+  repeated,
+  UsageCounter,
+} from "./generate.js";
 import { generationOptions } from "./request.js";
 import type { Exchange, ServedModel } from "./service.js";
 
@@ -60,17 +67,20 @@ export async function chatCompletion(exchange: Exchange): Promise<unknown> {
     ),
   ];
   const parsed = tools !== undefined || model.parser !== undefined;
+  checkLength(model, prompt, "messages");
   const constraint = constraintOf(body);
-  if (constraint !== undefined && n > 1)
-    throw new HttpError(400, `n is ${n} beside a response format; give n: 1.`, { param: "n" });
   const request = {
     ...generationOptions(body),
     prompt,
     adapter,
     keepSpecialTokens: parsed,
     ...(withLogprobs && { logProbabilities: alternatives }),
-    ...(constraint !== undefined && { grammar: await exchange.service.grammar(model, constraint) }),
   };
+  const requests = await repeated(
+    request,
+    n,
+    constraint && (() => exchange.service.grammar(model, constraint)),
+  );
   const head = {
     id: `chatcmpl-${exchange.id.slice(4)}`,
     created: Math.floor(Date.now() / 1000),
@@ -86,7 +96,7 @@ export async function chatCompletion(exchange: Exchange): Promise<unknown> {
       ...(withUsage && { usage: null }),
     });
   const begun = new Set<number>();
-  for await (const { index, output } of generate(model, request, n, exchange)) {
+  for await (const { index, output } of generate(model, requests, exchange)) {
     usage.add(output);
     const one = choices[index]!;
     const events = one.read(output.text, output.finish);
