@@ -1,43 +1,12 @@
-import { type ChatMessage, renderChat } from "../../data/text/chat-template.js";
-import { collectEvents, createParser, familyOfTemplate, type ParsedEvent } from "../parsers/index.js";
+import type { ChatMessage } from "../../data/text/chat-template.js";
+import { collectEvents, type ParsedEvent } from "../parsers/index.js";
 import { constraintOf } from "./constraints.js";
+import { Choice, callId, promptOf, textOf } from "./conversation.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
-import {
-  type ChatLogprobs,
-  chatLogprobs,
-  checkLength,
-  generate,
-  repeated,
-  UsageCounter,
-} from "./generate.js";
+import { chatLogprobs, generate, repeated, UsageCounter } from "./generate.js";
 import { generationOptions } from "./request.js";
-import type { Exchange, ServedModel } from "./service.js";
-
-/** One text of several while it is read. */
-class Choice {
-  readonly events: ParsedEvent[] = [];
-  readonly logprobs: ChatLogprobs = { content: [] };
-  private readonly parser;
-  finish: string | undefined;
-
-  constructor(model: ServedModel, parsed: boolean) {
-    const template = model.tokenizer.config.chat_template;
-    const family = model.parser ?? familyOfTemplate(typeof template === "string" ? template : "");
-    this.parser = createParser(parsed ? family : "none");
-  }
-
-  read(text: string, finish: string | undefined): ParsedEvent[] {
-    const events = this.parser.push(text);
-    if (finish !== undefined) {
-      events.push(...this.parser.end());
-      const called = [...this.events, ...events].some(({ type }) => type === "call");
-      this.finish = finish === "stop" && called ? "tool_calls" : finish;
-    }
-    this.events.push(...events);
-    return events;
-  }
-}
+import type { Exchange } from "./service.js";
 
 /** `POST /v1/chat/completions` */
 export async function chatCompletion(exchange: Exchange): Promise<unknown> {
@@ -57,17 +26,8 @@ export async function chatCompletion(exchange: Exchange): Promise<unknown> {
     });
   const withLogprobs = body.boolean("logprobs") ?? false;
   const alternatives = body.integer("top_logprobs", 0, 20) ?? 0;
-  const prompt = [
-    ...model.tokenizer.encode(
-      renderChat(model.tokenizer, messages, {
-        addGenerationPrompt: true,
-        tools,
-        variables: body.object("chat_template_kwargs"),
-      }),
-    ),
-  ];
+  const prompt = promptOf(model, messages, tools, body);
   const parsed = tools !== undefined || model.parser !== undefined;
-  checkLength(model, prompt, "messages");
   const constraint = constraintOf(body);
   const request = {
     ...generationOptions(body),
@@ -141,20 +101,7 @@ function readMessages(body: Body): ChatMessage[] {
       throw new HttpError(400, `messages[${at}].role is ${shown(role)}; it must be a string.`, {
         param: "messages",
       });
-    return { ...rest, role, content: textOf(content ?? "", at) };
-  });
-}
-
-/** Templates of language models take text; a list of parts is joined. */
-function textOf(content: unknown, at: number): string {
-  if (typeof content === "string") return content;
-  if (
-    Array.isArray(content) &&
-    content.every((part) => part?.type === "text" && typeof part.text === "string")
-  )
-    return content.map((part) => part.text).join("");
-  throw new HttpError(400, `messages[${at}].content is ${shown(content)}; it must be text.`, {
-    param: "messages",
+    return { ...rest, role, content: textOf(content ?? "", `messages[${at}]`) };
   });
 }
 
@@ -204,8 +151,4 @@ function message(choice: Choice, id: string): object {
       tool_calls: calls.map((call, index) => ({ id: callId(id, index), type: "function", function: call })),
     }),
   };
-}
-
-function callId(id: string, index: number): string {
-  return `call_${id.slice(4, 24)}${index}`;
 }

@@ -1,11 +1,18 @@
 import { chatCompletion } from "./chat.js";
+import { completion } from "./completions.js";
+import { embeddings } from "./embeddings.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
+import { countTokens, message } from "./messages.js";
 import type { Exchange, Route } from "./service.js";
 
 /** What the service answers, by path and method. */
 export const routes: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   "/v1/chat/completions": { POST: { computes: true, answer: chatCompletion } },
+  "/v1/completions": { POST: { computes: true, answer: completion } },
+  "/v1/embeddings": { POST: { computes: true, answer: embeddings } },
+  "/v1/messages": { POST: { computes: true, answer: message } },
+  "/v1/messages/count_tokens": { POST: { answer: countTokens } },
   "/v1/models": { GET: { answer: models } },
   "/tokenize": { POST: { answer: tokenize } },
   "/detokenize": { POST: { answer: detokenize } },

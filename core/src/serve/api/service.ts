@@ -146,6 +146,8 @@ export class Service {
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const id = `req_${randomUUID().replaceAll("-", "")}`;
     response.setHeader("x-request-id", id);
+    // Anthropic's name.
+    response.setHeader("request-id", id);
     const gone = new AbortController();
     response.on("close", () => gone.abort());
     response.on("error", () => gone.abort());
