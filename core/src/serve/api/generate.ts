@@ -57,7 +57,7 @@ export async function repeated(
 export async function* generate(
   model: ServedModel,
   requests: readonly EngineRequest[],
-  { signal }: Pick<Exchange, "signal">,
+  { signal, service }: Pick<Exchange, "signal" | "service">,
 ): AsyncGenerator<{ index: number; output: EngineOutput }> {
   const { engine } = model;
   const streams: EngineStream[] = [];
@@ -69,6 +69,7 @@ export async function* generate(
     for (const request of requests.slice(streams.length)) request.grammar?.dispose();
     throw error;
   }
+  const drawn = streams.map(() => 0);
   const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
   const next = (index: number) => iterators[index]!.next().then((result) => ({ index, result }));
   const pending = new Map(iterators.map((_, index) => [index, next(index)]));
@@ -77,8 +78,14 @@ export async function* generate(
       const { index, result } = await Promise.race(pending.values());
       if (result.done) pending.delete(index);
       else {
+        const { tokens, finish } = result.value;
+        drawn[index]! += tokens.length;
+        if (finish !== undefined) {
+          const sizes = { prompt: requests[index]!.prompt.length, generated: drawn[index]! };
+          service.metrics.ended(model.name, streams[index]!.times, sizes, finish);
+        }
         // The client is there, so it was the engine that ended.
-        if (result.value.finish === "aborted" && !signal.aborted)
+        if (finish === "aborted" && !signal.aborted)
           throw new HttpError(503, "The engine ended the request.", { retryAfter: 5 });
         pending.set(index, next(index));
         yield { index, output: result.value };

@@ -3,6 +3,7 @@ import { completion } from "./completions.js";
 import { embeddings } from "./embeddings.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
+import { health, licence, manifest, metadata, metrics, ready, versions } from "./management.js";
 import { countTokens, message } from "./messages.js";
 import type { Exchange, Route } from "./service.js";
 
@@ -18,16 +19,12 @@ export const routes: Readonly<Record<string, Readonly<Record<string, Route>>>> =
   "/detokenize": { POST: { answer: detokenize } },
   "/v1/health/live": { GET: { open: true, answer: () => health("live") } },
   "/v1/health/ready": { GET: { open: true, answer: ready } },
+  "/v1/version": { GET: { open: true, answer: versions } },
+  "/v1/license": { GET: { open: true, answer: licence } },
+  "/v1/metadata": { GET: { answer: metadata } },
+  "/v1/manifest": { GET: { answer: manifest } },
+  "/v1/metrics": { GET: { open: true, answer: metrics } },
 };
-
-function health(status: string) {
-  return { object: "health.response", message: `Service is ${status}.`, status };
-}
-
-function ready({ service }: Exchange) {
-  if (!service.ready) throw new HttpError(503, "The service is not ready.", { retryAfter: 1 });
-  return health("ready");
-}
 
 function models({ service }: Exchange) {
   const created = Math.floor(service.started / 1000);

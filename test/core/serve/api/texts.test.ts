@@ -175,3 +175,41 @@ describe("messages", () => {
     await expect(none).rejects.toMatchObject({ requestID: expect.stringMatching(/^req_/) });
   });
 });
+
+describe("management", () => {
+  it("counts what was served, under vLLM's and NIM's names", async () => {
+    const response = await fetch(`${service.url}/v1/metrics`);
+    expect(response.headers.get("content-type")).toMatch(/^text\/plain/);
+    const lines = (await response.text()).split("\n");
+    const value = (line: string) =>
+      Number(
+        lines
+          .find((one) => one.startsWith(line))
+          ?.split(" ")
+          .at(-1),
+      );
+    const { generatedTokens, promptTokens } = engine.statistics();
+    for (const prefix of ["vllm:", ""]) {
+      expect(value(`${prefix}generation_tokens_total{`)).toBe(generatedTokens);
+      expect(value(`${prefix}prompt_tokens_total{`)).toBe(promptTokens);
+      expect(value(`${prefix}num_requests_running{`)).toBe(0);
+      expect(value(`${prefix}time_to_first_token_seconds_count{`)).toBeGreaterThan(10);
+      expect(value(`${prefix}e2e_request_latency_seconds_sum{`)).toBeGreaterThan(0);
+    }
+    expect(value('vllm:request_success_total{model_name="tiny",finished_reason="length"}')).toBeGreaterThan(
+      5,
+    );
+    expect(value("vllm:request_queue_time_seconds_count{")).toBe(value("time_to_first_token_seconds_count{"));
+  });
+
+  it("says what it is", async () => {
+    const get = async (path: string) =>
+      (await fetch(service.url + path, { headers: { authorization: "Bearer key" } })).json();
+    expect(await get("/v1/version")).toEqual({ release: "0.1.0", api: "0.1.0" });
+    expect(await get("/v1/license")).toMatchObject({ name: "Apache-2.0" });
+    expect(await get("/v1/metadata")).toMatchObject({ modelInfo: [{ shortName: "tiny" }] });
+    expect(JSON.parse((await get("/v1/manifest")).manifest_file).models).toEqual([
+      { name: "tiny", context: 256, adapters: [] },
+    ]);
+  });
+});
