@@ -35,11 +35,11 @@ export async function startTiny(options: ServeOptions = {}) {
   return { engine, service };
 }
 
-/** Waits for a condition, at most a minute. */
+/** Waits for a condition, at most two minutes. */
 export async function until(holds: () => boolean): Promise<void> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 120_000;
   while (!holds()) {
-    if (Date.now() > end) throw new Error(`in a minute it did not become so: ${holds}`);
+    if (Date.now() > end) throw new Error(`in two minutes it did not become so: ${holds}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -51,10 +51,13 @@ export async function serveCommand(args: readonly string[], usage: string): Prom
       ...(context !== undefined && { context }),
       ...(maxBatch !== undefined && { maxBatch }),
     });
-    console.log(`listening on ${serving.url}`);
-    await Promise.race([serving.ready.then(() => console.log("ready")), signalled]);
-    await signalled;
-    await serving.close();
+    try {
+      console.log(`listening on ${serving.url}`);
+      await Promise.race([serving.ready.then(() => console.log("ready")), signalled]);
+      await signalled;
+    } finally {
+      await serving.close();
+    }
     return 0;
   } finally {
     Runtime.default().close();

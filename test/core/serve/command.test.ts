@@ -8,16 +8,18 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { llm } from "aronnax";
 import OpenAI from "openai";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { tiny, tokenizer, until } from "../../support/served.js";
 
+// Much of this is compilation, which takes its time on a busy machine.
+vi.setConfig({ testTimeout: 300_000 });
 const command = fileURLToPath(new URL("../../../core/bin/aronnax.js", import.meta.url));
 
 it("serves a checkpoint's folder when it is warm, and ends on SIGTERM after the stream under way", async () => {
   const folder = mkdtempSync(join(tmpdir(), "aronnax-serve-"));
   await llm.save(tiny(), folder, { tokenizer });
   const args = ["serve", folder, "--port", "0", "--name", "tiny", "--api-key", "key"];
-  const child = spawn(process.execPath, [command, ...args, "--context", "256", "--max-batch", "1"], {
+  const child = spawn(process.execPath, [command, ...args, "--context", "64", "--max-batch", "1"], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let said = "";
@@ -31,10 +33,6 @@ it("serves a checkpoint's folder when it is warm, and ends on SIGTERM after the 
     const url = /listening on (\S+)/.exec(said)?.[1];
     expect(url, said).toBeDefined();
     expect((await fetch(`${url}/v1/health/live`)).status).toBe(200);
-    if (!said.includes("\nready")) {
-      const early = await fetch(`${url}/v1/health/ready`);
-      expect([200, 503]).toContain(early.status);
-    }
     await until(() => said.includes("\nready") || child.exitCode !== null);
     expect((await fetch(`${url}/v1/health/ready`)).status, said).toBe(200);
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "key", maxRetries: 0 });
@@ -42,17 +40,18 @@ it("serves a checkpoint's folder when it is warm, and ends on SIGTERM after the 
       model: "tiny",
       messages: [{ role: "user", content: "Hi" }],
       temperature: 0,
-      max_tokens: 200,
+      // One after another: most are not begun when the signal comes.
+      n: 8,
       stream: true,
       ...{ ignore_eos: true },
     });
     let chunks = 0;
-    let finish: string | null = null;
+    const finished: string[] = [];
     for await (const { choices } of stream) {
       if (++chunks === 2) child.kill("SIGTERM");
-      finish = choices[0]?.finish_reason ?? finish;
+      finished.push(...choices.flatMap(({ finish_reason }) => finish_reason ?? []));
     }
-    expect(finish).toBe("length");
+    expect(finished).toEqual(Array(8).fill("length"));
     expect(await closed, said).toEqual([0, null]);
     expect(said).toContain("SIGTERM");
   } finally {

@@ -101,7 +101,16 @@ export class Service {
   static async start(models: readonly ServedModel[], options: ServeOptions = {}): Promise<Service> {
     const service = new Service(models, options);
     await new Promise<void>((resolve, reject) => {
-      service.server.once("error", reject);
+      service.server.once("error", (error: NodeJS.ErrnoException) =>
+        reject(
+          error.code === "EADDRINUSE"
+            ? new ArgumentError(
+                `Port ${options.port ?? 8000} is in use`,
+                "give another one, or 0 for a free one",
+              )
+            : error,
+        ),
+      );
       service.server.listen(options.port ?? 8000, options.host ?? "127.0.0.1", resolve);
     });
     if (options.warmUp) {
