@@ -19,7 +19,7 @@ it("serves a checkpoint's folder when it is warm, and ends on SIGTERM after the 
   const folder = mkdtempSync(join(tmpdir(), "aronnax-serve-"));
   await llm.save(tiny(), folder, { tokenizer });
   const args = ["serve", folder, "--port", "0", "--name", "tiny", "--api-key", "key"];
-  const child = spawn(process.execPath, [command, ...args, "--context", "64", "--max-batch", "1"], {
+  const child = spawn(process.execPath, [command, ...args, "--context", "32", "--max-batch", "1"], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let said = "";
