@@ -1,36 +1,12 @@
-import { type ChatMessage, renderChat } from "../../data/text/chat-template.js";
-import { collectEvents, createParser, familyOfTemplate, type ParsedEvent } from "../parsers/index.js";
+import type { ChatMessage } from "../../data/text/chat-template.js";
+import { collectEvents, type ParsedEvent } from "../parsers/index.js";
 import { constraintOf } from "./constraints.js";
+import { Choice, callId, promptOf, textOf } from "./conversation.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
-import { type ChatLogprobs, chatLogprobs, generate, UsageCounter } from "./generate.js";
+import { chatLogprobs, generate, repeated, UsageCounter } from "./generate.js";
 import { generationOptions } from "./request.js";
-import type { Exchange, ServedModel } from "./service.js";
-
-/** One text of several while it is read. */
-class Choice {
-  readonly events: ParsedEvent[] = [];
-  readonly logprobs: ChatLogprobs = { content: [] };
-  private readonly parser;
-  finish: string | undefined;
-
-  constructor(model: ServedModel, parsed: boolean) {
-    const template = model.tokenizer.config.chat_template;
-    const family = model.parser ?? familyOfTemplate(typeof template === "string" ? template : "");
-    this.parser = createParser(parsed ? family : "none");
-  }
-
-  read(text: string, finish: string | undefined): ParsedEvent[] {
-    const events = this.parser.push(text);
-    if (finish !== undefined) {
-      events.push(...this.parser.end());
-      const called = [...this.events, ...events].some(({ type }) => type === "call");
-      this.finish = finish === "stop" && called ? "tool_calls" : finish;
-    }
-    this.events.push(...events);
-    return events;
-  }
-}
+import type { Exchange } from "./service.js";
 
 /** `POST /v1/chat/completions` */
 export async function chatCompletion(exchange: Exchange): Promise<unknown> {
@@ -50,27 +26,21 @@ export async function chatCompletion(exchange: Exchange): Promise<unknown> {
     });
   const withLogprobs = body.boolean("logprobs") ?? false;
   const alternatives = body.integer("top_logprobs", 0, 20) ?? 0;
-  const prompt = [
-    ...model.tokenizer.encode(
-      renderChat(model.tokenizer, messages, {
-        addGenerationPrompt: true,
-        tools,
-        variables: body.object("chat_template_kwargs"),
-      }),
-    ),
-  ];
+  const prompt = promptOf(model, messages, tools, body);
   const parsed = tools !== undefined || model.parser !== undefined;
   const constraint = constraintOf(body);
-  if (constraint !== undefined && n > 1)
-    throw new HttpError(400, `n is ${n} beside a response format; give n: 1.`, { param: "n" });
   const request = {
     ...generationOptions(body),
     prompt,
     adapter,
     keepSpecialTokens: parsed,
     ...(withLogprobs && { logProbabilities: alternatives }),
-    ...(constraint !== undefined && { grammar: await exchange.service.grammar(model, constraint) }),
   };
+  const requests = await repeated(
+    request,
+    n,
+    constraint && (() => exchange.service.grammar(model, constraint)),
+  );
   const head = {
     id: `chatcmpl-${exchange.id.slice(4)}`,
     created: Math.floor(Date.now() / 1000),
@@ -86,7 +56,7 @@ export async function chatCompletion(exchange: Exchange): Promise<unknown> {
       ...(withUsage && { usage: null }),
     });
   const begun = new Set<number>();
-  for await (const { index, output } of generate(model, request, n, exchange)) {
+  for await (const { index, output } of generate(model, requests, exchange)) {
     usage.add(output);
     const one = choices[index]!;
     const events = one.read(output.text, output.finish);
@@ -131,20 +101,7 @@ function readMessages(body: Body): ChatMessage[] {
       throw new HttpError(400, `messages[${at}].role is ${shown(role)}; it must be a string.`, {
         param: "messages",
       });
-    return { ...rest, role, content: textOf(content ?? "", at) };
-  });
-}
-
-/** Templates of language models take text; a list of parts is joined. */
-function textOf(content: unknown, at: number): string {
-  if (typeof content === "string") return content;
-  if (
-    Array.isArray(content) &&
-    content.every((part) => part?.type === "text" && typeof part.text === "string")
-  )
-    return content.map((part) => part.text).join("");
-  throw new HttpError(400, `messages[${at}].content is ${shown(content)}; it must be text.`, {
-    param: "messages",
+    return { ...rest, role, content: textOf(content ?? "", `messages[${at}]`) };
   });
 }
 
@@ -194,8 +151,4 @@ function message(choice: Choice, id: string): object {
       tool_calls: calls.map((call, index) => ({ id: callId(id, index), type: "function", function: call })),
     }),
   };
-}
-
-function callId(id: string, index: number): string {
-  return `call_${id.slice(4, 24)}${index}`;
 }

@@ -1,4 +1,11 @@
-import type { EngineOutput, EngineRequest, EngineStream, EngineToken } from "../engine/types.js";
+import type {
+  EngineOutput,
+  EngineRequest,
+  EngineStream,
+  EngineToken,
+  TokenGrammar,
+} from "../engine/types.js";
+import { HttpError } from "./errors.js";
 import type { Exchange, ServedModel } from "./service.js";
 
 export interface Usage {
@@ -30,30 +37,39 @@ export class UsageCounter {
   }
 }
 
-/** Computes `n` texts of one prompt at once, and gives their pieces as they come. One that fails ends the others. */
-export async function* generate(
-  { engine }: ServedModel,
+/** A request for each of `n` texts of one prompt: seeds and grammars are each one's own. */
+export async function repeated(
   request: EngineRequest,
   n: number,
-  { signal }: Pick<Exchange, "signal">,
-): AsyncGenerator<{ index: number; output: EngineOutput }> {
+  grammar?: () => Promise<TokenGrammar>,
+): Promise<EngineRequest[]> {
   const seed = request.sampling?.seed;
+  return Promise.all(
+    Array.from({ length: n }, async (_, index) => ({
+      ...request,
+      ...(seed !== undefined && { sampling: { ...request.sampling, seed: seed + index } }),
+      ...(grammar !== undefined && { grammar: await grammar() }),
+    })),
+  );
+}
+
+/** Computes texts at once, and gives their pieces as they come. One that fails ends the others. */
+export async function* generate(
+  model: ServedModel,
+  requests: readonly EngineRequest[],
+  { signal, service }: Pick<Exchange, "signal" | "service">,
+): AsyncGenerator<{ index: number; output: EngineOutput }> {
+  const { engine } = model;
   const streams: EngineStream[] = [];
   try {
-    for (let index = 0; index < n; index++)
-      streams.push(
-        engine.submit({
-          ...request,
-          signal,
-          ...(seed !== undefined && { sampling: { ...request.sampling, seed: seed + index } }),
-        }),
-      );
+    for (const request of requests) streams.push(engine.submit({ ...request, signal }));
   } catch (error) {
     for (const stream of streams) stream.abort();
     // The engine frees the grammars of requests that it took.
-    if (streams.length === 0) request.grammar?.dispose();
+    for (const request of requests.slice(streams.length)) request.grammar?.dispose();
     throw error;
   }
+  const drawn = streams.map(() => 0);
   const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
   const next = (index: number) => iterators[index]!.next().then((result) => ({ index, result }));
   const pending = new Map(iterators.map((_, index) => [index, next(index)]));
@@ -62,6 +78,15 @@ export async function* generate(
       const { index, result } = await Promise.race(pending.values());
       if (result.done) pending.delete(index);
       else {
+        const { tokens, finish } = result.value;
+        drawn[index]! += tokens.length;
+        if (finish !== undefined) {
+          const sizes = { prompt: requests[index]!.prompt.length, generated: drawn[index]! };
+          service.metrics.ended(model.name, streams[index]!.times, sizes, finish);
+        }
+        // The client is there, so it was the engine that ended.
+        if (finish === "aborted" && !signal.aborted)
+          throw new HttpError(503, "The engine ended the request.", { retryAfter: 5 });
         pending.set(index, next(index));
         yield { index, output: result.value };
       }
@@ -72,13 +97,28 @@ export async function* generate(
   }
 }
 
+/** Refuses a prompt that leaves no room for a token. */
+export function checkLength({ engine }: ServedModel, prompt: readonly number[], param: string): void {
+  if (prompt.length >= engine.context)
+    throw new HttpError(
+      400,
+      `The prompt has ${prompt.length} tokens; the context has ${engine.context}, one of them for what is written.`,
+      { param, code: "context_length_exceeded" },
+    );
+}
+
+/** JSON has no infinity: a token that cannot be drawn has -9999, as in OpenAI's and vLLM's answers. */
+export function finite(logprob: number): number {
+  return Math.max(logprob, -9999);
+}
+
 export type ChatLogprobs = { content: object[] };
 
 /** Tokens with their log-probabilities as the chat endpoint writes them. */
 export function chatLogprobs({ tokenizer }: ServedModel, tokens: readonly EngineToken[]): ChatLogprobs {
   const one = (id: number, logprob: number) => {
     const token = tokenizer.decode([id]);
-    return { token, logprob, bytes: [...Buffer.from(token)] };
+    return { token, logprob: finite(logprob), bytes: [...Buffer.from(token)] };
   };
   return {
     content: tokens.map(({ id, logProbability = 0, alternatives = [] }) => ({

@@ -1,26 +1,30 @@
 import { chatCompletion } from "./chat.js";
+import { completion } from "./completions.js";
+import { embeddings } from "./embeddings.js";
 import { HttpError } from "./errors.js";
 import { Body, shown } from "./fields.js";
+import { health, licence, manifest, metadata, metrics, ready, versions } from "./management.js";
+import { countTokens, message } from "./messages.js";
 import type { Exchange, Route } from "./service.js";
 
 /** What the service answers, by path and method. */
 export const routes: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   "/v1/chat/completions": { POST: { computes: true, answer: chatCompletion } },
+  "/v1/completions": { POST: { computes: true, answer: completion } },
+  "/v1/embeddings": { POST: { computes: true, answer: embeddings } },
+  "/v1/messages": { POST: { computes: true, answer: message } },
+  "/v1/messages/count_tokens": { POST: { answer: countTokens } },
   "/v1/models": { GET: { answer: models } },
   "/tokenize": { POST: { answer: tokenize } },
   "/detokenize": { POST: { answer: detokenize } },
   "/v1/health/live": { GET: { open: true, answer: () => health("live") } },
   "/v1/health/ready": { GET: { open: true, answer: ready } },
+  "/v1/version": { GET: { open: true, answer: versions } },
+  "/v1/license": { GET: { open: true, answer: licence } },
+  "/v1/metadata": { GET: { answer: metadata } },
+  "/v1/manifest": { GET: { answer: manifest } },
+  "/v1/metrics": { GET: { open: true, answer: metrics } },
 };
-
-function health(status: string) {
-  return { object: "health.response", message: `Service is ${status}.`, status };
-}
-
-function ready({ service }: Exchange) {
-  if (!service.ready) throw new HttpError(503, "The service is not ready.", { retryAfter: 1 });
-  return health("ready");
-}
 
 function models({ service }: Exchange) {
   const created = Math.floor(service.started / 1000);

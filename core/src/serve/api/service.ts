@@ -9,6 +9,7 @@ import type { Engine, TokenGrammar } from "../engine/types.js";
 import type { ParserFamily } from "../parsers/index.js";
 import { type Constraint, Grammars } from "../structured/index.js";
 import { HttpError } from "./errors.js";
+import { Metrics } from "./metrics.js";
 import { routes } from "./routes.js";
 import { EventStream } from "./sse.js";
 import { Text } from "./text.js";
@@ -33,6 +34,8 @@ export interface ServeOptions {
   readonly maxBody?: number;
   /** Requests that are computed or wait at most; those beyond are told to come back. Default 512. */
   readonly maxRequests?: number;
+  /** Runs every program of the engines before a request for text is taken. Default false. */
+  readonly warmUp?: boolean;
   /** PEM files. Default: no TLS. */
   readonly tls?: { readonly certificate: string; readonly key: string };
 }
@@ -62,6 +65,10 @@ export class Service {
   private readonly server: Server;
   private readonly keys: readonly Buffer[];
   private readonly limits: { body: number; requests: number };
+  readonly metrics = new Metrics(() => this.models);
+  /** Resolves when the engines are warm. */
+  warm: Promise<void> = Promise.resolve();
+  private isWarm = true;
   private computing = 0;
   private draining = false;
   private readonly grammars = new Map<ServedModel, Promise<Grammars>>();
@@ -94,9 +101,26 @@ export class Service {
   static async start(models: readonly ServedModel[], options: ServeOptions = {}): Promise<Service> {
     const service = new Service(models, options);
     await new Promise<void>((resolve, reject) => {
-      service.server.once("error", reject);
+      service.server.once("error", (error: NodeJS.ErrnoException) =>
+        reject(
+          error.code === "EADDRINUSE"
+            ? new ArgumentError(
+                `Port ${options.port ?? 8000} is in use`,
+                "give another one, or 0 for a free one",
+              )
+            : error,
+        ),
+      );
       service.server.listen(options.port ?? 8000, options.host ?? "127.0.0.1", resolve);
     });
+    if (options.warmUp) {
+      service.isWarm = false;
+      service.warm = Promise.all(models.map(({ engine }) => engine.warmUp())).then(() => {
+        service.isWarm = true;
+      });
+      // Who waits for it is told; who does not sees that it is not ready.
+      service.warm.catch(() => {});
+    }
     return service;
   }
 
@@ -110,7 +134,7 @@ export class Service {
   }
 
   get ready(): boolean {
-    return !this.draining;
+    return this.isWarm && !this.draining;
   }
 
   /** A model or adapter by name; `adapter` is set where it is one. */
@@ -139,13 +163,18 @@ export class Service {
   async drain(): Promise<void> {
     this.draining = true;
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    // Connections become idle as their requests end.
+    const idle = setInterval(() => this.server.closeIdleConnections(), 50);
     this.server.closeIdleConnections();
     await closed;
+    clearInterval(idle);
   }
 
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const id = `req_${randomUUID().replaceAll("-", "")}`;
     response.setHeader("x-request-id", id);
+    // Anthropic's name.
+    response.setHeader("request-id", id);
     const gone = new AbortController();
     response.on("close", () => gone.abort());
     response.on("error", () => gone.abort());
@@ -208,6 +237,7 @@ export class Service {
 
   private admit(): void {
     if (this.draining) throw new HttpError(503, "The service is shutting down.", { retryAfter: 5 });
+    if (!this.isWarm) throw new HttpError(503, "The service is not ready.", { retryAfter: 1 });
     if (this.computing >= this.limits.requests)
       throw new HttpError(429, `${this.computing} requests are under way; no more are taken now.`, {
         code: "rate_limit_exceeded",

@@ -36,6 +36,12 @@ const post = (path: string, body: string | Uint8Array<ArrayBuffer>) =>
 describe("the service", () => {
   it("listens on loopback", () => expect(service.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/));
 
+  it("says that its port is in use", async () => {
+    const port = Number(new URL(service.url).port);
+    const another = Service.start([{ name: "tiny", engine: unreached, tokenizer }], { port });
+    await expect(another).rejects.toThrow(/is in use/);
+  });
+
   it("lists models to OpenAI's client, and takes any of its keys", async () => {
     for (const apiKey of ["right", "other"]) {
       const { data } = await client.withOptions({ apiKey }).models.list();
@@ -142,5 +148,32 @@ it("tells a client beyond the limit when to come back", async () => {
     expect(await response.json()).toMatchObject({ error: { type: "rate_limit_exceeded" } });
   } finally {
     await full.drain();
+  }
+});
+
+it("is alive but takes no text before its engines are warm", async () => {
+  let warm = () => {};
+  const cold = new Proxy(unreached, {
+    get: (target, name) =>
+      name === "warmUp"
+        ? () =>
+            new Promise<void>((resolve) => {
+              warm = resolve;
+            })
+        : Reflect.get(target, name),
+  });
+  const service = await Service.start([{ name: "tiny", engine: cold, tokenizer }], { port: 0, warmUp: true });
+  const status = async (path: string, init: RequestInit = {}) =>
+    (await fetch(service.url + path, init)).status;
+  try {
+    expect(await status("/v1/health/live")).toBe(200);
+    expect(await status("/v1/health/ready")).toBe(503);
+    expect(await status("/v1/chat/completions", { method: "POST", body: "{}" })).toBe(503);
+    warm();
+    await service.warm;
+    expect(await status("/v1/health/ready")).toBe(200);
+    expect(await status("/v1/chat/completions", { method: "POST", body: "{}" })).toBe(400);
+  } finally {
+    await service.drain();
   }
 });
