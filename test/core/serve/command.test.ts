@@ -34,6 +34,7 @@ it("serves a checkpoint's folder when it is warm, and ends on SIGTERM after the 
     expect(url, said).toBeDefined();
     expect((await fetch(`${url}/v1/health/live`)).status).toBe(200);
     await until(() => said.includes("\nready") || child.exitCode !== null);
+    expect(child.exitCode, said).toBeNull();
     expect((await fetch(`${url}/v1/health/ready`)).status, said).toBe(200);
     const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "key", maxRetries: 0 });
     const stream = await client.chat.completions.create({

@@ -3,6 +3,7 @@
 import { sum } from "../../array/broadcast.js";
 import { iota, tensor } from "../../array/creation.js";
 import {
+  add,
   cast,
   div,
   equal,
@@ -123,7 +124,7 @@ export function filteredLogits(logits: Tensor, sampling: Sampling, seen?: Tensor
     x = where(left, x, Number.NEGATIVE_INFINITY);
   }
   if (minP !== undefined) {
-    const least = max(x, -1, { keepDims: true }).add(log(minP));
+    const least = add(max(x, -1, { keepDims: true }), log(minP));
     x = where(greaterEqual(x, least), x, Number.NEGATIVE_INFINITY);
   }
   return x;

@@ -5,8 +5,10 @@ import {
   add,
   and,
   cast,
+  div,
   equal,
   greater,
+  less,
   mul,
   notEqual,
   shiftRightLogical,
@@ -78,12 +80,12 @@ export function drawRows(
     const { repetition, presence, frequency, text, drawn, biased, bias } = changes;
     const seen = greater(counts(x, text), 0);
     const times = counts(x, drawn);
-    x = where(seen, where(greater(x, 0), x.div(repetition), mul(x, repetition)), x);
+    x = where(seen, where(greater(x, 0), div(x, repetition), mul(x, repetition)), x);
     x = sub(x, mul(frequency, times));
     x = sub(x, mul(presence, cast(greater(times, 0), "float32")));
     x = add(x, spread(x, biased, bias));
   }
-  if (vocabulary < x.shape[1]!) x = where(iota(x.shape, 1).less(vocabulary), x, Number.NEGATIVE_INFINITY);
+  if (vocabulary < x.shape[1]!) x = where(less(iota(x.shape, 1), vocabulary), x, Number.NEGATIVE_INFINITY);
   if (mask !== undefined) x = where(allowed(mask, x.shape[1]!), x, Number.NEGATIVE_INFINITY);
   const greedy = cast(argmax(x, -1), "int32");
   let tokens = greedy;

@@ -245,12 +245,11 @@ class PagedEngine implements Engine {
   }
 
   async warmUp(onProgress?: (done: number, of: number) => void): Promise<void> {
-    const batches = powers(this.#maxBatch);
-    const contexts = powers(Math.ceil(this.context / this.#pageSize));
-    const times = powers(Math.min(this.#chunk, this.context)).filter((time) => time > 1);
-    const shapes = contexts.flatMap((pages) => [
-      ...batches.map((batch) => ({ batch, time: 1, pages })),
-      ...times.filter((time) => time <= pages * this.#pageSize).map((time) => ({ batch: 1, time, pages })),
+    const contexts = powers(Math.ceil(this.context / this.#pageSize)).map((pages) => this.#width(pages));
+    const times = powers(Math.min(this.#chunk, this.context)).map((time) => this.#time(time));
+    const shapes = [...new Set(contexts)].flatMap((pages) => [
+      ...powers(this.#maxBatch).map((batch) => ({ batch, time: 1, pages })),
+      ...[...new Set(times)].filter((time) => time > 1).map((time) => ({ batch: 1, time, pages })),
     ]);
     for (const [i, { batch, time, pages }] of shapes.entries()) {
       for (const row of [undefined, plainRow(false), plainRow(true)]) {
@@ -363,6 +362,16 @@ class PagedEngine implements Engine {
     }
   }
 
+  /** Pages that a step reads for so many: few numbers, so that few programs are compiled. */
+  #width(pages: number): number {
+    return Math.min(Math.max(power(pages), 8), power(Math.ceil(this.context / this.#pageSize)));
+  }
+
+  /** Tokens of a row of a step that has so many, as for pages. */
+  #time(tokens: number): number {
+    return tokens === 1 ? 1 : Math.min(Math.max(power(tokens), 16), power(this.#chunk));
+  }
+
   /** One chunk of one prompt, and a token of each text whose prompt is read. */
   async #step(): Promise<void> {
     const reading = this.#running.find((text) => text.ids.length - text.computed > 1);
@@ -381,8 +390,8 @@ class PagedEngine implements Engine {
     const results: { texts: Text[]; time: number; result: StepResult }[] = [];
     for (const { texts, time } of groups) {
       const masks = await grammarMasks(texts, time, this.vocabSize);
-      const width = power(Math.max(...texts.map(({ held }) => held.pages.length)));
-      const shape = { batch: power(texts.length), time: power(time), pages: width };
+      const pages = this.#width(Math.max(...texts.map(({ held }) => held.pages.length)));
+      const shape = { batch: power(texts.length), time: this.#time(time), pages };
       const alternatives = most(
         texts.map(({ request }) => request.logProbabilities),
         this.vocabSize,
