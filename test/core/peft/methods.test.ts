@@ -168,7 +168,8 @@ describe("several adapters", () => {
         const alone = await numbers(forward(peft.activate(both, name), x));
         const own = alone.slice(i * per, (i + 1) * per);
         const error = Math.hypot(...own.map((v, k) => v - mixed[i * per + k]!)) / Math.hypot(...own);
-        expect(error).toBeLessThan(2e-6);
+        // Rounding, which one of these rows amplifies: 7e-6 on processors without AVX-512, 5e-7 in the others. Another adapter is 0.1 away.
+        expect(error).toBeLessThan(2e-5);
       }
     };
     const warn = vi.spyOn(console, "warn");
