@@ -168,7 +168,7 @@ describe("several adapters", () => {
         const alone = await numbers(forward(peft.activate(both, name), x));
         const own = alone.slice(i * per, (i + 1) * per);
         const error = Math.hypot(...own.map((v, k) => v - mixed[i * per + k]!)) / Math.hypot(...own);
-        // Rounding, which one of these rows amplifies: 7e-6 on processors without AVX-512, 5e-7 in the others. Another adapter is 0.1 away.
+        // Rounding, which one of these rows amplifies: 7e-6 on processors without AVX-512, 5e-7 in the others.
         expect(error).toBeLessThan(2e-5);
       }
     };
