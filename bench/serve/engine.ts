@@ -5,9 +5,10 @@
  * usage: engine [--model llama1b] [--dtype bfloat16] [--clients 1,32] [--prompt 1000] [--tokens 200] [--rounds 2] [--chunk 512] [--page 64]
  */
 import { parseArgs } from "node:util";
-import { llm, nn, type text } from "aronnax";
+import { llm, nn } from "aronnax";
 import { Runtime } from "../../core/src/runtime/runtime.js";
 import { createEngine, type Engine } from "../../core/src/serve/engine/index.js";
+import { bareTokenizer } from "./bare-tokenizer.js";
 
 const { values } = parseArgs({
   options: {
@@ -26,12 +27,6 @@ const [prompt, tokens, rounds] = [values.prompt, values.tokens, values.rounds].m
   number,
   number,
 ];
-
-/** Ids without text: what is measured is the engine. */
-function bareTokenizer(vocabSize: number): text.Tokenizer {
-  const stream = { push: () => "", end: () => "", after: () => stream };
-  return { vocabSize, eosId: undefined, stream: () => stream } as unknown as text.Tokenizer;
-}
 
 interface Seen {
   readonly first: number;

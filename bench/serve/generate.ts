@@ -5,8 +5,9 @@
  * usage: generate [--model llama1b] [--batches 1,16,64] [--calls 1,8,32] [--prompt 128] [--tokens 128] [--sampling greedy|filters] [--check]
  */
 import { parseArgs } from "node:util";
-import { llm, nn, tensor, type text } from "aronnax";
+import { llm, nn, tensor } from "aronnax";
 import { Runtime } from "../../core/src/runtime/runtime.js";
+import { bareTokenizer } from "./bare-tokenizer.js";
 
 const { values } = parseArgs({
   options: {
@@ -21,12 +22,6 @@ const { values } = parseArgs({
 });
 const numbers = (list: string): number[] => list.split(",").map(Number);
 const [promptLength, maxTokens] = [Number(values.prompt), Number(values.tokens)];
-
-/** Ids without text: what is measured is the model. */
-function bareTokenizer(vocabSize: number): text.Tokenizer {
-  const stream = { push: () => "", end: () => "", after: () => stream };
-  return { vocabSize, eosId: undefined, stream: () => stream } as unknown as text.Tokenizer;
-}
 
 function prompts(count: number, vocabSize: number, length: (i: number) => number): number[][] {
   return Array.from({ length: count }, (_, i) =>

@@ -150,6 +150,11 @@ export type Key = Tensor;
 
 /** A key from a seed, an integer of up to 53 bits. Equal to `jax.random.PRNGKey(seed)`. */
 export function key(seed: number): Key {
+  return fromBytes(new Uint8Array(keyWords(seed).buffer), [2], "uint32");
+}
+
+/** The two words of `key(seed)`. */
+export function keyWords(seed: number): Uint32Array {
   if (!Number.isSafeInteger(seed))
     throw new ArgumentError(
       `random key from ${described(seed)}`,
@@ -158,8 +163,7 @@ export function key(seed: number): Key {
   const wide = BigInt.asUintN(64, BigInt(seed));
   // JAX takes the low 32 bits of a negative or small seed; both words of a larger one.
   const high = seed < 0 ? 0n : wide >> 32n;
-  const words = Uint32Array.of(Number(high), Number(wide & 0xffffffffn));
-  return fromBytes(new Uint8Array(words.buffer), [2], "uint32");
+  return Uint32Array.of(Number(high), Number(wide & 0xffffffffn));
 }
 
 function asKey(k: Key | number): Key {

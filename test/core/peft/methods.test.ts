@@ -161,15 +161,19 @@ describe("several adapters", () => {
   it("are mixed by row in one batch, each row as by its own, and other rows are no other program", async () => {
     const x = tokens(4);
     const run = jit((m: llm.Llama, t: Tensor) => m.forward(t));
+    const away = (a: readonly number[], b: readonly number[]): number =>
+      Math.hypot(...a.map((v, k) => v - b[k]!)) / Math.hypot(...a);
     const check = async (rows: (string | null)[]) => {
       const mixed = await numbers(run(peft.mixed(both, rows), x));
       const per = mixed.length / rows.length;
       for (const [i, name] of rows.entries()) {
         const alone = await numbers(forward(peft.activate(both, name), x));
         const own = alone.slice(i * per, (i + 1) * per);
-        const error = Math.hypot(...own.map((v, k) => v - mixed[i * per + k]!)) / Math.hypot(...own);
-        // Rounding, which one of these rows amplifies: 7e-6 on processors without AVX-512, 5e-7 in the others.
-        expect(error).toBeLessThan(2e-5);
+        // What another order of the same products does to this row: some amplify rounding more, by the processor.
+        const merged =
+          name === null ? alone : await numbers(forward(peft.merge(peft.activate(both, name)), x));
+        const rounding = away(own, merged.slice(i * per, (i + 1) * per));
+        expect(away(own, mixed.slice(i * per, (i + 1) * per))).toBeLessThan(Math.max(2e-6, 4 * rounding));
       }
     };
     const warn = vi.spyOn(console, "warn");

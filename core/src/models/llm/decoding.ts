@@ -10,7 +10,7 @@ import { dynamicUpdateSlice, slice } from "../../array/indexing.js";
 import type { Key } from "../../array/random.js";
 import { any } from "../../array/reductions.js";
 import { expandDims } from "../../array/shaping.js";
-import type { Tensor } from "../../array/tensor.js";
+import { Tensor } from "../../array/tensor.js";
 import type { KeyValueCache } from "../../nn/cache.js";
 import { jit } from "../../transform/jit.js";
 import { map as mapTree } from "../../transform/tree.js";
@@ -222,10 +222,13 @@ export class Decoder {
   }
 }
 
-/** The tokens of [...] ids, one after another. */
-async function drawnTokens(ids: Tensor, probabilities?: StepProbabilities): Promise<DrawnToken[]> {
+/** The tokens of [...] ids, one after another, with their probabilities. */
+export async function drawnTokens(
+  ids: Tensor | readonly number[],
+  probabilities?: StepProbabilities,
+): Promise<DrawnToken[]> {
   const numbers = async (x: Tensor): Promise<number[]> => Array.from(await x.data(), Number);
-  const drawn = await numbers(ids);
+  const drawn = ids instanceof Tensor ? await numbers(ids) : ids;
   if (probabilities === undefined) return drawn.map((id) => ({ id }));
   const logs = await numbers(probabilities.drawn);
   const { likeliest } = probabilities;

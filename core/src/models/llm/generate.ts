@@ -201,7 +201,8 @@ async function continueRows(
   }
 }
 
-function usualStops(model: LanguageModel, { eosId }: Tokenizer): readonly number[] {
+/** Tokens that end a text where nothing else is said. */
+export function usualStops(model: Pick<LanguageModel, "stopIds">, { eosId }: Tokenizer): readonly number[] {
   const named = model.stopIds ?? [];
   return eosId === undefined || named.includes(eosId) ? named : [eosId, ...named];
 }

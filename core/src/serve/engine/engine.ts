@@ -1,14 +1,14 @@
 /** Continuous batching over shared pages: texts come and go while others are computed. */
 import { zeros } from "../../array/broadcast.js";
-import type { TypedArray } from "../../array/hostdata.js";
 import type { Tensor } from "../../array/tensor.js";
 import type { Tokenizer } from "../../data/text/tokenizer.js";
 import { ArgumentError } from "../../graph/errors.js";
 import { refuseUnknownOptions } from "../../graph/spelling.js";
 import { checkTokenizer } from "../../models/llm/check-tokenizer.js";
+import { drawnTokens } from "../../models/llm/decoding.js";
 import { type Pooling, textVectors } from "../../models/llm/embed.js";
+import { usualStops } from "../../models/llm/generate.js";
 import type { LanguageModel } from "../../models/llm/model.js";
-import type { StepProbabilities } from "../../models/llm/sampling.js";
 import type { Module } from "../../nn/module.js";
 import type { Pages } from "../../nn/paged-cache.js";
 import { adapterNames, remove } from "../../peft/model.js";
@@ -159,10 +159,7 @@ class PagedEngine implements Engine {
       throw new ArgumentError("submit: the engine takes no more requests", "it drains: make another one");
     const adapters = this.adapters().filter((name) => !this.#leaving.has(name));
     checkRequest(request, { context: this.context, vocabSize: this.vocabSize, adapters });
-    const { eosId } = this.#tokenizer;
-    const own = request.ignoreEnd
-      ? []
-      : [...(this.#model.stopIds ?? []), ...(eosId === undefined ? [] : [eosId])];
+    const own = request.ignoreEnd ? [] : usualStops(this.#model, this.#tokenizer);
     const stopIds = new Set([...own, ...(request.stopIds ?? [])]);
     const text = new Text(request, this.#tokenizer, this.context, stopIds, () => this.#start());
     text.salt = request.adapter === undefined ? "" : this.#adapters.get(request.adapter)!;
@@ -410,16 +407,23 @@ class PagedEngine implements Engine {
 
   /** Gives each text what its tokens became. */
   async #take(texts: readonly Text[], time: number, result: StepResult): Promise<void> {
-    const tokens = await read(result.tokens, result.probabilities);
-    const prompt = result.prompt && (await read(undefined, result.prompt));
+    const tokens = await drawnTokens(result.tokens, result.probabilities);
+    const { prompt } = result;
     this.#counts.steps++;
     this.#counts.stepTokens += texts.length * time;
     for (const [i, text] of texts.entries()) {
-      const { promptLogProbabilities: ofPrompt } = text.request;
+      // A step of more than one token is of one text.
       if (prompt !== undefined && text.promptTokens !== undefined && text.drawn === 0) {
-        const own = text.request.prompt.slice(text.computed + 1, text.computed + 1 + time);
-        const from = i * (prompt.length / texts.length);
-        text.promptTokens.push(...own.map((id, k) => only({ ...prompt[from + k]!, id }, ofPrompt)));
+        const { promptLogProbabilities: wanted } = text.request;
+        const following = Array.from(
+          { length: prompt.drawn.size },
+          (_, k) => text.request.prompt[text.computed + 1 + k] ?? 0,
+        );
+        const own = (await drawnTokens(following, prompt)).slice(
+          0,
+          text.request.prompt.length - text.computed - 1,
+        );
+        text.promptTokens.push(...own.slice(0, time).map((token) => only(token, wanted)));
       }
       text.computed += time;
       this.#fillPages(text);
@@ -533,30 +537,10 @@ class PagedEngine implements Engine {
   }
 }
 
-/** Tokens of [...] with their log-probabilities; without `tokens` only these, with ids of 0. */
-async function read(tokens: Tensor | undefined, probabilities?: StepProbabilities): Promise<EngineToken[]> {
-  const numbers = async (x: Tensor): Promise<number[]> => Array.from((await x.data()) as TypedArray, Number);
-  const ids = tokens && (await numbers(tokens));
-  if (probabilities === undefined) return ids!.map((id) => ({ id }));
-  const logs = await numbers(probabilities.drawn);
-  const { likeliest } = probabilities;
-  const [others, values] = likeliest
-    ? [await numbers(likeliest.ids), await numbers(likeliest.values)]
-    : [[], []];
-  const count = others.length / logs.length;
-  return logs.map((logProbability, i) => ({
-    id: ids?.[i] ?? 0,
-    logProbability,
-    alternatives: others
-      .slice(i * count, (i + 1) * count)
-      .map((id, k) => ({ id, logProbability: values[i * count + k]! })),
-  }));
-}
-
 /** A token with as many alternatives as were asked for. */
 function only({ id, logProbability, alternatives }: EngineToken, wanted: number | undefined): EngineToken {
   if (wanted === undefined) return { id };
-  return { id, logProbability: logProbability!, alternatives: alternatives!.slice(0, wanted) };
+  return { id, logProbability: logProbability!, alternatives: (alternatives ?? []).slice(0, wanted) };
 }
 
 function priorityOf({ request }: Text): number {

@@ -1,5 +1,6 @@
 /** Options of texts as the arrays that a step reads. */
 import { tensor } from "../../array/creation.js";
+import { keyWords } from "../../array/random.js";
 import type { Tensor } from "../../array/tensor.js";
 import type { RowSampling } from "./draw.js";
 import type { Text } from "./text.js";
@@ -98,12 +99,7 @@ function changesOf(
 
 function keysOf(texts: readonly Row[], batch: number): Tensor {
   const words = new Uint32Array(2 * batch);
-  for (const [i, { seed }] of texts.entries()) {
-    // As random.key(seed).
-    const wide = BigInt.asUintN(64, BigInt(seed));
-    words[2 * i] = seed < 0 ? 0 : Number(wide >> 32n);
-    words[2 * i + 1] = Number(wide & 0xffffffffn);
-  }
+  for (const [i, { seed }] of texts.entries()) words.set(keyWords(seed), 2 * i);
   return tensor(words, { shape: [batch, 2], dtype: "uint32" });
 }
 

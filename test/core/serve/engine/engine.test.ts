@@ -1,4 +1,4 @@
-import { llm, nn, tensor, text } from "aronnax";
+import { llm, nn, tensor } from "aronnax";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
 import { createEngine } from "../../../../core/src/serve/engine/index.js";
@@ -10,12 +10,9 @@ import type {
   TokenGrammar,
 } from "../../../../core/src/serve/engine/types.js";
 import { compiledModules } from "../../../support/runtime.js";
+import { tiny, tokenizer } from "../../../support/served.js";
 
-const tokenizer = text.byteTokenizer();
-const model = nn.initialize(
-  llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 2, heads: 2, initStd: 0.5 }),
-  1,
-);
+const model = tiny();
 // Much of this is compilation, which takes its time on a busy machine.
 vi.setConfig({ testTimeout: 300_000 });
 

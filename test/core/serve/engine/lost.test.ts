@@ -1,19 +1,11 @@
 /** What happens to requests when the runtime process is killed. */
 import "../../../support/runtime.js";
-import { llm, nn, text } from "aronnax";
 import { expect, it } from "vitest";
 import { Runtime } from "../../../../core/src/runtime/runtime.js";
 import { createEngine } from "../../../../core/src/serve/engine/index.js";
+import { tiny, tokenizer } from "../../../support/served.js";
 
-const tokenizer = text.byteTokenizer();
-const make = () =>
-  createEngine(
-    nn.initialize(
-      llm.llama({ vocabSize: 257, hiddenSize: 16, intermediateSize: 32, layers: 1, heads: 2, initStd: 0.5 }),
-      1,
-    ),
-    { tokenizer, context: 512 },
-  );
+const make = () => createEngine(tiny(), { tokenizer, context: 512 });
 const request = { prompt: [...tokenizer.encode("whale")], sampling: { temperature: 0 }, ignoreEnd: true };
 
 it("ends them with the reason, frees their pages, and another engine begins in the next runtime", async () => {
