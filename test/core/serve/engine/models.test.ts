@@ -1,41 +1,15 @@
-/** Every family, adapters that come and go, and a model over several devices: each writes what it writes without the engine. */
-import "../../../support/eight-devices.js";
+/** Every family, and adapters that come and go: each writes what it writes without the engine. */
 import "../../../support/runtime.js";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { llm, Mesh, peft, random, text, tree } from "aronnax";
+import { llm, peft, random, tree } from "aronnax";
 import { describe, expect, it, vi } from "vitest";
 import { createEngine } from "../../../../core/src/serve/engine/index.js";
-import type { Engine, EngineRequest } from "../../../../core/src/serve/engine/types.js";
+import { characters, fixtures, ids, prompts, written } from "../../../support/written.js";
 
 // Much of this is compilation, which takes its time on a busy machine.
 vi.setConfig({ testTimeout: 300_000 });
-
-const fixtures = fileURLToPath(new URL("../../../fixtures/verify", import.meta.url));
-
-/** Ids as text: the fixtures have a few dozen tokens and no tokenizer. */
-const characters = await text.characterTokenizer(["abcdefghijklmnopqrstuvwxyz .,;ABC"]);
-
-async function ids(engine: Engine, request: EngineRequest): Promise<number[]> {
-  const drawn: number[] = [];
-  for await (const { tokens } of engine.submit({ sampling: { temperature: 0 }, ignoreEnd: true, ...request }))
-    drawn.push(...tokens.map(({ id }) => id));
-  return drawn;
-}
-
-const prompts = ["whale", "the ship sails on and on", "a"].map((each) => [...characters.encode(each)]);
-
-async function written(model: llm.Decoder, of = prompts): Promise<number[][]> {
-  const completions = await llm.complete(model, of, {
-    tokenizer: characters,
-    maxTokens: 8,
-    temperature: 0,
-    stopIds: [],
-  });
-  return completions.map((each) => [...each.ids]);
-}
 
 describe("a family", () => {
   it.each([
@@ -79,15 +53,6 @@ it.each(["phi3", "llama-dynamic"])(
     expect(logs).toHaveLength(3);
   },
 );
-
-it("over four devices writes what it writes on one", async () => {
-  const folder = join(fixtures, "llama");
-  const parted = await llm.load(folder, { mesh: new Mesh({ fsdp: 2, tensor: 2 }, [0, 1, 2, 3]) });
-  const engine = createEngine(parted, { tokenizer: characters, context: 40, pageSize: 8 });
-  const together = await Promise.all(prompts.map((prompt) => ids(engine, { prompt, maxTokens: 8 })));
-  expect(together).toEqual(await written(await llm.load(folder)));
-  await engine.close();
-});
 
 it("computes each text with its own adapter, and takes and gives up adapters between", async () => {
   const base = await llm.load(join(fixtures, "llama"));
